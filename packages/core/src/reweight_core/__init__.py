@@ -1,0 +1,58 @@
+"""Training classifiers on noisy or unbalanced data by learning how much each example should count.
+
+`configure` and `train` run what the command line runs. The other names are what a plugin needs. Importing this
+package imports no torch; what needs torch is imported when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from reweight_core.config import DataConfig, RunConfig, configure
+from reweight_core.errors import UserError
+from reweight_core.hookspecs import hookimpl
+from reweight_core.options import option
+from reweight_core.records import Context, DataPlugin, MethodPlugin, ModelPlugin, NoisePlugin
+from reweight_core.stages import Stage
+
+if TYPE_CHECKING:
+    from reweight_core.dataset import Dataset, Split
+    from reweight_core.evaluation import evaluate
+    from reweight_core.step import Step
+    from reweight_core.training import train
+    from reweight_core.weighting import WeightingNetwork
+
+_LAZY = {
+    "Dataset": "reweight_core.dataset",
+    "Split": "reweight_core.dataset",
+    "Step": "reweight_core.step",
+    "WeightingNetwork": "reweight_core.weighting",
+    "evaluate": "reweight_core.evaluation",
+    "train": "reweight_core.training",
+}
+
+__all__ = [
+    "Context",
+    "DataConfig",
+    "DataPlugin",
+    "Dataset",
+    "MethodPlugin",
+    "ModelPlugin",
+    "NoisePlugin",
+    "RunConfig",
+    "Split",
+    "Stage",
+    "Step",
+    "UserError",
+    "WeightingNetwork",
+    "configure",
+    "evaluate",
+    "hookimpl",
+    "option",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,24 @@
+"""``reweight eval``."""
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command(name="eval")
+@click.argument("run", type=Path)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(run: Path, device: str, as_json: bool) -> None:
+    """Test the newest checkpoint of the folder RUN on its test set."""
+    from reweight_core.evaluation import evaluate
+
+    result = evaluate(run, device)
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        click.echo(
+            f"test accuracy {result['test_accuracy']:.4f} on {result['test_size']} examples "
+            f"(checkpoint of epoch {result['epoch']}, step {result['step']})"
+        )

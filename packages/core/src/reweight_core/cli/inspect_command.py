@@ -1,0 +1,82 @@
+"""``reweight inspect``."""
+
+import json
+from typing import Any
+
+import click
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from reweight_core.cli.plugin_options import plugin_command
+from reweight_core.config import DataConfig
+from reweight_core.preparation import PreparedData
+
+
+@plugin_command(DataConfig, name="inspect")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(config: Any, as_json: bool) -> None:
+    """Show what the data of a run would be, without training.
+
+    \b
+    reweight inspect --data cifar10-lt --imb 0.01 --noise uniform:0.4
+    """
+    from reweight_core.preparation import load
+
+    description = describe(load(config))
+    if as_json:
+        click.echo(json.dumps(description, indent=2))
+    else:
+        _print(description)
+
+
+def describe(data: PreparedData) -> dict[str, Any]:
+    """Describe prepared data as JSON values; counts by true class and the noise are null where it is unknown."""
+    classes = len(data.dataset.classes)
+
+    def counts(labels: np.ndarray) -> list[int]:
+        return np.bincount(labels, minlength=classes).tolist()
+
+    known = bool((data.true_labels >= 0).all())
+    transition = data.transition()
+    return {
+        "classes": list(data.dataset.classes),
+        "train_size": len(data.train),
+        "train_counts": counts(data.true_labels) if known else None,
+        "observed_counts": counts(data.train.labels),
+        "noise_rate": data.noise_rate,
+        "transition": None if transition is None else transition.tolist(),
+        "meta_counts": counts(data.meta.labels) if data.meta else None,
+        "val_counts": counts(data.val.labels) if data.val else None,
+        "test_size": len(data.dataset.test),
+        "input_shape": list(data.dataset.input_shape),
+        "fingerprint": data.fingerprint,
+    }
+
+
+def _print(description: dict[str, Any]) -> None:
+    console = Console()
+    table = Table(box=box.SIMPLE)
+    table.add_column("class")
+    columns = {"train": "train_counts", "observed as": "observed_counts", "meta": "meta_counts", "val": "val_counts"}
+    shown = {title: description[key] for title, key in columns.items() if description[key] is not None}
+    for title in shown:
+        table.add_column(title, justify="right")
+    for index, name in enumerate(description["classes"]):
+        table.add_row(name, *(str(values[index]) for values in shown.values()))
+    console.print(table)
+    rate = description["noise_rate"]
+    console.print(f"training examples  {description['train_size']}", highlight=False)
+    console.print(f"test examples      {description['test_size']}", highlight=False)
+    console.print(f"wrong labels       {'unknown' if rate is None else f'{rate:.4f}'}", highlight=False)
+    console.print(f"fingerprint        {description['fingerprint']}", highlight=False, soft_wrap=True)
+    if description["transition"] is not None and rate:
+        grid = Table(title="observed label by true label", box=box.SIMPLE)
+        grid.add_column("")
+        for name in description["classes"]:
+            grid.add_column(name, justify="right")
+        for name, row in zip(description["classes"], description["transition"], strict=True):
+            grid.add_row(name, *(f"{value:.2f}" for value in row))
+        if len(description["classes"]) <= 12:
+            console.print(grid)

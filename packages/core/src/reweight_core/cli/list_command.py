@@ -1,0 +1,31 @@
+"""``reweight list``."""
+
+import json
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from reweight_core import registry
+
+
+@click.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(as_json: bool) -> None:
+    """List the methods, datasets, kinds of noise and models that are installed."""
+    found = {
+        kind: {name: record.summary for name, record in registry.load_all(kind).items()} for kind in registry.GROUPS
+    }
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    table = Table(box=box.SIMPLE)
+    for column in ("option", "name", "what it is"):
+        table.add_column(column, no_wrap=column != "what it is")
+    for kind, records in found.items():
+        for name, summary in records.items():
+            table.add_row(f"--{kind}", name, summary)
+        table.add_section()
+    Console().print(table)
+    click.echo("--model also takes torchvision's classification models by name, or package.module:factory.")

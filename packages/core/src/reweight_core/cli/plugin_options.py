@@ -1,0 +1,109 @@
+"""Commands whose options come from attrs classes: core's, and those of the plugins that the command line names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+from reweight_core import config as configuration
+from reweight_core.options import Option
+
+_GIVEN = "reweight.given"
+_OPTIONS = "reweight.options"
+
+
+class PluginCommand(click.Command):
+    """Reads its arguments twice: first the names of plugins and of a file, then the options that these declare.
+
+    The callback receives ``config``, an instance of `config_class`, beside its own parameters.
+    """
+
+    def __init__(self, *args: Any, config_class: type, callback: Callable[..., Any], **kwargs: Any):
+        super().__init__(*args, callback=self._with_config(callback), **kwargs)
+        self.config_class = config_class
+        file_help = "TOML file with options; a plugin's are in the section of its name. The command line wins."
+        self.params.append(click.Option(["--config", "config_file"], type=Path, metavar="FILE", help=file_help))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """First pass over `args`, then click's own."""
+        given = self._first_pass(ctx, args)
+        file = given.pop("config", None)
+        from_file = configuration.read_file(Path(file), self.config_class, given) if file else {}
+        ctx.meta[_GIVEN] = from_file
+        ctx.meta[_OPTIONS] = configuration.known_options(self.config_class, from_file | given)
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The command's parameters, the plugins' included once the first pass has found them."""
+        own = super().get_params(ctx)
+        known: dict[str, Option] = ctx.meta.get(_OPTIONS, {})
+        return [*map(_click_option, known.values()), *own]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options in sections by owner."""
+        known: dict[str, Option] = ctx.meta.get(_OPTIONS, {})
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                owner = known[parameter.name].owner if parameter.name in known else configuration.OWNER
+                title = "Options" if owner == configuration.OWNER else f"Options of {owner}"
+                sections.setdefault(title, []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+    def _first_pass(self, ctx: click.Context, args: Sequence[str]) -> dict[str, str]:
+        names = [n for n in ("method", "data") if n in attrs.fields_dict(self.config_class)]
+        first = click.Command(
+            ctx.command.name,
+            params=[click.Option([f"--{name}"]) for name in [*names, "config"]],
+            context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+            add_help_option=False,
+        )
+        with first.make_context(ctx.info_name, list(args), resilient_parsing=True) as parsed:
+            return {name: value for name, value in parsed.params.items() if value is not None}
+
+    def _with_config(self, callback: Callable[..., Any]) -> Callable[..., Any]:
+        @click.pass_context
+        def call(ctx: click.Context, /, config_file: Path | None, **parameters: Any) -> Any:
+            known: dict[str, Option] = ctx.meta[_OPTIONS]
+            given = {n: parameters.pop(n) for n in known}
+            given = ctx.meta[_GIVEN] | {n: value for n, value in given.items() if value is not None}
+            return callback(config=configuration.configure(self.config_class, **given), **parameters)
+
+        return call
+
+
+def _click_option(item: Option) -> click.Option:
+    """Make the click option; its own default is None, so that a value that was given can be told."""
+    shown = item.default
+    flags = f"{item.flag}/--no-{item.flag[2:]}" if item.type is bool else item.flag
+    kind: Any = click.Choice(item.choices) if item.choices else item.type
+    text = item.help if shown is None else f"{item.help}  [default: {str(shown).lower() if item.type is bool else shown}]"
+    if item.type is bool:
+        return click.Option([flags, item.name], default=None, help=text)
+    return click.Option([flags, item.name], type=kind, default=None, help=text)
+
+
+def plugin_command(config_class: type, **settings: Any) -> Callable[[Callable[..., Any]], PluginCommand]:
+    """Turn a function with a ``config`` argument into a `PluginCommand`."""
+
+    def decorate(function: Callable[..., Any]) -> PluginCommand:
+        parameters = getattr(function, "__click_params__", [])
+        return PluginCommand(
+            settings.pop("name"),
+            config_class=config_class,
+            callback=function,
+            params=list(reversed(parameters)),
+            help=function.__doc__,
+            **settings,
+        )
+
+    return decorate
+
+

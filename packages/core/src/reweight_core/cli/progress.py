@@ -1,0 +1,74 @@
+"""What a person sees of a run: a progress bar on a terminal, plain lines elsewhere, a table at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from reweight_core.hookspecs import hookimpl
+
+
+class Progress:
+    """Observes a run; use it as a context manager around the run."""
+
+    def __init__(self) -> None:
+        self._console = Console()
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("epoch 1", total=None)
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    @hookimpl
+    def observe_step(self, done: int, total: int) -> None:
+        """Move the bar."""
+        self._bar.update(self._task, completed=done, total=total)
+
+    @hookimpl
+    def observe_epoch(self, metrics: Mapping[str, Any]) -> None:
+        """Describe the epoch: on the bar, or where there is none in a line of its own."""
+        text = f"epoch {metrics['epoch']}  loss {metrics['train_loss']:.3f}"
+        if metrics["meta_loss"] is not None:
+            text += f"  meta {metrics['meta_loss']:.3f}"
+        if metrics["val_accuracy"] is not None:
+            text += f"  val {metrics['val_accuracy']:.4f}"
+        text += f"  test {metrics['test_accuracy']:.4f}"
+        if self._bar.disable:
+            print(text, flush=True)
+        else:
+            self._bar.update(self._task, description=text)
+
+
+def summary_table(summary: Mapping[str, Any], folder: Path) -> None:
+    """Print the result of a run."""
+    table = Table(box=box.SIMPLE, show_header=False)
+    table.add_row("test accuracy (last epoch)", f"{summary['test_accuracy']:.4f}")
+    table.add_row("test accuracy (mean of last 5)", f"{summary['test_accuracy_mean5']:.4f}")
+    if summary["val_accuracy"] is not None:
+        table.add_row("validation accuracy", f"{summary['val_accuracy']:.4f}")
+    if summary["noise_auroc"] is not None:
+        table.add_row("wrong labels found by weight (AUROC)", f"{summary['noise_auroc']:.4f}")
+    table.add_row("time", f"{summary['seconds']:.1f} s ({1000 * summary['seconds_per_step']:.2f} ms a step)")
+    table.add_row("run", str(folder))
+    console = Console()
+    console.print(table)
+    console.print(f"test again with: reweight eval {folder}", soft_wrap=True)

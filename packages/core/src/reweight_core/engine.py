@@ -1,0 +1,146 @@
+"""One optimisation step as a function of preallocated tensors, so that it can be recorded once and replayed."""
+
+from __future__ import annotations
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from reweight_core.examples import Examples
+from reweight_core.lookahead import Strategy
+from reweight_core.method_hooks import MethodHooks
+from reweight_core.optimizers import load_state_tensors, state_tensors
+from reweight_core.passes import Passes
+from reweight_core.samples import SampleTable
+from reweight_core.step import Batch, Step
+
+
+@attrs.frozen(eq=False)
+class EpochSums:
+    """Sums over the steps of an epoch, on the device: tensors without dimensions."""
+
+    train_loss: Tensor
+    examples: Tensor
+    meta_loss: Tensor
+    meta_steps: Tensor
+
+    @classmethod
+    def zeros(cls, device: torch.device) -> EpochSums:
+        """Return sums that start at 0."""
+        return cls(*(torch.zeros((), device=device) for _ in attrs.fields(cls)))
+
+    def reset(self) -> None:
+        """Start again at 0, in place."""
+        for field in attrs.fields(type(self)):
+            getattr(self, field.name).zero_()
+
+
+class TrainingStep:
+    """The step of a run: `feed` it the ids of a batch, then `run` it.
+
+    `run` reads only tensors that keep their addresses and never reads a value back to the host; batches of
+    different sizes are different recordings. Learning rate, ids and sums are changed in place between steps.
+
+    Args:
+        model: the network, on its device, in train mode.
+        hooks: the method.
+        strategy: how the look-ahead is differentiated.
+        train: training examples with observed labels.
+        meta: clean examples, or None.
+        momentum: momentum of SGD.
+        weight_decay: weight decay of SGD on all parameters.
+        seed: seed of the draws inside the step (augmentation; dropout).
+
+    Attributes:
+        lr: learning rate, a tensor without dimensions.
+        sums: sums for the epoch's metrics.
+        samples: per-example records of the training set.
+        generators: the generators of the draws inside the step, by name.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        hooks: MethodHooks,
+        strategy: Strategy,
+        train: Examples,
+        meta: Examples | None,
+        *,
+        momentum: float,
+        weight_decay: float,
+        seed: int,
+    ):
+        device = train.labels.device
+        self.generators = {
+            name: torch.Generator(device).manual_seed(seed) for name in ("augmentation", "network")
+        }
+        self.lr = torch.zeros((), device=device)
+        self.sums = EpochSums.zeros(device)
+        self.samples = SampleTable(len(train), device)
+        self._passes = Passes(model, self.generators["network"])
+        parameters = list(self._passes.parameters.values())
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        self._optimizer = torch.optim.SGD(
+            parameters, lr=self.lr, momentum=momentum, weight_decay=weight_decay, fused=True
+        )
+        self._hooks, self._strategy = hooks, strategy
+        self._sources = {"train": train, "meta": meta}
+        self._ids: dict[int, Tensor] = {}
+        self._meta_ids = torch.empty(0, dtype=torch.int64, device=device)
+
+    def feed(self, ids: Tensor, meta_ids: Tensor) -> None:
+        """Say which examples the next step takes: positions (n,) in its source and (m,) in the meta set."""
+        size = len(ids)
+        if size not in self._ids:
+            self._ids[size] = torch.empty_like(ids)
+        if len(self._meta_ids) != len(meta_ids):
+            self._meta_ids = torch.empty_like(meta_ids)
+        self._ids[size].copy_(ids)
+        self._meta_ids.copy_(meta_ids)
+
+    def run(self, size: int, source: str = "train") -> None:
+        """Take one step with the `size` examples that were fed last.
+
+        Args:
+            size: number of examples n.
+            source: ``train``, or ``meta`` to train on the meta set itself.
+        """
+        batch = self._draw(source, self._ids[size])
+        step = Step(batch, self._passes, self.lr, self._strategy, lambda: self._draw("meta", self._meta_ids))
+        weights = self._hooks.generate_weights(step)
+        D_prime = self._hooks.manipulate_gradient(step, weights)
+        # only here: differentiating a look-ahead may have left gradients behind
+        self._optimizer.zero_grad(set_to_none=False)
+        self._passes.backward(D_prime)
+        self._optimizer.step()
+        self._note(step, weights, source)
+
+    def _draw(self, source: str, ids: Tensor) -> Batch:
+        examples = self._sources[source]
+        assert examples is not None, "a method that needs a meta set is refused without one"
+        return examples.batch(ids, self.generators["augmentation"])
+
+    def _note(self, step: Step, weights: Tensor, source: str) -> None:
+        self.sums.train_loss.add_(step.losses.sum())
+        self.sums.examples.add_(step.n)
+        if step.look is not None and step.look.value is not None:
+            self.sums.meta_loss.add_(step.look.value)
+            self.sums.meta_steps.add_(1)
+        if source == "train":
+            self.samples.record(step, weights)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what the step carries from one call to the next, the network aside, as tensors."""
+        state = state_tensors(self._optimizer, list(self._passes.parameters))
+        state |= {f"samples.{name}": tensor for name, tensor in self.samples.tensors.items()}
+        state |= {f"generator.{name}": g.get_state() for name, g in self.generators.items()}
+        return state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned, in place."""
+        load_state_tensors(self._optimizer, list(self._passes.parameters), state)
+        for name, tensor in self.samples.tensors.items():
+            tensor.copy_(state[f"samples.{name}"])
+        for name, generator in self.generators.items():
+            generator.set_state(state[f"generator.{name}"])

@@ -1,0 +1,65 @@
+"""Accuracy of a network, and of a finished run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from reweight_core import registry, run_folder
+from reweight_core.checkpoint import load_latest
+from reweight_core.devices import resolve_device
+from reweight_core.errors import UserError
+from reweight_core.examples import Examples
+from reweight_core.models.build import build_model
+
+BATCH_SIZE = 500
+"""Examples in one evaluation batch; it changes the speed, not the result."""
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, examples: Examples) -> float:
+    """Return the share of examples whose label has the largest logit, the network in eval mode."""
+    was_training = model.training
+    model.eval()
+    device = examples.labels.device
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    for ids in torch.arange(len(examples), device=device).split(BATCH_SIZE):
+        batch = examples.batch(ids, None)
+        correct += (model(batch.inputs).argmax(1) == batch.labels).sum()
+    model.train(was_training)
+    return correct.item() / len(examples)
+
+
+def evaluate(run: Path | str, device: str = "auto") -> dict[str, Any]:
+    """Test the newest checkpoint of a run.
+
+    Args:
+        run: the run's folder.
+        device: where to compute (see ``--device``).
+
+    Returns:
+        ``test_accuracy`` in 0..1, ``test_size``, and ``step`` and ``epoch`` of the checkpoint.
+
+    Raises:
+        UserError: if the folder holds no run, no whole checkpoint, or the data have changed.
+    """
+    folder = Path(run)
+    config = run_folder.read_config(folder)
+    checkpoint = load_latest(folder / "checkpoints")
+    target = resolve_device(device)
+    dataset = registry.find("data", config.data).build(config.data_options)
+    if list(dataset.classes) != checkpoint.manifest["classes"]:
+        raise UserError(f"{folder}: the classes of '{config.data}' are not those the run was trained on")
+    model = build_model(config.model, dataset.input_shape, len(dataset.classes))
+    model.load_state_dict(checkpoint.model)
+    model.to(target)
+    examples = Examples(dataset.test, dataset, target, torch.get_default_dtype())
+    return {
+        "test_accuracy": accuracy(model, examples),
+        "test_size": len(examples),
+        "step": checkpoint.manifest["step"],
+        "epoch": checkpoint.manifest["epoch"],
+    }

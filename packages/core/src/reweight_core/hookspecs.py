@@ -1,0 +1,97 @@
+"""The hooks that a method implements.
+
+A method is an object with some of these functions, marked with `hookimpl`. For each hook the first result that
+is not None is used, and core's own implementation (`reweight_core.defaults`) comes last, so a method writes only
+what it changes. Hooks called inside a step take tensors and return tensors; they must not read values back to the
+host (``.item()``, boolean masks, ``if tensor``), because the step may be recorded once and replayed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reweight_core.examples import Examples
+    from reweight_core.stages import Stage
+    from reweight_core.step import Step
+
+PROJECT = "reweight"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Mark a function as the implementation of a hook."""
+
+
+class Hooks:
+    """The specifications; a method need not inherit from this class."""
+
+    @hookspec(firstresult=True)
+    def plan_stages(self, stage: Stage) -> Sequence[Stage] | None:  # type: ignore[empty-body]
+        """Say in which stages a run trains. Called once, before training; one result is used.
+
+        Args:
+            stage: the run as the options describe it: all epochs on the training set.
+
+        Returns:
+            The stages in order; the default is ``[stage]``.
+        """
+
+    @hookspec(firstresult=True)
+    def provide_meta_set(self, held_out: Examples | None) -> Examples | None:
+        """Supply the clean examples of the meta batches. Called once, before training; one result is used.
+
+        Args:
+            held_out: the clean meta set taken out of the data, or None if there is none.
+
+        Returns:
+            The examples to draw meta batches from; the default is ``held_out``.
+        """
+
+    @hookspec(firstresult=True)
+    def generate_weights(self, step: Step) -> Tensor | None:
+        """Give the weights of the batch. Called inside every step; one result is used.
+
+        A weight of 1 for every example is plain training: the update follows the mean of the weighted losses.
+
+        Args:
+            step: the batch with its detached logits and losses, and the look-ahead.
+
+        Returns:
+            Detached weights, shape (n,) for examples or (n, C) for the class-level entries of each logit
+            gradient, in the type and on the device of ``step.D``; the default is ones of shape (n,). What is
+            recorded as an example's weight is the value itself, or the entry at its observed label.
+        """
+
+    @hookspec(firstresult=True)
+    def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor | None:
+        """Turn the logit gradient D into the D' of the real update. Called inside every step; one result is used.
+
+        Args:
+            step: the batch; ``step.D`` is the gradient of its mean loss with respect to the logits, (n, C).
+            weights: what `generate_weights` returned.
+
+        Returns:
+            D', detached, shape (n, C); the default is ``weights * step.D``.
+        """
+
+    @hookspec
+    def observe_epoch(self, metrics: Mapping[str, Any]) -> None:
+        """Hear of a finished epoch. Called between steps, after every epoch; all implementations are called.
+
+        Args:
+            metrics: the epoch's line of ``metrics.jsonl``.
+        """
+
+    @hookspec
+    def observe_step(self, done: int, total: int) -> None:
+        """Hear of a finished step, without values. All implementations are called, between steps.
+
+        Args:
+            done: steps finished since the run began.
+            total: steps of the whole run.
+        """

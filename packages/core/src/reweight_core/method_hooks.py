@@ -1,0 +1,87 @@
+"""The hooks of one run: the method beside core's defaults, with its mistakes found before they cost anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pluggy
+import torch
+from torch import Tensor
+
+from reweight_core.defaults import Defaults
+from reweight_core.errors import UserError
+from reweight_core.examples import Examples
+from reweight_core.hookspecs import PROJECT, Hooks
+from reweight_core.stages import Stage
+from reweight_core.step import Step
+
+
+class MethodHooks:
+    """Calls a method's hooks and checks what they return.
+
+    Args:
+        method: the object that a method plugin built.
+        name: its name, for messages.
+        observers: further objects with hooks (progress display).
+
+    Raises:
+        UserError: if a hook is misspelled or has wrong arguments, or if an observer also weights.
+    """
+
+    def __init__(self, method: object, name: str, observers: Sequence[object] = ()):
+        self._name = name
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(Hooks)
+        try:
+            for plugin, label in [(Defaults(), "defaults"), (method, name), *((o, None) for o in observers)]:
+                self._manager.register(plugin, label)
+            self._manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            raise UserError(f"method '{name}': {str(error).splitlines()[-1].strip()}") from error
+        for hook in (self._manager.hook.generate_weights, self._manager.hook.manipulate_gradient):
+            chosen = [i.plugin_name for i in hook.get_hookimpls() if not i.wrapper and i.plugin_name != "defaults"]
+            if len(chosen) > 1:
+                raise UserError(f"{hook.name} is implemented by {' and by '.join(chosen)}: only one can be used")
+
+    @property
+    def observe_epoch(self) -> pluggy.HookCaller:
+        """See `Hooks.observe_epoch`."""
+        return self._manager.hook.observe_epoch
+
+    @property
+    def observe_step(self) -> pluggy.HookCaller:
+        """See `Hooks.observe_step`."""
+        return self._manager.hook.observe_step
+
+    def plan_stages(self, stage: Stage) -> list[Stage]:
+        """See `Hooks.plan_stages`."""
+        return list(self._manager.hook.plan_stages(stage=stage))
+
+    def provide_meta_set(self, held_out: Examples | None) -> Examples | None:
+        """See `Hooks.provide_meta_set`."""
+        meta: Examples | None = self._manager.hook.provide_meta_set(held_out=held_out)
+        return meta
+
+    def generate_weights(self, step: Step) -> Tensor:
+        """See `Hooks.generate_weights`."""
+        weights = self._manager.hook.generate_weights(step=step)
+        return self._checked("generate_weights", weights, step.D, [(step.n,), tuple(step.D.shape)])
+
+    def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
+        """See `Hooks.manipulate_gradient`."""
+        D_prime = self._manager.hook.manipulate_gradient(step=step, weights=weights)
+        return self._checked("manipulate_gradient", D_prime, step.D, [tuple(step.D.shape)])
+
+    def _checked(self, hook: str, result: object, like: Tensor, shapes: list[tuple[int, ...]]) -> Tensor:
+        """Compare a result with the contract; only descriptions of tensors are read, never values."""
+        if not isinstance(result, torch.Tensor):
+            raise UserError(
+                f"method '{self._name}': {hook} returned {type(result).__name__}, not a tensor (a forgotten return?)"
+            )
+        found = (tuple(result.shape), result.dtype, result.device)
+        if found not in [(shape, like.dtype, like.device) for shape in shapes]:
+            raise UserError(
+                f"method '{self._name}': {hook} returned shape {found[0]}, {found[1]} on {found[2]}; it must be "
+                f"{' or '.join(map(str, shapes))}, {like.dtype} on {like.device}"
+            )
+        return result.detach()

@@ -1,0 +1,15 @@
+"""The order of examples: a function of seed and epoch, the same on every machine."""
+
+import numpy as np
+
+
+def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
+    """Return a permutation of 0..size-1 for one epoch."""
+    return np.random.RandomState([seed, 2, epoch]).permutation(size)
+
+
+def cycled_order(seed: int, epoch: int, size: int, length: int) -> np.ndarray:
+    """Return `length` positions below `size` for one epoch: permutations, one after the other."""
+    rng = np.random.RandomState([seed, 3, epoch])
+    rounds = -(-length // size)
+    return np.concatenate([rng.permutation(size) for _ in range(rounds)])[:length]

@@ -1,0 +1,150 @@
+"""From a clean dataset to the data of a run: meta set, validation set, label noise, long tail, in this order.
+
+The order is that of GDW's official loader. All draws come from numpy's RandomState, whose stream never changes, so
+the same options give the same data on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import attrs
+import numpy as np
+
+from reweight_core import registry
+from reweight_core.config import DataConfig, noise_of
+from reweight_core.dataset import Dataset, Split
+from reweight_core.errors import UserError
+
+
+@attrs.frozen(eq=False)
+class PreparedData:
+    """The data of a run.
+
+    Attributes:
+        dataset: the dataset they were made from.
+        train: training examples; its labels are the observed (possibly corrupted) ones.
+        ids: positions of the training examples in ``dataset.train``, ascending, shape (N,).
+        true_labels: int64 (N,); -1 where the true label is unknown.
+        meta: clean, class-balanced examples disjoint from training, or None.
+        val: clean, class-balanced examples disjoint from both, or None.
+        fingerprint: SHA-256 (hex) of everything that was drawn: ids, observed labels, meta and validation ids.
+    """
+
+    dataset: Dataset
+    train: Split
+    ids: np.ndarray
+    true_labels: np.ndarray
+    meta: Split | None
+    val: Split | None
+    fingerprint: str
+
+    @property
+    def noise_rate(self) -> float | None:
+        """Share of training labels that are wrong; None where true labels are unknown."""
+        if (self.true_labels < 0).any():
+            return None
+        return float(np.mean(self.true_labels != self.train.labels))
+
+    def transition(self) -> np.ndarray | None:
+        """Realised noise: entry (i, j) is the share of class i that is observed as class j; (C, C) or None."""
+        if (self.true_labels < 0).any():
+            return None
+        classes = len(self.dataset.classes)
+        counts = np.zeros((classes, classes))
+        np.add.at(counts, (self.true_labels, self.train.labels), 1)
+        return counts / counts.sum(axis=1, keepdims=True)
+
+
+def load(config: DataConfig) -> PreparedData:
+    """Load the dataset that the options name and prepare it (`prepare`)."""
+    return prepare(registry.find("data", config.data).build(config.data_options), config)
+
+
+def prepare(dataset: Dataset, config: DataConfig) -> PreparedData:
+    """Take the meta and validation sets, corrupt the labels, cut the long tail.
+
+    Raises:
+        UserError: if a class has too few examples for what is asked.
+    """
+    classes = len(dataset.classes)
+    corrupt = noise_of(config)
+    split_rng = np.random.RandomState(config.seed)
+    noise_rng = np.random.RandomState([config.seed, 1])
+
+    pools = _shuffled_by_class(dataset.train.labels, classes, split_rng)
+    if dataset.meta is None:
+        meta_ids, pools = _take_balanced(pools, config.meta_size or 0, "meta", dataset.classes, leave=1)
+        meta = dataset.train.take(meta_ids) if len(meta_ids) else None
+    elif config.meta_size is None:
+        meta_ids, meta = np.arange(len(dataset.meta)), dataset.meta
+    else:
+        meta_pools = _shuffled_by_class(dataset.meta.labels, classes, split_rng)
+        meta_ids, _ = _take_balanced(meta_pools, config.meta_size, "meta", dataset.classes, leave=0)
+        meta = dataset.meta.take(meta_ids) if len(meta_ids) else None
+    val_ids, pools = _take_balanced(pools, config.val_size, "validation", dataset.classes, leave=1)
+
+    labels = dataset.train.labels.copy()
+    rest = np.sort(np.concatenate(pools))
+    if corrupt is not None:
+        labels[rest] = corrupt(labels[rest], classes, noise_rng)
+
+    if config.imb is not None:
+        counts = long_tail_counts(min(map(len, pools)), classes, config.imb)
+        if counts[-1] == 0:
+            raise UserError(
+                f"--imb {config.imb}: the smallest class would keep int({counts[0]} * {config.imb}) = 0 examples; "
+                "give a larger value"
+            )
+        pools = [pool[:count] for pool, count in zip(pools, counts, strict=True)]
+    ids = np.sort(np.concatenate(pools))
+
+    clean_labels = dataset.train.labels[ids]
+    known = dataset.trusted or corrupt is not None
+    digest = hashlib.sha256()
+    for part in (ids, labels[ids], meta_ids, val_ids):
+        digest.update(np.ascontiguousarray(part, dtype="<i8").tobytes() + b"|")
+    taken = dataset.train.take(ids)
+    return PreparedData(
+        dataset=dataset,
+        train=attrs.evolve(taken, labels=labels[ids]),
+        ids=ids,
+        true_labels=clean_labels if known else np.full(len(ids), -1),
+        meta=meta,
+        val=dataset.train.take(val_ids) if len(val_ids) else None,
+        fingerprint=digest.hexdigest(),
+    )
+
+
+def long_tail_counts(largest: int, classes: int, imb: float) -> list[int]:
+    """Return int(largest * imb^(i/(C-1))) for each class i (Cui et al., CVPR 2019; GDW section 4.2)."""
+    return [int(largest * imb ** (i / (classes - 1))) for i in range(classes)]
+
+
+def _shuffled_by_class(labels: np.ndarray, classes: int, rng: np.random.RandomState) -> list[np.ndarray]:
+    return [rng.permutation(np.flatnonzero(labels == c)) for c in range(classes)]
+
+
+def _take_balanced(
+    pools: list[np.ndarray], size: int, what: str, names: tuple[str, ...], leave: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Take `size` examples off the pools, equally from each class; a remainder goes to the first classes.
+
+    At least `leave` examples of every class stay behind.
+    """
+    flag = "--meta-size" if what == "meta" else "--val-size"
+    classes, available = len(pools), sum(map(len, pools))
+    if size == 0:
+        return np.empty(0, dtype=np.int64), pools
+    if size < classes:
+        raise UserError(f"{flag} {size}: a balanced {what} set needs at least one of each of the {classes} classes")
+    if size > available:
+        raise UserError(f"{flag} {size}: there are only {available} examples to take the {what} set from")
+    shares = [size // classes + (c < size % classes) for c in range(classes)]
+    for pool, share, name in zip(pools, shares, names, strict=True):
+        if share > len(pool) - leave:
+            raise UserError(
+                f"{flag} {size}: takes {share} of class '{name}', which has only {len(pool)} examples"
+            )
+    taken = np.concatenate([pool[:share] for pool, share in zip(pools, shares, strict=True)])
+    return taken, [pool[share:] for pool, share in zip(pools, shares, strict=True)]

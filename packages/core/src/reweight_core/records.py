@@ -1,0 +1,116 @@
+"""What the entry points of plugins point to: frozen records that import no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import nn
+
+    from reweight_core.dataset import Dataset
+
+    type_Corruption = Callable[[np.ndarray, int, np.random.RandomState], np.ndarray]
+
+
+@attrs.frozen
+class NoOptions:
+    """Configuration class of a plugin that has no options."""
+
+
+@attrs.frozen
+class Context:
+    """What a method may know when it is built.
+
+    Attributes:
+        num_classes: number of classes C.
+        train_size: number of training examples N; per-example state is indexed by position 0..N-1.
+        batch_size: nominal batch size n (the last batch of an epoch may be smaller).
+        weight_decay: weight decay of the classifier's optimizer.
+        device: where the run's tensors lie.
+        dtype: floating-point type of the model's parameters.
+    """
+
+    num_classes: int
+    train_size: int
+    batch_size: int
+    weight_decay: float
+    device: torch.device
+    dtype: torch.dtype
+
+
+@attrs.frozen
+class MethodPlugin:
+    """A training method, registered under the entry-point group ``reweight.methods``.
+
+    Attributes:
+        name: name on the command line; must equal the entry point's name.
+        summary: one line for ``reweight list``.
+        build: ``build(config, context)`` returns the object that implements hooks; import torch inside it.
+        config: attrs class whose fields, made with `reweight_core.option`, become options.
+        needs_meta_set: whether a run without clean examples must be refused.
+    """
+
+    name: str
+    summary: str
+    build: Callable[[Any, Context], object]
+    config: type = NoOptions
+    needs_meta_set: bool = False
+
+
+@attrs.frozen
+class DataPlugin:
+    """A dataset, registered under the entry-point group ``reweight.data``.
+
+    Attributes:
+        name: name on the command line; must equal the entry point's name.
+        summary: one line for ``reweight list``.
+        build: ``build(config)`` returns a `reweight_core.dataset.Dataset` of clean examples.
+        config: attrs class whose fields, made with `reweight_core.option`, become options.
+        defaults: better defaults of any option while this dataset is used, by option name
+            (underscores); names that the chosen method does not declare are left alone.
+    """
+
+    name: str
+    summary: str
+    build: Callable[[Any], Dataset]
+    config: type = NoOptions
+    defaults: Mapping[str, Any] = attrs.field(factory=dict, converter=lambda d: MappingProxyType(dict(d)))
+
+
+@attrs.frozen
+class NoisePlugin:
+    """A kind of label noise, registered under the entry-point group ``reweight.noise``.
+
+    Attributes:
+        name: the KIND of ``--noise KIND:ARGUMENT``; must equal the entry point's name.
+        summary: one line for ``reweight list``.
+        build: ``build(argument)`` parses the text after the colon (raising `UserError`) and returns
+            ``corrupt(labels, num_classes, rng) -> labels``: int64 arrays of shape (N,), all draws from
+            the numpy RandomState ``rng``.
+    """
+
+    name: str
+    summary: str
+    build: Callable[[str], type_Corruption]
+
+
+@attrs.frozen
+class ModelPlugin:
+    """A network architecture, registered under the entry-point group ``reweight.models``.
+
+    Attributes:
+        name: name on the command line; must equal the entry point's name.
+        summary: one line for ``reweight list``.
+        build: ``build(input_shape, num_classes)`` with ``input_shape`` (channels, height, width)
+            returns a module that maps (n, channels, height, width) to logits (n, num_classes).
+    """
+
+    name: str
+    summary: str
+    build: Callable[[tuple[int, ...], int], nn.Module]

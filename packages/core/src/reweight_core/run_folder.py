@@ -1,0 +1,123 @@
+"""The folder of a run: what is written where, and read back.
+
+    config.json            every option, the versions of all plugins, what the data are
+    metrics.jsonl          one object an epoch
+    samples.safetensors    one entry a training example; samples.json has their names
+    checkpoints/           see `reweight_core.checkpoint`
+    summary.json           the result
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+
+from reweight_core import registry
+from reweight_core.config import RunConfig, as_values, configure
+from reweight_core.errors import UserError
+from reweight_core.files import flush, write_json
+from reweight_core.preparation import PreparedData
+from reweight_core.samples import SampleTable
+
+FORMAT = 1
+
+
+def create(config: RunConfig) -> Path:
+    """Make the folder of a new run: the one asked for, or the next free one below runs/.
+
+    Raises:
+        UserError: if the folder asked for exists and is not empty, or cannot be made.
+    """
+    try:
+        if config.out is not None:
+            config.out.mkdir(parents=True, exist_ok=True)
+            if any(config.out.iterdir()):
+                raise UserError(f"--out {config.out}: the folder is not empty; give a new one")
+            return config.out
+        number = 1
+        while True:
+            folder = Path("runs") / f"{config.method}-{config.data}-{number}"
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                number += 1
+            else:
+                return folder
+    except OSError as error:
+        raise UserError(f"--out {config.out or 'runs'}: {error}") from error
+
+
+def write_config(folder: Path, config: RunConfig, data: PreparedData, device: torch.device) -> None:
+    """Write config.json: the options, and everything around them that a result depends on."""
+    plugins = {
+        "method": registry.version_of("method", config.method),
+        "data": registry.version_of("data", config.data),
+    }
+    if config.noise is not None:
+        plugins["noise"] = registry.version_of("noise", config.noise.partition(":")[0])
+    if config.model in registry.names("model"):
+        plugins["model"] = registry.version_of("model", config.model)
+    versions = {name: metadata.version(name) for name in ("reweight-core", "torch", "torchvision", "numpy", "pluggy")}
+    write_json(
+        folder / "config.json",
+        {
+            "format": FORMAT,
+            "options": as_values(config),
+            "plugins": plugins,
+            "versions": {"python": platform.python_version(), **versions},
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "data": {
+                "fingerprint": data.fingerprint,
+                "train_size": len(data.train),
+                "meta_size": len(data.meta) if data.meta else 0,
+                "val_size": len(data.val) if data.val else 0,
+                "test_size": len(data.dataset.test),
+                "noise_rate": data.noise_rate,
+            },
+        },
+    )
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Read the options of a run back.
+
+    Raises:
+        UserError: if the folder holds no run, or one that the installed plugins cannot read.
+    """
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        values = dict(content["options"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: not the folder of a run (config.json: {error})") from None
+    return configure(RunConfig, **values)
+
+
+def append_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Add one line to metrics.jsonl."""
+    with open(folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(metrics) + "\n")
+
+
+def write_samples(folder: Path, data: PreparedData, table: SampleTable) -> None:
+    """Write samples.safetensors and samples.json: everything known of each training example."""
+    columns = {name: tensor.cpu().numpy() for name, tensor in table.tensors.items() if name != "weight_sum"}
+    columns |= {
+        "id": data.ids,
+        "observed": data.train.labels,
+        "true": data.true_labels,
+        "mean_weight": table.mean_weight().cpu().numpy(),
+    }
+    partial = folder / "samples.safetensors.partial"
+    save_file({name: np.ascontiguousarray(column) for name, column in columns.items()}, partial)
+    flush(partial)
+    partial.replace(folder / "samples.safetensors")
+    names = data.train.names or [str(i) for i in data.ids]
+    write_json(folder / "samples.json", {"classes": data.dataset.classes, "names": names})

@@ -1,0 +1,273 @@
+"""The training loop: everything is checked first, then stages of epochs of steps, and a folder that keeps it all."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from torch import nn
+
+from reweight_core import checkpoint, registry, run_folder
+from reweight_core.config import RunConfig
+from reweight_core.dataset import Split
+from reweight_core.devices import resolve_device
+from reweight_core.engine import TrainingStep
+from reweight_core.errors import UserError
+from reweight_core.evaluation import accuracy
+from reweight_core.examples import Examples
+from reweight_core.files import write_json
+from reweight_core.lookahead import STRATEGIES
+from reweight_core.method_hooks import MethodHooks
+from reweight_core.models.build import build_model
+from reweight_core.order import cycled_order, epoch_order
+from reweight_core.preparation import PreparedData, load
+from reweight_core.records import Context
+from reweight_core.stages import Stage
+
+
+@attrs.frozen(eq=False)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: where it lies.
+        summary: what summary.json holds.
+        model: the trained network, in eval mode.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    model: nn.Module
+
+
+def train(config: RunConfig, observers: Sequence[object] = ()) -> Run:
+    """Run one training from beginning to end.
+
+    Args:
+        config: what `reweight_core.configure` returned.
+        observers: objects with `observe_step` or `observe_epoch` hooks.
+
+    Raises:
+        UserError: for anything the user can mend; before training starts wherever it can be known then.
+    """
+    trainer = Trainer(config, load(config), observers)
+    return trainer.run(run_folder.create(config))
+
+
+class Trainer:
+    """Everything a run needs, built and checked; `run` trains.
+
+    Args:
+        config: the options.
+        data: the prepared data.
+        observers: objects with `observe_step` or `observe_epoch` hooks.
+
+    Raises:
+        UserError: if the parts do not fit together.
+    """
+
+    def __init__(self, config: RunConfig, data: PreparedData, observers: Sequence[object] = ()):
+        self.config, self.data = config, data
+        self.device = resolve_device(config.device)
+        plugin = registry.find("method", config.method)
+        if plugin.needs_meta_set and data.meta is None:
+            raise UserError(
+                f"method '{config.method}' needs clean examples: give --meta-size N to take N trusted ones out of "
+                "the training set, or data with a meta set of their own"
+            )
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(config.seed)
+            self.model = build_model(config.model, data.dataset.input_shape, len(data.dataset.classes))
+            self.model.to(self.device)
+            dtype = next(self.model.parameters()).dtype
+            context = Context(
+                num_classes=len(data.dataset.classes),
+                train_size=len(data.train),
+                batch_size=config.batch_size,
+                weight_decay=config.weight_decay,
+                device=self.device,
+                dtype=dtype,
+            )
+            self.method = plugin.build(config.method_options, context)
+        self.hooks = MethodHooks(self.method, config.method, observers)
+        train_set = self._examples(data.train, config.augment)
+        held_out = self._examples(data.meta, config.augment) if data.meta else None
+        self.meta = self.hooks.provide_meta_set(held_out)
+        self._test = self._examples(data.dataset.test, "none")
+        self._val = self._examples(data.val, "none") if data.val else None
+        self.step = TrainingStep(
+            self.model,
+            self.hooks,
+            STRATEGIES[config.lookahead],
+            train_set,
+            self.meta,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            seed=config.seed,
+        )
+        self._sizes = batch_sizes(len(train_set), config.batch_size)
+        epochs = math.ceil(config.steps / len(self._sizes)) if config.steps else config.epochs
+        self.stages = self.hooks.plan_stages(Stage("train", epochs, config.lr))
+        self._total = sum(stage.epochs for stage in self.stages) * len(self._sizes)
+        if config.steps:
+            self._total = min(self._total, config.steps)
+        self._done = 0
+        self._epochs_done = 0
+
+    def run(self, folder: Path) -> Run:
+        """Train in all stages and write the run to `folder`, which must exist and be empty."""
+        started = time.perf_counter()
+        run_folder.write_config(folder, self.config, self.data, self.device)
+        history: list[dict[str, Any]] = []
+        self.model.train()
+        for stage in self.stages:
+            for epoch in range(stage.epochs):
+                metrics = self._train_epoch(stage, epoch) | self._evaluate()
+                history.append(metrics)
+                run_folder.append_metrics(folder, metrics)
+                self.hooks.observe_epoch(metrics=metrics)
+                last = self._done == self._total
+                if last or self._epochs_done % self.config.checkpoint_every == 0:
+                    self._save_checkpoint(folder, stage)
+                if not math.isfinite(metrics["train_loss"]):
+                    raise UserError(
+                        f"the training loss is {metrics['train_loss']} after epoch {self._epochs_done}: "
+                        "lower --lr; the run so far is in " + str(folder)
+                    )
+                if last:
+                    break
+        run_folder.write_samples(folder, self.data, self.step.samples)
+        summary = self._summary(history, time.perf_counter() - started)
+        write_json(folder / "summary.json", summary)
+        return Run(folder, summary, self.model.eval())
+
+    def _examples(self, split: Split, augment: str | None) -> Examples:
+        return Examples(split, self.data.dataset, self.device, torch.get_default_dtype(), augment)
+
+    def _train_epoch(self, stage: Stage, epoch: int) -> dict[str, Any]:
+        started = time.perf_counter()
+        before = self._done
+        rate = cosine(stage.lr, epoch, stage.epochs)
+        self.step.lr.fill_(rate)
+        self.step.sums.reset()
+        sizes = self._sizes[: self._total - self._done]
+        ids, meta_ids = self._order(stage.source, sum(sizes), len(sizes))
+        for batch, batch_meta in zip(ids.split(sizes), meta_ids, strict=True):
+            self.step.feed(batch, batch_meta)
+            self.step.run(len(batch), stage.source)
+            self._done += 1
+            self.hooks.observe_step(done=self._done, total=self._total)
+        sums = self.step.sums
+        self._epochs_done += 1
+        # reading the sums waits for the device, so the time that follows is that of the finished steps
+        train_loss = (sums.train_loss / sums.examples).item()
+        meta_loss = (sums.meta_loss / sums.meta_steps).item() if sums.meta_steps.item() else None
+        seconds = time.perf_counter() - started
+        return {
+            "stage": stage.name,
+            "epoch": self._epochs_done,
+            "step": self._done,
+            "lr": rate,
+            "train_loss": train_loss,
+            "meta_loss": meta_loss,
+            "noise_auroc": self._noise_auroc(self.step.samples.tensors["last_weight"]),
+            "seconds": seconds,
+            "seconds_per_step": seconds / (self._done - before),
+        }
+
+    def _order(self, source: str, length: int, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the ids of an epoch's examples, (length,), and of its meta batches, (steps, m)."""
+        seed, epoch = self.config.seed, self._epochs_done
+        if source == "train":
+            ids = epoch_order(seed, epoch, len(self.data.train))[:length]
+        else:
+            assert self.meta is not None
+            ids = cycled_order(seed, epoch, len(self.meta), length)
+        m = min(self.config.meta_batch_size, len(self.meta)) if self.meta else 0
+        meta_ids = cycled_order(seed + 1, epoch, len(self.meta), steps * m) if self.meta else np.empty(0, np.int64)
+        return (
+            torch.from_numpy(ids).to(self.device),
+            torch.from_numpy(meta_ids.reshape(steps, m)).to(self.device),
+        )
+
+    def _evaluate(self) -> dict[str, Any]:
+        return {
+            "val_accuracy": accuracy(self.model, self._val) if self._val else None,
+            "test_accuracy": accuracy(self.model, self._test),
+        }
+
+    def _noise_auroc(self, weights: torch.Tensor) -> float | None:
+        """Area under the ROC curve of a small weight as a sign of a corrupted label; None where it is undefined."""
+        corrupted = self.data.true_labels != self.data.train.labels
+        seen = self.step.samples.tensors["visits"].cpu().numpy() > 0
+        if (self.data.true_labels < 0).any() or len(set(corrupted[seen])) < 2:
+            return None
+        from sklearn.metrics import roc_auc_score
+
+        values = weights.cpu().numpy()[seen]
+        return float(roc_auc_score(corrupted[seen], -values)) if np.isfinite(values).all() else None
+
+    def _save_checkpoint(self, folder: Path, stage: Stage) -> None:
+        dataset = self.data.dataset
+        state = self.step.state_dict()
+        if hasattr(self.method, "state_dict"):
+            state |= {f"{self.config.method}.{name}": value for name, value in self.method.state_dict().items()}
+        manifest = {
+            "stage": stage.name,
+            "epoch": self._epochs_done,
+            "model": self.config.model,
+            "input_shape": dataset.input_shape,
+            "classes": dataset.classes,
+            "mean": dataset.mean,
+            "std": dataset.std,
+            "data_fingerprint": self.data.fingerprint,
+        }
+        checkpoint.save(folder / "checkpoints", self._done, self.model.state_dict(), state, manifest)
+
+    def _summary(self, history: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+        last = history[-1]
+        return {
+            "method": self.config.method,
+            "data": self.config.data,
+            "test_accuracy": last["test_accuracy"],
+            "test_accuracy_mean5": fmean(metrics["test_accuracy"] for metrics in history[-5:]),
+            "val_accuracy": last["val_accuracy"],
+            "noise_auroc": self._noise_auroc(self.step.samples.mean_weight()),
+            "epochs": self._epochs_done,
+            "steps": self._done,
+            "seconds": seconds,
+            "seconds_per_step": sum(m["seconds"] for m in history) / self._done,
+            "peak_memory_bytes": peak_memory(self.device),
+        }
+
+
+def batch_sizes(examples: int, batch_size: int) -> list[int]:
+    """Return the sizes of an epoch's batches; the last is smaller, and left out if BatchNorm could not take it."""
+    full, rest = divmod(examples, batch_size)
+    return [batch_size] * full + [rest] * (rest > 1)
+
+
+def cosine(lr: float, epoch: int, epochs: int) -> float:
+    """Return the rate of an epoch, 0-based: lr (1 + cos(pi epoch / epochs)) / 2, as in GDW's official code."""
+    return lr * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Return the most memory used so far, in bytes: of the GPU, or of this process; None where unknown."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    # kilobytes everywhere but on macOS
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

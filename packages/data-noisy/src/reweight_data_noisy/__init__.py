@@ -1,0 +1,143 @@
+"""Datasets and label noise of the re-weighting papers, as plugins of reweight.
+
+This module holds only the plugin records. The modules that they build from are imported on first use, to keep
+listing plugins fast. No module may be named like a record: importing it would replace the record.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from reweight_core import DataPlugin, NoisePlugin, option
+
+if TYPE_CHECKING:
+    from reweight_core import Dataset
+    from reweight_core.records import NoOptions
+
+
+@attrs.frozen
+class CifarOptions:
+    """Where CIFAR's files are."""
+
+    data_root: Path = option(
+        Path("data"), "Folder that holds (or gets) cifar-10-batches-py/ or cifar-100-python/."
+    )
+    download: bool = option(False, "Fetch the official archive if files are missing or corrupt.")
+
+
+@attrs.frozen
+class FolderOptions:
+    """Where a folder of images is, and the size its images are brought to."""
+
+    data_root: Path | None = option(
+        None, "Folder with train/CLASS/*, test/CLASS/* and optionally meta/CLASS/* (clean examples)."
+    )
+    image_size: int | None = option(
+        None,
+        "Resize the shorter side of every image to N pixels and keep the central N x N; "
+        "default: images stay as they are and must all have one size.",
+        check=attrs.validators.gt(0),
+    )
+
+
+def _build_digits(config: NoOptions) -> Dataset:
+    from reweight_data_noisy.load_digits import load
+
+    return load()
+
+
+def _build_cifar10(config: CifarOptions) -> Dataset:
+    from torchvision.datasets import CIFAR10
+
+    from reweight_data_noisy.load_cifar import load
+
+    return load(CIFAR10, config)
+
+
+def _build_cifar100(config: CifarOptions) -> Dataset:
+    from torchvision.datasets import CIFAR100
+
+    from reweight_data_noisy.load_cifar import load
+
+    return load(CIFAR100, config)
+
+
+def _build_folder(config: FolderOptions) -> Dataset:
+    from reweight_data_noisy.load_folder import load
+
+    return load(config)
+
+
+def _build_uniform(argument: str) -> Any:
+    from reweight_data_noisy.noise import parse_uniform
+
+    return parse_uniform(argument)
+
+
+def _build_flip(argument: str) -> Any:
+    from reweight_data_noisy.noise import parse_flip
+
+    return parse_flip(argument)
+
+
+def _long_tail(plugin: DataPlugin, imb: float) -> DataPlugin:
+    return attrs.evolve(
+        plugin,
+        name=f"{plugin.name}-lt",
+        summary=f"{plugin.name} with a long tail (--imb {imb} unless given)",
+        defaults={**plugin.defaults, "imb": imb},
+    )
+
+
+digits = DataPlugin(
+    name="digits",
+    summary="scikit-learn's 8x8 handwritten digits: 10 classes, nothing to download, runs in seconds",
+    build=_build_digits,
+    defaults={
+        "model": "mlp",
+        "epochs": 100,
+        "lr": 0.1,
+        "batch_size": 100,
+        "meta_size": 100,
+        "weight_lr": 1e-2,
+    },
+)
+cifar10 = DataPlugin(
+    name="cifar10",
+    summary="CIFAR-10: 32x32 colour images, 10 classes, 50,000 for training",
+    build=_build_cifar10,
+    config=CifarOptions,
+    defaults={"model": "resnet32", "meta_size": 1000},
+)
+cifar100 = DataPlugin(
+    name="cifar100",
+    summary="CIFAR-100: 32x32 colour images, 100 classes, 50,000 for training",
+    build=_build_cifar100,
+    config=CifarOptions,
+    # GDW spreads its class-weight step over n*C entries: ten times the classes need ten times the step
+    defaults={"model": "resnet32", "meta_size": 1000, "eta_w": 1000.0},
+)
+folder = DataPlugin(
+    name="folder",
+    summary="your own images: ROOT/train/CLASS/*, ROOT/test/CLASS/*, optionally ROOT/meta/CLASS/*",
+    build=_build_folder,
+    config=FolderOptions,
+)
+digits_lt = _long_tail(digits, 0.1)
+cifar10_lt = _long_tail(cifar10, 0.01)
+cifar100_lt = _long_tail(cifar100, 0.01)
+folder_lt = _long_tail(folder, 0.01)
+
+uniform = NoisePlugin(
+    name="uniform",
+    summary="uniform:RATE redraws each label with probability RATE, uniformly over all C classes",
+    build=_build_uniform,
+)
+flip = NoisePlugin(
+    name="flip",
+    summary="flip:RATE turns each label with probability RATE into its class's one fixed other class",
+    build=_build_flip,
+)

@@ -1,0 +1,40 @@
+"""The baselines that L2RW is compared with (Ren et al. 2018, section 4)."""
+
+import attrs
+import torch
+from reweight_method_l2rw.l2rw import rectify_and_normalise
+from torch import Tensor
+
+from reweight_core import Context, Stage, Step, hookimpl
+
+
+class RandomWeights:
+    """Rectified standard-normal weights, normalised to sum 1 (Eq. 16)."""
+
+    def __init__(self, context: Context):
+        self._generator = torch.Generator(context.device).manual_seed(torch.initial_seed() % 2**63)
+
+    @hookimpl
+    def generate_weights(self, step: Step) -> Tensor:
+        """Random weights on the scale where 1 is plain training: n w_i, shape (n,)."""
+        z = torch.randn(
+            step.losses.shape, generator=self._generator, dtype=step.losses.dtype, device=step.losses.device
+        )
+        return step.n * rectify_and_normalise(z)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The generator's state."""
+        return {"generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+        self._generator.set_state(state["generator"])
+
+
+class CleanOnly:
+    """Plain training on the clean meta set; the noisy training set is not used."""
+
+    @hookimpl
+    def plan_stages(self, stage: Stage) -> list[Stage]:
+        """The same number of steps and the same schedule, on the meta set."""
+        return [attrs.evolve(stage, name="clean", source="meta")]

@@ -1,0 +1,33 @@
+"""Meta-Weight-Net: Algorithm 1 of Shu et al., "Learning an Explicit Mapping For Sample Weighting" (NeurIPS 2019)."""
+
+import torch
+from reweight_method_mwnet import MWNetConfig
+from torch import Tensor
+
+from reweight_core import Context, Step, WeightingNetwork, hookimpl
+
+
+class MWNet:
+    """Weights each example by V(loss; phi), where phi learns from the clean batch."""
+
+    def __init__(self, config: MWNetConfig, context: Context):
+        self.V = WeightingNetwork(context, config.weight_lr, config.weight_l2, config.weight_hidden)
+
+    @hookimpl
+    def generate_weights(self, step: Step) -> Tensor:
+        """Lines 5-7 of Algorithm 1: weights (n,) by the weighting network after its own step."""
+        # line 5: the virtual step, with weights that depend on phi
+        v = self.V(step.losses)
+        meta_loss = step.meta_loss(v[:, None] * step.D)
+        # line 6: phi follows the clean loss
+        self.V.descend(torch.autograd.grad(meta_loss, self.V.phi))
+        # line 7: the real step takes the new phi
+        return self.V(step.losses).detach()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The weighting network and its optimizer."""
+        return self.V.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+        self.V.load_state_dict(state)
