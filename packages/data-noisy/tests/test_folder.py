@@ -81,8 +81,8 @@ def test_order_and_pixels_survive_many_tasks(tmp_path):
     make_folder(tmp_path, classes=("cat", "dog"))
     for i in range(CHUNK + 3):
         save(Image.new("RGB", (6, 6), (i % 256, i // 256, 7)), tmp_path / f"train/cat/n{i:04}.bmp")
-    images = read(tmp_path).train.images[2 : 2 + CHUNK + 3]
-    assert (images[:, 0].astype(int) + 256 * images[:, 1] == np.arange(CHUNK + 3)[:, None, None]).all()
+    images = read(tmp_path).train.images[2 : 2 + CHUNK + 3].astype(int)
+    assert (images[:, 0] + 256 * images[:, 1] == np.arange(CHUNK + 3)[:, None, None]).all()
 
 
 def test_mean_and_std_are_those_of_the_training_pixels(tmp_path):
@@ -147,20 +147,19 @@ def test_exif_orientation_is_applied(orientation, upright, tmp_path):
     assert (read(tmp_path).train.images[1] == expected.transpose(2, 0, 1)).all()
 
 
-@pytest.mark.parametrize(("height", "width"), [(8, 20), (20, 8), (8, 8)])
-def test_image_size_keeps_the_centre(height, width, tmp_path):
+@pytest.mark.parametrize(
+    ("height", "width", "resized", "corner"),
+    [(8, 20, (10, 4), (3, 0)), (20, 8, (4, 10), (0, 3)), (8, 8, (4, 4), (0, 0)), (4, 4, (4, 4), (0, 0))],
+)
+def test_image_size_resizes_the_shorter_side_and_keeps_the_centre(height, width, resized, corner, tmp_path):
+    make_folder(tmp_path, height=5, width=7)
     image = random_image(height, width)
-    save(image, tmp_path / "train/cat/wide.png")
-    make_folder(tmp_path, height=4, width=4)
-    top, left = (height - 8) // 2, (width - 8) // 2
-    centre = image.crop((left, top, left + 8, top + 8))
-    expected = centre.resize((4, 4), Image.Resampling.BILINEAR)
+    save(image, tmp_path / "train/cat/a0.png")
+    left, top = corner
+    expected = image.resize(resized, Image.Resampling.BILINEAR).crop((left, top, left + 4, top + 4))
     dataset = read(tmp_path, image_size=4)
-    assert dataset.train.names[2] == "train/cat/wide.png"
-    assert (dataset.train.images[2] == np.asarray(expected).transpose(2, 0, 1)).all()
-    assert (
-        dataset.train.images[0] == np.asarray(Image.open(tmp_path / "train/cat/a.png")).transpose(2, 0, 1)
-    ).all()
+    assert dataset.input_shape == (3, 4, 4)
+    assert (dataset.train.images[1] == np.asarray(expected).transpose(2, 0, 1)).all()
 
 
 def test_different_sizes_name_both_images_and_the_option(tmp_path):

@@ -12,7 +12,7 @@ from attrs.validators import and_, ge, gt, le, lt
 
 from reweight_core import registry
 from reweight_core.errors import UserError, nearest
-from reweight_core.options import Option, fill, option, table
+from reweight_core.options import HELP, Option, convert, fill, option, table
 from reweight_core.records import NoOptions
 
 Config = TypeVar("Config", bound="DataConfig")
@@ -32,7 +32,7 @@ class DataConfig:
     imb: float | None = option(
         None,
         "Long tail: size of the smallest class / size of the largest, in (0, 1]. "
-        "Class i keeps int(n_max * IMB^(i/(C-1))) examples.",
+        "Class i keeps int(n_max * IMB^(i/(C-1))) examples, n_max being the smallest class there is.",
         check=and_(gt(0), le(1)),
     )
     meta_size: int | None = option(
@@ -47,7 +47,7 @@ class DataConfig:
     seed: int = option(
         0,
         "Seed of the split, the corruption, the initial weights, the order and the augmentation.",
-        check=and_(ge(0), lt(2**32)),
+        check=and_(ge(0), lt(2**32 - 1)),
     )
     data_options: Any = NoOptions()
 
@@ -84,10 +84,14 @@ class RunConfig(DataConfig):
 def plugin_classes(config_class: type, given: Mapping[str, Any]) -> dict[str, type]:
     """Return owner -> configuration class for core and the plugins that the given names choose."""
     owners: dict[str, type] = {OWNER: config_class}
+    core = table(owners)
     for kind in ("method", "data"):
-        if kind in attrs.fields_dict(config_class):
-            name = given.get(kind, attrs.fields_dict(config_class)[kind].default)
-            owners[name] = registry.find(kind, name).config
+        if kind in core:
+            name = convert(core[kind], given.get(kind, core[kind].default))
+            record = registry.find(kind, name)
+            if name in owners:
+                raise UserError(f"--{kind} {name}: another part of the run has this name; use one of them alone")
+            owners[name] = record.config
     return owners
 
 
@@ -179,7 +183,7 @@ def as_values(config: DataConfig) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for part in (config, config.data_options, getattr(config, "method_options", NoOptions())):
         for field in attrs.fields(type(part)):
-            if not field.name.endswith("_options"):
+            if HELP in field.metadata:
                 value = getattr(part, field.name)
                 values[field.name] = str(value) if isinstance(value, Path) else value
     return values

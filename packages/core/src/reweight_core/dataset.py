@@ -65,6 +65,8 @@ class Dataset:
     def __attrs_post_init__(self) -> None:
         if len(self.classes) < 2:
             raise UserError(f"the data have {len(self.classes)} class: a classifier needs at least two")
+        if not len(self.mean) == len(self.std) == self.train.images.shape[1]:
+            raise TypeError("mean and std need one value for each channel")
         splits = {"training set": self.train, "test set": self.test, "meta set": self.meta}
         for name, split in splits.items():
             if split is not None:

@@ -37,6 +37,7 @@ class Option:
         owner: who declares it: ``reweight``, or the plugin's name.
         type: ``str``, ``int``, ``float``, ``bool`` or ``Path``.
         choices: allowed values of a ``Literal`` field, else empty.
+        optional: whether ``None`` is a value.
         default: default value, plugins' better defaults not yet applied.
         help: text for ``--help``.
     """
@@ -45,6 +46,7 @@ class Option:
     owner: str
     type: type
     choices: tuple[str, ...]
+    optional: bool
     default: Any
     help: str
 
@@ -60,19 +62,20 @@ def options_of(config_class: type, owner: str) -> list[Option]:
     for field in attrs.fields(attrs.resolve_types(config_class)):
         if HELP not in field.metadata:
             continue
-        kind, choices = _plain_type(field.type)
-        found.append(Option(field.name, owner, kind, choices, field.default, field.metadata[HELP]))
+        kind, choices, optional = _plain_type(field.type)
+        found.append(Option(field.name, owner, kind, choices, optional, field.default, field.metadata[HELP]))
     return found
 
 
-def _plain_type(annotation: Any) -> tuple[type, tuple[str, ...]]:
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+def _plain_type(annotation: Any) -> tuple[type, tuple[str, ...], bool]:
+    optional = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    if optional:
         annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
     if typing.get_origin(annotation) is Literal:
-        return str, typing.get_args(annotation)
+        return str, typing.get_args(annotation), optional
     if annotation not in (str, int, float, bool, Path):
         raise TypeError(f"an option must be str, int, float, bool, Path or a Literal, not {annotation}")
-    return annotation, ()
+    return annotation, (), optional
 
 
 def table(groups: Mapping[str, type]) -> dict[str, Option]:
@@ -95,20 +98,21 @@ def table(groups: Mapping[str, type]) -> dict[str, Option]:
 
 def convert(item: Option, value: Any) -> Any:
     """Bring a given value to the option's type, or raise `UserError`."""
-    if value is None:
+    if value is None and item.optional:
         return None
     if item.choices and value not in item.choices:
         known = ", ".join(item.choices)
         raise UserError(f"{item.flag} {value}: must be one of {known}{nearest(str(value), item.choices)}")
     if item.type is bool and not isinstance(value, bool):
         raise UserError(f"{item.flag} {value!r}: must be true or false")
-    if isinstance(value, bool) and item.type is not bool:
+    wrong_text = item.type is str and not isinstance(value, str)
+    if wrong_text or (isinstance(value, bool) and item.type is not bool):
         raise UserError(f"{item.flag} {value!r}: must be {item.type.__name__}")
     if item.type is int and isinstance(value, float) and not value.is_integer():
         raise UserError(f"{item.flag} {value!r}: must be a whole number")
     try:
         converted = item.type(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"{item.flag} {value!r}: must be {item.type.__name__}") from None
     if item.type is float and not math.isfinite(converted):
         raise UserError(f"{item.flag} {value!r}: must be a finite number")

@@ -7,6 +7,7 @@ the same options give the same data on every machine.
 from __future__ import annotations
 
 import hashlib
+import warnings
 
 import attrs
 import numpy as np
@@ -26,9 +27,11 @@ class PreparedData:
         train: training examples; its labels are the observed (possibly corrupted) ones.
         ids: positions of the training examples in ``dataset.train``, ascending, shape (N,).
         true_labels: int64 (N,); -1 where the true label is unknown.
-        meta: clean, class-balanced examples disjoint from training, or None.
+        meta: clean examples disjoint from training, class-balanced unless the dataset's own set is used whole, or
+            None.
         val: clean, class-balanced examples disjoint from both, or None.
-        fingerprint: SHA-256 (hex) of everything that was drawn: ids, observed labels, meta and validation ids.
+        fingerprint: SHA-256 (hex) of everything that was drawn: ids, observed labels, meta and validation ids. The
+            images themselves are not in it.
     """
 
     dataset: Dataset
@@ -76,6 +79,11 @@ def prepare(dataset: Dataset, config: DataConfig) -> PreparedData:
     if dataset.meta is None:
         meta_ids, pools = _take_balanced(pools, config.meta_size or 0, "meta", dataset.classes, leave=1)
         meta = dataset.train.take(meta_ids) if len(meta_ids) else None
+        if meta is not None and not dataset.trusted and corrupt is None:
+            warnings.warn(
+                f"--meta-size {config.meta_size}: the labels of these training examples are trusted to be clean",
+                stacklevel=2,
+            )
     elif config.meta_size is None:
         meta_ids, meta = np.arange(len(dataset.meta)), dataset.meta
     else:
@@ -145,6 +153,7 @@ def _take_balanced(
         if share > len(pool) - leave:
             raise UserError(
                 f"{flag} {size}: takes {share} of class '{name}', which has only {len(pool)} examples"
+                + " (one must stay for training)" * leave
             )
     taken = np.concatenate([pool[:share] for pool, share in zip(pools, shares, strict=True)])
     return taken, [pool[share:] for pool, share in zip(pools, shares, strict=True)]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from reweight_core.dataset import Dataset
 
-    type_Corruption = Callable[[np.ndarray, int, np.random.RandomState], np.ndarray]
+    Corruption = Callable[[np.ndarray, int, np.random.RandomState], np.ndarray]
 
 
 @attrs.frozen
@@ -97,7 +97,7 @@ class NoisePlugin:
 
     name: str
     summary: str
-    build: Callable[[str], type_Corruption]
+    build: Callable[[str], Corruption]
 
 
 @attrs.frozen

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable
 from importlib import metadata
 from typing import Any
 
@@ -68,6 +67,8 @@ def find_entry(kind: str, name: str) -> metadata.EntryPoint:
     """Return the one entry point of this kind and name, without loading it (errors as `find`)."""
     entries = _entries(kind)
     if name not in entries:
+        if name in _installed(kind):
+            raise UserError(f"{kind} '{name}' is installed, but {ALLOW_LIST} does not name it")
         known = sorted(entries)
         raise UserError(
             f"no {kind} is called '{name}'{nearest(name, known)}; installed: {', '.join(known) or 'none'}"
@@ -101,15 +102,15 @@ def version_of(kind: str, name: str) -> str:
 def status() -> list[PluginStatus]:
     """Describe every installed plugin, the ones that do not load included."""
     rows = []
-    for kind, (group, _) in GROUPS.items():
-        by_name = _group_by_name(metadata.entry_points(group=group))
-        for name, entries in sorted(by_name.items()):
+    for kind in GROUPS:
+        for name, entries in sorted(_installed(kind).items()):
+            allowed = [e for e in entries if _allowed(e)]
             for entry in entries:
                 state, error = "ok", ""
                 if not _allowed(entry):
                     state = "off"
-                elif len([e for e in entries if _allowed(e)]) > 1:
-                    state, error = "duplicate", _clash(kind, name, entries)
+                elif len(allowed) > 1:
+                    state, error = "duplicate", _clash(kind, name, allowed)
                 else:
                     try:
                         _load(kind, entry)
@@ -125,13 +126,14 @@ def status() -> list[PluginStatus]:
 
 
 def _entries(kind: str) -> dict[str, list[metadata.EntryPoint]]:
+    allowed = {name: [e for e in entries if _allowed(e)] for name, entries in _installed(kind).items()}
+    return {name: entries for name, entries in allowed.items() if entries}
+
+
+def _installed(kind: str) -> dict[str, list[metadata.EntryPoint]]:
     group, _ = GROUPS[kind]
-    return _group_by_name(e for e in metadata.entry_points(group=group) if _allowed(e))
-
-
-def _group_by_name(entries: Iterable[metadata.EntryPoint]) -> dict[str, list[metadata.EntryPoint]]:
     by_name: dict[str, list[metadata.EntryPoint]] = defaultdict(list)
-    for entry in entries:
+    for entry in metadata.entry_points(group=group):
         by_name[entry.name].append(entry)
     return dict(by_name)
 
@@ -145,11 +147,14 @@ def _allowed(entry: metadata.EntryPoint) -> bool:
 
 
 def _load(kind: str, entry: metadata.EntryPoint) -> Any:
-    record = entry.load()
+    try:
+        record = entry.load()
+    except SystemExit as error:
+        raise ImportError(f"importing {entry.module} ends the program") from error
     _, record_class = GROUPS[kind]
     if not isinstance(record, record_class):
         raise TypeError(
-            f"entry point {entry.value} is a {type(record).__name__}, not a {record_class.__name__}"
+            f"entry point {entry.value} is of type {type(record).__name__}, not {record_class.__name__}"
         )
     if record.name != entry.name:  # type: ignore[attr-defined]  # every record class has a name
         raise ValueError(f"entry point '{entry.name}' holds a record named '{record.name}'")  # type: ignore[attr-defined]

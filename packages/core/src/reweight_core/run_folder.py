@@ -30,17 +30,22 @@ from reweight_core.samples import SampleTable
 FORMAT = 1
 
 
+def refuse_taken(out: Path | None) -> None:
+    """Raise `UserError` if the folder asked for exists and is not empty."""
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out}: exists and is not empty; give a new folder")
+
+
 def create(config: RunConfig) -> Path:
     """Make the folder of a new run: the one asked for, or the next free one below runs/.
 
     Raises:
-        UserError: if the folder asked for exists and is not empty, or cannot be made.
+        UserError: if the folder asked for is taken (`refuse_taken`), or cannot be made.
     """
+    refuse_taken(config.out)
     try:
         if config.out is not None:
             config.out.mkdir(parents=True, exist_ok=True)
-            if any(config.out.iterdir()):
-                raise UserError(f"--out {config.out}: the folder is not empty; give a new one")
             return config.out
         number = 1
         while True:

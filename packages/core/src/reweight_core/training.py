@@ -58,6 +58,9 @@ def train(config: RunConfig, observers: Sequence[object] = ()) -> Run:
     Raises:
         UserError: for anything the user can mend; before training starts wherever it can be known then.
     """
+    # what can be known before the data are read is checked before
+    resolve_device(config.device)
+    run_folder.refuse_taken(config.out)
     trainer = Trainer(config, load(config), observers)
     return trainer.run(run_folder.create(config))
 

@@ -66,8 +66,11 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """List what is visible in a folder, by name."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    with os.scandir(folder) as entries:
-        visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+    try:
+        with os.scandir(folder) as entries:
+            visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
     for entry in visible:
         if entry.is_symlink():
             raise UserError(f"{entry.path}: is a symbolic link, which is not followed; put a copy there")
@@ -125,6 +128,7 @@ def _read(root: Path, names: Sequence[str], first: str, image_size: int | None) 
 
     threads = 1 if image_size is None and height * width <= SMALL else os.cpu_count()
     with ThreadPoolExecutor(threads) as pool:
+        # a list first, because `all` alone would stop, and cancel the rest, at the first colour image
         all_grey = all(list(pool.map(read_from, range(0, len(names), CHUNK))))
     return images, all_grey
 

@@ -36,19 +36,19 @@ def _build_clean_only(config: Any, context: Context) -> object:
     return CleanOnly()
 
 
-l2rw = MethodPlugin(
+l2rw_plugin = MethodPlugin(
     name="l2rw",
     summary="example weights from the direction that improves a clean batch (Ren et al. 2018)",
     build=_build_l2rw,
     config=L2RWConfig,
     needs_meta_set=True,
 )
-random = MethodPlugin(
+random_plugin = MethodPlugin(
     name="random",
     summary="random rectified example weights (baseline of L2RW, Eq. 16)",
     build=_build_random,
 )
-clean_only = MethodPlugin(
+clean_only_plugin = MethodPlugin(
     name="clean-only",
     summary="plain training on the clean meta set alone (baseline of L2RW)",
     build=_build_clean_only,

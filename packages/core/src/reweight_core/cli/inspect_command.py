@@ -56,7 +56,7 @@ def describe(data: PreparedData) -> dict[str, Any]:
 
 
 def _print(description: dict[str, Any]) -> None:
-    console = Console()
+    console = Console(markup=False, emoji=False, highlight=False)
     table = Table(box=box.SIMPLE)
     table.add_column("class")
     columns = {"train": "train_counts", "observed as": "observed_counts", "meta": "meta_counts", "val": "val_counts"}
@@ -67,10 +67,10 @@ def _print(description: dict[str, Any]) -> None:
         table.add_row(name, *(str(values[index]) for values in shown.values()))
     console.print(table)
     rate = description["noise_rate"]
-    console.print(f"training examples  {description['train_size']}", highlight=False)
-    console.print(f"test examples      {description['test_size']}", highlight=False)
-    console.print(f"wrong labels       {'unknown' if rate is None else f'{rate:.4f}'}", highlight=False)
-    console.print(f"fingerprint        {description['fingerprint']}", highlight=False, soft_wrap=True)
+    console.print(f"training examples  {description['train_size']}")
+    console.print(f"test examples      {description['test_size']}")
+    console.print(f"wrong labels       {'unknown' if rate is None else f'{rate:.4f}'}")
+    console.print(f"fingerprint        {description['fingerprint']}", soft_wrap=True)
     if description["transition"] is not None and rate:
         grid = Table(title="observed label by true label", box=box.SIMPLE)
         grid.add_column("")

@@ -27,5 +27,5 @@ def command(as_json: bool) -> None:
         for name, summary in records.items():
             table.add_row(f"--{kind}", name, summary)
         table.add_section()
-    Console().print(table)
+    Console(markup=False, emoji=False, highlight=False).print(table)
     click.echo("--model also takes torchvision's classification models by name, or package.module:factory.")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 import warnings
 from importlib import import_module, metadata
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from reweight_core.errors import UserError
+from reweight_core.errors import UserError, nearest
 
 COMMANDS = ("train", "eval", "inspect", "list", "plugins")
 
@@ -20,39 +20,53 @@ class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, name: str) -> click.Command:
         if name not in COMMANDS:
-            return None
+            ctx.fail(f"no command is called '{name}'{nearest(name, COMMANDS)}")
         command: click.Command = import_module(f"reweight_core.cli.{name}_command").command
         return command
 
 
 @click.group(
     cls=_Commands,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with: reweight train --method gdw --data digits --noise uniform:0.4",
 )
 @click.version_option(metadata.version("reweight-core"), prog_name="reweight")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Train classifiers on noisy or unbalanced data by learning how much each example should count."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the program; whatever the user can mend is one line on standard error and exit status 2."""
-    warnings.showwarning = _show_warning
     try:
-        cli.main(args=args, prog_name="reweight", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            # what libraries announce to their programmers is of no use to whoever runs this program
+            for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+                warnings.simplefilter("ignore", category)
+            cli.main(args=args, prog_name="reweight", standalone_mode=False)
     except click.exceptions.Exit as finished:
         sys.exit(finished.exit_code)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "reweight"
+        _fail(f"{error.format_message()} (see {command} --help)")
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        _fail(error.format_message())
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; finished epochs and checkpoints are kept in the run's folder", err=True)
         sys.exit(130)
     except UserError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo("Error: " + " ".join(message.splitlines()), err=True)
+    sys.exit(2)
 
 
 def _show_warning(message: Any, category: Any, filename: Any, lineno: Any, file: Any = None, line: Any = None) -> None:

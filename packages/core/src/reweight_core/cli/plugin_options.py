@@ -10,6 +10,7 @@ import attrs
 import click
 
 from reweight_core import config as configuration
+from reweight_core.errors import UserError
 from reweight_core.options import Option
 
 _GIVEN = "reweight.given"
@@ -34,7 +35,15 @@ class PluginCommand(click.Command):
         file = given.pop("config", None)
         from_file = configuration.read_file(Path(file), self.config_class, given) if file else {}
         ctx.meta[_GIVEN] = from_file
-        ctx.meta[_OPTIONS] = configuration.known_options(self.config_class, from_file | given)
+        known = configuration.known_options(self.config_class, from_file | given)
+        own = {flag for parameter in super().get_params(ctx) for flag in parameter.opts}
+        for item in known.values():
+            if item.flag in own:
+                raise UserError(
+                    f"plugin '{item.owner}' declares {item.flag}, which this command has already: "
+                    "report it to the plugin's author"
+                )
+        ctx.meta[_OPTIONS] = known
         return super().parse_args(ctx, args)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:

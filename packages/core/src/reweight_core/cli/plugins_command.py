@@ -24,4 +24,4 @@ def command(as_json: bool) -> None:
         table.add_column(field.name, no_wrap=field.name != "error")
     for row in rows:
         table.add_row(*attrs.astuple(row))
-    Console().print(table)
+    Console(markup=False, emoji=False, highlight=False).print(table)

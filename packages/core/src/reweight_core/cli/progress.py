@@ -19,7 +19,7 @@ class Progress:
     """Observes a run; use it as a context manager around the run."""
 
     def __init__(self) -> None:
-        self._console = Console()
+        self._console = Console(markup=False, emoji=False, highlight=False)
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -36,7 +36,9 @@ class Progress:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._bar.stop()
+        if not self._bar.disable:
+            # a bar that was never shown may still print an empty line
+            self._bar.stop()
 
     @hookimpl
     def observe_step(self, done: int, total: int) -> None:
@@ -69,6 +71,6 @@ def summary_table(summary: Mapping[str, Any], folder: Path) -> None:
         table.add_row("wrong labels found by weight (AUROC)", f"{summary['noise_auroc']:.4f}")
     table.add_row("time", f"{summary['seconds']:.1f} s ({1000 * summary['seconds_per_step']:.2f} ms a step)")
     table.add_row("run", str(folder))
-    console = Console()
+    console = Console(markup=False, emoji=False, highlight=False)
     console.print(table)
     console.print(f"test again with: reweight eval {folder}", soft_wrap=True)

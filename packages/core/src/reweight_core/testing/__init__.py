@@ -1,0 +1,14 @@
+"""For authors of plugins: conformance suites to subclass, and the recorder they use. Needs pytest.
+
+    from reweight_core.testing import MethodSuite
+
+    class TestMine(MethodSuite):
+        name = "mine"
+"""
+
+from reweight_core.testing.data_suite import DataSuite
+from reweight_core.testing.method_suite import MethodSuite
+from reweight_core.testing.recorder import HostReadError, Recorder
+from reweight_core.testing.tiny import tiny_dataset, tiny_trainer
+
+__all__ = ["DataSuite", "HostReadError", "MethodSuite", "Recorder", "tiny_dataset", "tiny_trainer"]

@@ -1,0 +1,78 @@
+"""The contract of a data plugin, as tests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from reweight_core import registry
+from reweight_core.config import DataConfig, configure
+from reweight_core.dataset import Dataset
+from reweight_core.options import options_of
+from reweight_core.preparation import load
+from reweight_core.records import DataPlugin
+
+
+class DataSuite:
+    """Subclass it as ``class TestMine(DataSuite)`` and name the dataset.
+
+    Attributes:
+        name: the dataset's name on the command line.
+        options: options to test it with, by name; override the `given` fixture where they need files.
+        meta_size: a meta set that the training set can spare, at least one example a class.
+    """
+
+    name: ClassVar[str]
+    options: ClassVar[Mapping[str, Any]] = {}
+    meta_size: ClassVar[int] = 20
+
+    @pytest.fixture
+    def given(self) -> dict[str, Any]:
+        """Options by name."""
+        return dict(self.options)
+
+    @pytest.fixture
+    def dataset(self, given: dict[str, Any]) -> Dataset:
+        """The dataset as the plugin builds it."""
+        config = configure(DataConfig, data=self.name, **given)
+        dataset = registry.find("data", self.name).build(config.data_options)
+        assert isinstance(dataset, Dataset)
+        return dataset
+
+    def test_entry_point_holds_a_complete_record(self) -> None:
+        plugin = registry.find("data", self.name)
+        assert isinstance(plugin, DataPlugin)
+        assert plugin.summary and "\n" not in plugin.summary
+        assert all(item.help for item in options_of(plugin.config, self.name))
+
+    def test_finding_the_plugin_imports_no_torch(self) -> None:
+        code = (
+            "import sys; from reweight_core import registry; "
+            f"registry.find('data', {self.name!r}); sys.exit('torch' in sys.modules)"
+        )
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+    def test_normalisation_fits_the_channels(self, dataset: Dataset) -> None:
+        channels = dataset.input_shape[0]
+        assert len(dataset.mean) == len(dataset.std) == channels
+        assert all(value > 0 for value in dataset.std)
+
+    def test_building_twice_gives_the_same_data(self, dataset: Dataset, given: dict[str, Any]) -> None:
+        config = configure(DataConfig, data=self.name, **given)
+        again = registry.find("data", self.name).build(config.data_options)
+        for one, other in ((dataset.train, again.train), (dataset.test, again.test)):
+            assert np.array_equal(one.images, other.images)
+            assert np.array_equal(one.labels, other.labels)
+            assert one.names == other.names
+
+    def test_meta_set_noise_and_long_tail_apply(self, dataset: Dataset, given: dict[str, Any]) -> None:
+        given |= {"meta_size": self.meta_size, "imb": 0.5}
+        data = load(configure(DataConfig, data=self.name, **given))
+        assert data.meta is not None and len(data.meta) == self.meta_size
+        counts = np.bincount(dataset.train.labels[data.ids], minlength=len(dataset.classes))
+        assert counts[-1] == int(counts[0] * 0.5)

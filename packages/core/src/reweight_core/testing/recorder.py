@@ -1,0 +1,59 @@
+"""A recorder for the CPU: runs code once, then repeats its operators on the same memory, as a CUDA graph does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+_HOST_READS = frozenset(
+    {
+        "aten::_local_scalar_dense",
+        "aten::is_nonzero",
+        "aten::item",
+        "aten::equal",
+        "aten::nonzero",
+        "aten::masked_select",
+        "aten::_unique2",
+        "aten::unique_dim",
+        "aten::unique_consecutive",
+    }
+)
+
+
+class HostReadError(AssertionError):
+    """A value was read back to the host, or a shape depended on values, inside a recorded step."""
+
+
+class Recorder(TorchDispatchMode):
+    """Records the operators run inside its ``with`` block; `replay` runs them again on the same memory.
+
+    Raises:
+        HostReadError: inside the block, at an operator that a recording cannot hold.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name
+        indices = args[1] if name in ("aten::index", "aten::index_put_") else ()
+        boolean_mask = any(isinstance(i, Tensor) and i.dtype == torch.bool for i in indices)
+        if name in _HOST_READS or boolean_mask:
+            raise HostReadError(f"{name} inside a step: a recorded step cannot read values")
+        result = func(*args, **(kwargs or {}))
+        self._calls.append((func, args, kwargs or {}, result))
+        return result
+
+    @torch.no_grad()
+    def replay(self) -> None:
+        """Run the recorded operators again, each result going to where the first one lies."""
+        for func, args, kwargs, recorded in self._calls:
+            for new, old in zip(tree_leaves(func(*args, **kwargs)), tree_leaves(recorded), strict=True):
+                if isinstance(new, Tensor) and new.data_ptr() != old.data_ptr():
+                    old.copy_(new)

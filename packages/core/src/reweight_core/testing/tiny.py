@@ -1,0 +1,66 @@
+"""Data and trainers small enough for unit tests."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reweight_core import registry
+from reweight_core.config import RunConfig
+from reweight_core.dataset import Dataset, Split
+from reweight_core.options import fill
+from reweight_core.preparation import PreparedData
+from reweight_core.training import Trainer
+
+
+def tiny_dataset(classes: int = 4, per_class: int = 11, size: int = 8, seed: int = 0) -> Dataset:
+    """Make a dataset of noisy grey stripes, a direction and width for each class; uint8 (N, 1, size, size)."""
+    rng = np.random.RandomState(seed)
+
+    def split(count: int) -> Split:
+        labels = np.repeat(np.arange(classes), count).astype(np.int64)
+        rows, columns = np.mgrid[:size, :size]
+        waves = [np.sin((rows if c % 2 else columns) * (1 + c // 2)) for c in range(classes)]
+        pixels = 128 + 60 * np.stack([waves[label] for label in labels]) + 30 * rng.randn(len(labels), size, size)
+        return Split(pixels.clip(0, 255).astype(np.uint8)[:, None], labels)
+
+    return Dataset(
+        train=split(per_class),
+        test=split(3),
+        meta=split(2),
+        classes=tuple(f"class {c}" for c in range(classes)),
+        mean=(128.0,),
+        std=(64.0,),
+        augment="crop-flip",
+        padding=1,
+    )
+
+
+def tiny_trainer(method: str, model: str = "resnet20", **options: object) -> Trainer:
+    """Build the trainer of a method on `tiny_dataset`, a quarter of its labels wrong, on the CPU.
+
+    Args:
+        method: name of an installed method.
+        model: network (see ``--model``).
+        options: core's options and the method's, by name (underscores).
+    """
+    dataset = tiny_dataset()
+    method_options = fill(registry.find("method", method).config, method, options)
+    defaults = {"epochs": 2, "batch_size": 10, "meta_batch_size": 6, "device": "cpu"}
+    config: RunConfig = fill(
+        RunConfig,
+        "reweight",
+        defaults | options | {"method": method, "model": model},
+        method_options=method_options,
+    )
+    observed = dataset.train.labels.copy()
+    observed[::4] = (observed[::4] + 1) % len(dataset.classes)
+    data = PreparedData(
+        dataset=dataset,
+        train=Split(dataset.train.images, observed),
+        ids=np.arange(len(observed)),
+        true_labels=dataset.train.labels,
+        meta=dataset.meta,
+        val=None,
+        fingerprint="tiny",
+    )
+    return Trainer(config, data)

@@ -1,0 +1,209 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from reweight_core import checkpoint, run_folder
+from reweight_core.config import RunConfig, as_values, configure
+from reweight_core.errors import UserError
+
+MODEL = {
+    "weight": torch.tensor([[1.5, -0.0], [torch.inf, torch.nan]]),
+    "half": torch.randn(3, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16),
+    "scalar": torch.tensor(0.1, dtype=torch.float64),
+    "empty": torch.empty(0, 4),
+    "transposed": torch.arange(6.0).reshape(2, 3).T,
+}
+STATE = {
+    "generator": torch.Generator().manual_seed(3).get_state(),
+    "visits": torch.tensor([2**62, -1]),
+    "mask": torch.tensor([True, False]),
+}
+
+
+def save(folder, step, model=MODEL, state=STATE):
+    return checkpoint.save(folder, step, model, state, {"stage": "train", "epoch": step})
+
+
+def steps(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def same_bits(a, b):
+    as_bytes = [t.contiguous().reshape(-1).view(torch.uint8) for t in (a, b)]
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(*as_bytes)
+
+
+def flip_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
+    save(tmp_path, 7)
+    found = checkpoint.load_latest(tmp_path)
+    for saved, loaded in ((MODEL, found.model), (STATE, found.state)):
+        assert saved.keys() == loaded.keys()
+        assert all(same_bits(saved[name], loaded[name]) for name in saved)
+    assert (found.manifest["step"], found.manifest["stage"], found.manifest["epoch"]) == (7, "train", 7)
+
+
+def test_a_checkpoint_consists_of_safetensors_and_json_alone(tmp_path):
+    path = save(tmp_path, 7)
+    assert path.name == "step-00000007"
+    assert {p.name for p in path.iterdir()} == {"model.safetensors", "state.safetensors", "manifest.json"}
+
+
+def test_the_manifest_describes_the_files(tmp_path):
+    path = save(tmp_path, 7)
+    files = json.loads((path / "manifest.json").read_text())["files"]
+    sizes = {name: (path / name).stat().st_size for name in ("model.safetensors", "state.safetensors")}
+    assert {name: entry["bytes"] for name, entry in files.items()} == sizes
+
+
+def test_the_newest_two_stay(tmp_path):
+    for step in (1, 2, 10, 9):
+        save(tmp_path, step)
+    assert steps(tmp_path) == ["step-00000009", "step-00000010"]
+    assert checkpoint.load_latest(tmp_path).manifest["step"] == 10
+
+
+def test_the_same_step_saved_again_replaces_the_first(tmp_path):
+    save(tmp_path, 1)
+    save(tmp_path, 1, model={"weight": torch.ones(1)})
+    assert checkpoint.load_latest(tmp_path).model.keys() == {"weight"}
+
+
+@pytest.mark.parametrize("damage", [flip_bit, truncate, Path.unlink])
+@pytest.mark.parametrize("name", ["model.safetensors", "state.safetensors", "manifest.json"])
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path, name, damage):
+    save(tmp_path, 1)
+    newest = save(tmp_path, 2) / name
+    # the last byte of a manifest is a newline, which may be missing
+    if name == "manifest.json" and damage is not Path.unlink:
+        newest.write_text(newest.read_text().rstrip())
+    damage(newest)
+    assert checkpoint.load_latest(tmp_path).manifest["step"] == 1
+
+
+def test_when_all_are_damaged_the_error_names_each(tmp_path):
+    for step in (1, 2):
+        truncate(save(tmp_path, step) / "state.safetensors")
+    with pytest.raises(UserError, match="no checkpoint is whole") as caught:
+        checkpoint.load_latest(tmp_path)
+    assert "step-00000001: state.safetensors differs from its checksum" in str(caught.value)
+    assert "step-00000002" in str(caught.value)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_folder_without_checkpoints_is_an_error(tmp_path, exists):
+    folder = tmp_path if exists else tmp_path / "none"
+    with pytest.raises(UserError, match="no checkpoint here"):
+        checkpoint.load_latest(folder)
+
+
+def test_folders_of_other_names_are_neither_read_nor_removed(tmp_path):
+    others = ["notes", "step-00000000-copy", "step-00000009-copy", "step-9"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    for step in (1, 2, 3):
+        save(tmp_path, step)
+    assert checkpoint.load_latest(tmp_path).manifest["step"] == 3
+    assert steps(tmp_path) == sorted([*others, "step-00000002", "step-00000003"])
+
+
+def test_a_leftover_of_an_interrupted_write_is_ignored_and_replaced(tmp_path):
+    save(tmp_path, 1)
+    leftover = tmp_path / ".step-00000002.partial"
+    leftover.mkdir()
+    (leftover / "model.safetensors").write_bytes(b"torn")
+    (leftover / "junk").write_bytes(b"")
+    assert checkpoint.load_latest(tmp_path).manifest["step"] == 1
+    assert not (save(tmp_path, 2) / "junk").exists()
+    assert checkpoint.load_latest(tmp_path).manifest["step"] == 2
+    assert not leftover.exists()
+
+
+def test_a_write_that_is_interrupted_leaves_the_earlier_checkpoints(tmp_path, monkeypatch):
+    for step in (1, 2):
+        save(tmp_path, step)
+
+    def interrupted(self, target):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            save(tmp_path, 3)
+    assert [name for name in steps(tmp_path) if name.startswith("step")] == ["step-00000001", "step-00000002"]
+    assert checkpoint.load_latest(tmp_path).manifest["step"] == 2
+    save(tmp_path, 3)
+    assert checkpoint.load_latest(tmp_path).manifest["step"] == 3
+
+
+def test_tied_tensors_and_views_can_be_saved(tmp_path):
+    weight = torch.arange(6.0).reshape(2, 3)
+    save(tmp_path, 1, model={"encoder": weight, "decoder": weight, "row": weight[0], "column": weight[:, 1]})
+    model = checkpoint.load_latest(tmp_path).model
+    assert torch.equal(model["encoder"], weight)
+    assert torch.equal(model["decoder"], weight)
+    assert torch.equal(model["row"], weight[0])
+    assert torch.equal(model["column"], weight[:, 1])
+
+
+def test_without_out_runs_are_numbered_below_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = [run_folder.create(RunConfig()) for _ in range(3)]
+    assert folders == [Path("runs") / f"erm-digits-{number}" for number in (1, 2, 3)]
+    assert all(folder.is_dir() for folder in folders)
+
+
+def test_out_is_made_with_its_parents_or_taken_if_empty(tmp_path):
+    out = tmp_path / "a" / "b"
+    for _ in range(2):
+        assert run_folder.create(RunConfig(out=out)) == out
+        assert out.is_dir()
+
+
+def test_out_that_is_not_empty_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(UserError, match=f"--out {tmp_path}: .*not empty"):
+        run_folder.create(RunConfig(out=tmp_path))
+
+
+@pytest.mark.parametrize("out", ["file", "file/run"])
+def test_out_that_cannot_be_made_is_refused(tmp_path, out):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=f"--out {tmp_path / out}: "):
+        run_folder.create(RunConfig(out=tmp_path / out))
+
+
+def test_the_options_of_a_run_are_read_back(tmp_path):
+    config = configure(method="erm", lr=0.3, out=tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"format": 1, "options": as_values(config)}))
+    assert run_folder.read_config(tmp_path) == config
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "{", "[]", "3", "{}", '{"options": null}', '{"options": "text"}']
+)
+def test_a_folder_without_a_readable_config_is_not_a_run(tmp_path, content):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=f"{tmp_path}: not the folder of a run"):
+        run_folder.read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options", [{"method": "not-installed"}, {"epochs": None}, {"epochs": "many"}, {"unheard_of": 1}]
+)
+def test_options_that_the_installed_version_cannot_read_are_refused(tmp_path, options):
+    (tmp_path / "config.json").write_text(json.dumps({"format": 1, "options": options}))
+    with pytest.raises(UserError):
+        run_folder.read_config(tmp_path)

@@ -1,0 +1,251 @@
+import json
+from pathlib import Path
+from typing import Literal
+
+import attrs
+import pytest
+from attrs.validators import gt
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reweight_core import registry
+from reweight_core.config import DataConfig, RunConfig, as_values, configure, known_options, read_file
+from reweight_core.errors import UserError
+from reweight_core.options import option
+from reweight_core.records import DataPlugin, MethodPlugin, NoisePlugin
+
+
+@attrs.frozen
+class StirOptions:
+    """Options of the method `stir`."""
+
+    speed: float = option(1.0, "Turns a second.", check=gt(0))
+    whisk: Literal["wire", "wooden"] = option("wire", "Which whisk.")
+    salt_options: bool = option(False, "An option whose name ends like a field of core's.")
+
+
+@attrs.frozen
+class GreedyOptions:
+    """Options of the method `greedy`."""
+
+    lr: float = option(1.0, "Core has this one.")
+
+
+@attrs.frozen
+class ShelfOptions:
+    """Options of the dataset `shelf`."""
+
+    shelf_root: Path | None = option(None, "Where it stands.")
+
+
+def never_built(*arguments):
+    raise AssertionError("a configuration must not build anything")
+
+
+def parse_rate(argument):
+    if argument != "half":
+        raise UserError(f"--noise blur:{argument}: must be half")
+    return lambda labels, num_classes, rng: labels
+
+
+RECORDS = {
+    "method": {
+        "erm": MethodPlugin("erm", "plain", never_built),
+        "stir": MethodPlugin("stir", "stirs", never_built, StirOptions),
+        "twin": MethodPlugin("twin", "is called like a dataset", never_built),
+        "greedy": MethodPlugin("greedy", "takes an option of core's", never_built, GreedyOptions),
+    },
+    "data": {
+        "digits": DataPlugin("digits", "small", never_built),
+        "shelf": DataPlugin(
+            "shelf",
+            "big",
+            never_built,
+            ShelfOptions,
+            defaults={"lr": 0.5, "model": "mlp", "speed": 3.0, "declared_by_nobody": 1},
+        ),
+        "twin": DataPlugin("twin", "is called like a method", never_built),
+    },
+    "noise": {"blur": NoisePlugin("blur", "blur:half", parse_rate)},
+    "model": {},
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def plugins():
+    """Put records of the test's own in the place of what is installed."""
+
+    def find(kind, name):
+        if name not in RECORDS[kind]:
+            raise UserError(f"no {kind} is called '{name}'")
+        return RECORDS[kind][name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "find", find)
+        patch.setattr(registry, "names", lambda kind: sorted(RECORDS[kind]))
+        yield
+
+
+def write(folder, text):
+    path = folder / "options.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_without_values_every_option_has_its_default():
+    config = configure()
+    assert config == RunConfig()
+    assert (config.method, config.data, config.seed) == ("erm", "digits", 0)
+
+
+def test_an_option_given_ranks_above_the_datasets_default_and_that_above_the_options_own():
+    assert configure().lr == 0.1
+    assert configure(data="shelf").lr == 0.5
+    assert configure(data="shelf", lr=0.2).lr == 0.2
+
+
+def test_a_dataset_may_give_a_default_for_an_option_of_the_method():
+    assert configure(method="stir").method_options.speed == 1.0
+    assert configure(method="stir", data="shelf").method_options.speed == 3.0
+    assert configure(method="stir", data="shelf", speed=2).method_options.speed == 2.0
+
+
+def test_a_file_ranks_between_what_is_given_and_the_datasets_default(tmp_path):
+    path = write(tmp_path, 'method = "stir"\ndata = "shelf"\nlr = 0.3\nepochs = 7\n[stir]\nspeed = 4\n')
+    options = {"epochs": 9}
+    config = configure(**read_file(path, RunConfig, options) | options)
+    assert (config.lr, config.epochs, config.method_options.speed, config.model) == (0.3, 9, 4.0, "mlp")
+
+
+def test_known_options_show_the_datasets_defaults_and_their_owners():
+    options = known_options(RunConfig, {"method": "stir", "data": "shelf"})
+    assert options["lr"].default == 0.5
+    owners = {name: item.owner for name, item in options.items()}
+    assert (owners["lr"], owners["speed"], owners["shelf_root"]) == ("reweight", "stir", "shelf")
+    assert "declared_by_nobody" not in options
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epoch": 3}, "no option is called 'epoch' here (did you mean 'epochs'?)"),
+        ({"speed": 3.0}, "no option is called 'speed' here"),
+        ({"method": "stirr"}, "no method is called 'stirr'"),
+        ({"method": 3}, "--method 3: must be str"),
+        ({"data": ["digits"]}, "--data ['digits']: must be str"),
+        ({"data": None}, "--data None: must be str"),
+        ({"epochs": None}, "--epochs None: must be int"),
+        ({"epochs": 0}, "--epochs must be > 0: 0"),
+        ({"imb": 0}, "--imb must be > 0: 0.0"),
+        ({"imb": 2}, "--imb must be <= 1: 2.0"),
+        ({"seed": 2**32}, "--seed must be < 4294967295: 4294967296"),
+        ({"noise": "blur"}, "--noise blur: must be KIND:ARGUMENT"),
+        ({"noise": "fog:1"}, "no noise is called 'fog'"),
+        ({"noise": "blur:more"}, "--noise blur:more: must be half"),
+        ({"method": "stir", "whisk": "wirre"}, "must be one of wire, wooden (did you mean 'wire'?)"),
+        ({"method": "stir", "speed": -1}, "--speed must be > 0: -1.0"),
+        ({"method": "greedy"}, "plugin 'greedy' declares --lr, which 'reweight' has already"),
+        ({"method": "twin", "data": "twin"}, "--data twin: another part of the run has this name"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused(values, message):
+    with pytest.raises(UserError) as caught:
+        configure(RunConfig, **values)
+    assert message in str(caught.value)
+
+
+def test_a_configuration_of_the_data_alone_has_no_training_options():
+    assert configure(DataConfig, data="shelf", noise="blur:half").noise == "blur:half"
+    with pytest.raises(UserError, match="no option is called 'lr' here"):
+        configure(DataConfig, lr=0.1)
+
+
+def test_a_file_may_write_names_with_hyphens_or_underscores(tmp_path):
+    path = write(tmp_path, 'batch-size = 7\nmeta_size = 3\ndata = "shelf"\n[shelf]\nshelf-root = "x"\n')
+    values = {"batch_size": 7, "meta_size": 3, "data": "shelf", "shelf_root": "x"}
+    assert read_file(path, RunConfig, {}) == values
+
+
+def test_sections_of_installed_plugins_that_the_run_does_not_use_are_skipped(tmp_path):
+    path = write(tmp_path, "[stir]\nspeed = 4\nnonsense = 1\n[shelf]\nshelf_root = 'x'\n")
+    assert read_file(path, RunConfig, {}) == {}
+    with pytest.raises(UserError, match="'stir' has no option 'nonsense'"):
+        read_file(path, RunConfig, {"method": "stir"})
+
+
+def test_the_command_line_chooses_the_plugins_whose_sections_count(tmp_path):
+    path = write(tmp_path, 'method = "erm"\n[stir]\nspeed = 4\n')
+    assert read_file(path, RunConfig, {"method": "stir"}) == {"method": "erm", "speed": 4}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epocs = 3", "no option is called 'epocs' (did you mean 'epochs'?)"),
+        ("speed = 3.0", "no option is called 'speed'"),
+        ("[stirr]\nspeed = 3.0", "no plugin is called 'stirr' (did you mean 'stir'?)"),
+        ('method = "stir"\n[stir]\nspede = 3.0', "'stir' has no option 'spede' (did you mean 'speed'?)"),
+        ('method = "stir"\n[stir]\nlr = 3.0', "'stir' has no option 'lr'"),
+        ("[[stir]]\nspeed = 3.0", "no option is called 'stir'"),
+        ("epochs = = 3", "at line 1, column 10"),
+        ("epochs = 3\nepochs = 4", "Cannot overwrite a value"),
+    ],
+)
+def test_a_file_with_a_mistake_is_refused_by_its_name(tmp_path, text, message):
+    path = write(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        read_file(path, RunConfig, {})
+    assert str(caught.value).startswith(f"--config {path}: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["method = 3", "data = ['digits']", "data = true"])
+def test_a_plugins_name_in_a_file_must_be_text(tmp_path, text):
+    with pytest.raises(UserError, match="must be str"):
+        read_file(write(tmp_path, text), RunConfig, {})
+
+
+def test_a_file_that_cannot_be_read_is_refused_by_its_name(tmp_path):
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    for path in (tmp_path / "missing.toml", tmp_path, tmp_path / "binary.toml"):
+        with pytest.raises(UserError) as caught:
+            read_file(path, RunConfig, {})
+        assert str(caught.value).startswith(f"--config {path}: ")
+
+
+FINITE = st.floats(min_value=1e-6, max_value=1e6)
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
+
+
+@settings(deadline=None)
+@given(
+    values=st.fixed_dictionaries(
+        {"method": st.sampled_from(["erm", "stir"]), "data": st.sampled_from(["digits", "shelf"])},
+        optional={
+            "lr": FINITE,
+            "imb": st.none() | st.floats(min_value=1e-6, max_value=1),
+            "meta_size": st.none() | st.integers(0, 10**6),
+            "seed": st.integers(0, 2**32 - 2),
+            "augment": st.sampled_from([None, "none", "crop", "flip", "crop-flip"]),
+            "noise": st.sampled_from([None, "blur:half"]),
+            "out": st.none() | NAMES.map(Path),
+            "model": NAMES,
+        },
+    ),
+    stir=st.fixed_dictionaries(
+        {},
+        optional={
+            "speed": FINITE,
+            "whisk": st.sampled_from(["wire", "wooden"]),
+            "salt_options": st.booleans(),
+        },
+    ),
+    shelf=st.fixed_dictionaries({}, optional={"shelf_root": st.none() | NAMES.map(Path)}),
+)
+def test_saved_values_give_an_equal_configuration(values, stir, shelf):
+    own = (stir if values["method"] == "stir" else {}) | (shelf if values["data"] == "shelf" else {})
+    config = configure(**values, **own)
+    saved = json.loads(json.dumps(as_values(config)))
+    assert configure(**saved) == config
+    assert set(saved) == set(known_options(RunConfig, values))

@@ -1,0 +1,177 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from reweight_core.erm import ERM
+from reweight_core.errors import UserError
+from reweight_core.hookspecs import hookimpl
+from reweight_core.method_hooks import MethodHooks
+from reweight_core.stages import Stage
+
+N, C = 4, 3
+
+
+@pytest.fixture
+def step():
+    """What the hooks under test read of a step."""
+    D = torch.arange(12.0).reshape(N, C)
+    return SimpleNamespace(n=N, D=D, losses=torch.arange(4.0))
+
+
+class Weighting:
+    """A method that gives the weights it was made with."""
+
+    def __init__(self, weights):
+        self._weights = weights
+
+    @hookimpl
+    def generate_weights(self, step):
+        return self._weights
+
+
+class Manipulating:
+    """A method that gives the gradient it was made with."""
+
+    def __init__(self, gradient):
+        self._gradient = gradient
+
+    @hookimpl
+    def manipulate_gradient(self, step, weights):
+        return self._gradient
+
+
+class Wrapping:
+    """A method that changes core's weights; `returns` says whether it forgets to give them back."""
+
+    def __init__(self, returns):
+        self._returns = returns
+
+    @hookimpl(wrapper=True)
+    def generate_weights(self, step):
+        weights = yield
+        return 2 * weights if self._returns else None
+
+
+def test_a_misspelled_hook_is_an_error_that_names_it():
+    class Misspelled:
+        @hookimpl
+        def generate_wieghts(self, step):
+            return step.losses
+
+    with pytest.raises(UserError, match=r"method 'mine': .*generate_wieghts"):
+        MethodHooks(Misspelled(), "mine")
+
+
+def test_a_hook_with_an_unknown_argument_is_an_error_that_names_it():
+    class Wrong:
+        @hookimpl
+        def generate_weights(self, batch):
+            return batch.losses
+
+    with pytest.raises(UserError, match=r"method 'mine': .*'batch'"):
+        MethodHooks(Wrong(), "mine")
+
+
+def test_a_hook_may_take_fewer_arguments(step):
+    class Short:
+        @hookimpl
+        def generate_weights(self):
+            return torch.ones(N)
+
+    assert torch.equal(MethodHooks(Short(), "mine").generate_weights(step), torch.ones(N))
+
+
+@pytest.mark.parametrize(
+    ("method", "hook"),
+    [(Weighting(torch.ones(N)), "generate_weights"), (Manipulating(None), "manipulate_gradient")],
+)
+def test_an_observer_that_decides_the_same_as_the_method_is_refused(method, hook):
+    with pytest.raises(UserError, match=f"{hook} is implemented by .*only one") as caught:
+        MethodHooks(method, "mine", observers=[type(method)(torch.ones(N))])
+    assert "mine" in str(caught.value)
+    assert " and by " in str(caught.value)
+
+
+def test_plain_training_uses_every_default(step):
+    hooks = MethodHooks(ERM(), "erm")
+    stage = Stage("train", 3, 0.1)
+    weights = hooks.generate_weights(step)
+    assert hooks.plan_stages(stage) == [stage]
+    assert hooks.provide_meta_set(None) is None
+    assert torch.equal(weights, torch.ones(N))
+    assert torch.equal(hooks.manipulate_gradient(step, weights), step.D)
+
+
+def test_the_held_out_examples_are_the_default_meta_set():
+    held_out = object()
+    assert MethodHooks(ERM(), "erm").provide_meta_set(held_out) is held_out
+
+
+@pytest.mark.parametrize("weights", [torch.tensor([0.0, 1.0, 2.0, 3.0]), torch.arange(12.0).reshape(N, C)])
+def test_weights_of_examples_or_of_classes_multiply_the_gradient(step, weights):
+    hooks = MethodHooks(Weighting(weights), "mine")
+    expected = step.D * (weights if weights.dim() == 2 else weights[:, None])
+    assert torch.equal(hooks.manipulate_gradient(step, hooks.generate_weights(step)), expected)
+
+
+def test_a_method_takes_precedence_over_the_defaults(step):
+    gradient = torch.full((N, C), 7.0)
+    hooks = MethodHooks(Manipulating(gradient), "mine")
+    assert torch.equal(hooks.manipulate_gradient(step, torch.ones(N)), gradient)
+
+
+def test_what_a_method_returns_is_detached(step):
+    weights = torch.ones(N, requires_grad=True)
+    assert not MethodHooks(Weighting(weights), "mine").generate_weights(step).requires_grad
+
+
+def test_a_wrapper_changes_the_result_and_is_no_second_generator(step):
+    hooks = MethodHooks(Weighting(torch.ones(N)), "mine", observers=[Wrapping(returns=True)])
+    assert torch.equal(hooks.generate_weights(step), torch.full((N,), 2.0))
+
+
+def test_a_wrapper_that_forgets_its_return_is_an_error(step):
+    hooks = MethodHooks(Wrapping(returns=False), "mine")
+    with pytest.raises(UserError, match="'mine': generate_weights returned NoneType, not a tensor"):
+        hooks.generate_weights(step)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        torch.ones(N, 1),
+        torch.ones(C),
+        torch.ones(()),
+        torch.ones(N, dtype=torch.float64),
+        torch.ones(N, device="meta"),
+        1.0,
+    ],
+)
+def test_weights_of_another_shape_type_or_device_are_an_error(step, wrong):
+    with pytest.raises(UserError, match="'mine': generate_weights returned"):
+        MethodHooks(Weighting(wrong), "mine").generate_weights(step)
+
+
+@pytest.mark.parametrize("wrong", [torch.ones(N), torch.ones(C, N), torch.ones(N, C, dtype=torch.float16)])
+def test_a_gradient_of_another_shape_or_type_is_an_error(step, wrong):
+    with pytest.raises(UserError, match="'mine': manipulate_gradient returned"):
+        MethodHooks(Manipulating(wrong), "mine").manipulate_gradient(step, torch.ones(N))
+
+
+def test_all_observers_hear_of_steps_and_epochs():
+    heard = []
+
+    class Observer:
+        @hookimpl
+        def observe_step(self, done, total):
+            heard.append((done, total))
+
+        @hookimpl
+        def observe_epoch(self, metrics):
+            heard.append(metrics)
+
+    hooks = MethodHooks(Observer(), "mine", observers=[Observer(), Observer()])
+    hooks.observe_step(done=1, total=2)
+    hooks.observe_epoch(metrics={"epoch": 1})
+    assert heard == [(1, 2)] * 3 + [{"epoch": 1}] * 3

@@ -1,0 +1,414 @@
+import attrs
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reweight_core import preparation
+from reweight_core.config import DataConfig
+from reweight_core.dataset import Dataset, Split
+from reweight_core.errors import UserError
+from reweight_core.preparation import long_tail_counts, prepare
+
+SEEDS = st.integers(0, 2**32 - 2)
+
+
+def make_split(sizes, offset=0):
+    """Examples of class 0, 1, ... in turn; each image holds its position, plus the offset, in two bytes."""
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    codes = np.arange(len(labels)) + offset
+    images = np.stack([codes % 256, codes // 256], axis=1).astype(np.uint8).reshape(-1, 1, 1, 2)
+    return Split(images, labels, tuple(f"image {code}" for code in codes))
+
+
+def make_dataset(sizes=(40, 40, 40), meta=None, **fields):
+    classes = tuple(f"class {c}" for c in range(len(sizes)))
+    return Dataset(
+        train=make_split(sizes),
+        test=make_split([1] * len(sizes)),
+        classes=classes,
+        mean=(0.0,),
+        std=(1.0,),
+        meta=None if meta is None else make_split(meta, offset=10_000),
+        **fields,
+    )
+
+
+def options(**values):
+    return DataConfig(data="x", **values)
+
+
+def codes_of(split):
+    images = split.images.astype(int)
+    return images[:, 0, 0, 0] + 256 * images[:, 0, 0, 1]
+
+
+def next_class(labels, num_classes, rng):
+    """Noise that moves every label to the next class."""
+    return (labels + 1) % num_classes
+
+
+def random_class(labels, num_classes, rng):
+    return rng.randint(num_classes, size=len(labels))
+
+
+def use_noise(monkeypatch, corrupt):
+    monkeypatch.setattr(preparation, "noise_of", lambda config: corrupt)
+
+
+def refusal(dataset, **values):
+    with pytest.raises(UserError) as refused:
+        prepare(dataset, options(**values))
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+# Long tail
+
+
+def test_long_tail_counts_of_gdw():
+    assert long_tail_counts(4900, 10, 0.01) == [4900, 2937, 1760, 1055, 632, 379, 227, 136, 81, 49]
+
+
+@pytest.mark.parametrize(
+    ("largest", "classes", "imb", "total"),
+    [
+        (5000, 10, 0.1, 20431),
+        (5000, 10, 0.02, 13996),
+        (5000, 10, 0.01, 12406),
+        (5000, 10, 0.005, 11203),
+        (4990, 10, 0.01, 12380),
+        (4900, 10, 0.1, 20021),
+        (500, 100, 0.1, 19573),
+        (500, 100, 0.02, 12608),
+        (500, 100, 0.01, 10847),
+        (500, 100, 0.005, 9502),
+        (490, 100, 0.1, 19183),
+        (490, 100, 0.01, 10626),
+    ],
+)
+def test_long_tail_totals_of_the_papers(largest, classes, imb, total):
+    assert sum(long_tail_counts(largest, classes, imb)) == total
+
+
+def test_no_tail_at_imbalance_one():
+    assert long_tail_counts(490, 100, 1.0) == [490] * 100
+
+
+def test_long_tail_cuts_classes_after_the_meta_and_validation_sets_are_taken():
+    data = prepare(make_dataset((100, 100, 100)), options(meta_size=30, val_size=15, imb=0.1))
+    assert np.bincount(data.train.labels).tolist() == long_tail_counts(85, 3, 0.1)
+
+
+def test_long_tail_of_unequal_classes_starts_from_the_smallest():
+    data = prepare(make_dataset((30, 20, 50)), options(imb=0.5))
+    assert np.bincount(data.train.labels).tolist() == [20, 14, 10]
+
+
+def test_long_tail_goes_by_true_class_of_noisy_labels(monkeypatch):
+    use_noise(monkeypatch, next_class)
+    data = prepare(make_dataset(), options(imb=0.1))
+    assert np.bincount(data.true_labels).tolist() == [40, 12, 4]
+    assert (data.train.labels == (data.true_labels + 1) % 3).all()
+
+
+def test_long_tail_keeps_the_labels_of_the_full_set(monkeypatch):
+    use_noise(monkeypatch, random_class)
+    full, tail = (prepare(make_dataset(), options(meta_size=6, **imb)) for imb in ({}, {"imb": 0.1}))
+    labels = dict(zip(full.ids, full.train.labels, strict=True))
+    assert set(tail.ids) < set(full.ids)
+    assert [labels[i] for i in tail.ids] == tail.train.labels.tolist()
+
+
+def test_empty_smallest_class_is_refused():
+    assert refusal(make_dataset(), imb=0.01) == (
+        "--imb 0.01: the smallest class would keep int(40 * 0.01) = 0 examples; give a larger value"
+    )
+
+
+# Splits
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    sizes=st.lists(st.integers(12, 40), min_size=2, max_size=5),
+    meta=st.integers(0, 4),
+    val=st.integers(0, 4),
+    extra=st.integers(0, 1),
+    imb=st.sampled_from([None, 0.5, 1.0]),
+    seed=SEEDS,
+)
+def test_splits_are_disjoint_balanced_clean_and_aligned(sizes, meta, val, extra, imb, seed):
+    classes = len(sizes)
+    dataset = make_dataset(sizes)
+    meta_size = meta * classes + extra * (meta > 0)
+    data = prepare(dataset, options(meta_size=meta_size, val_size=val * classes, imb=imb, seed=seed))
+    parts = [data.train] + [part for part in (data.meta, data.val) if part is not None]
+    seen = np.concatenate([codes_of(part) for part in parts])
+    assert len(set(seen)) == len(seen)
+    if imb is None:
+        assert len(seen) == sum(sizes)
+    for part in parts:
+        assert (part.labels == dataset.train.labels[codes_of(part)]).all()
+        assert part.names == tuple(f"image {code}" for code in codes_of(part))
+    if meta:
+        shares = [meta + extra * (c == 0) for c in range(classes)]
+        assert np.bincount(data.meta.labels, minlength=classes).tolist() == shares
+    else:
+        assert data.meta is None
+    if val:
+        assert np.bincount(data.val.labels, minlength=classes).tolist() == [val] * classes
+    else:
+        assert data.val is None
+    assert (codes_of(data.train) == data.ids).all()
+    assert (np.diff(data.ids) > 0).all()
+    assert (data.true_labels == data.train.labels).all()
+
+
+def test_nothing_asked_for_leaves_the_training_set_as_it_is():
+    dataset = make_dataset()
+    data = prepare(dataset, options())
+    assert (data.train.images == dataset.train.images).all()
+    assert (data.train.labels == dataset.train.labels).all()
+    assert (data.meta, data.val) == (None, None)
+
+
+@pytest.mark.parametrize("what", ["meta", "val"])
+def test_remainder_goes_to_the_first_classes(what):
+    data = prepare(make_dataset(), options(**{f"{what}_size": 8}))
+    assert np.bincount(getattr(data, what).labels).tolist() == [3, 3, 2]
+
+
+def test_validation_set_does_not_change_the_meta_set():
+    alone, both = (prepare(make_dataset(), options(meta_size=9, val_size=val)) for val in (0, 9))
+    assert (codes_of(alone.meta) == codes_of(both.meta)).all()
+
+
+@pytest.mark.parametrize(("flag", "what"), [("--meta-size", "meta"), ("--val-size", "validation")])
+def test_sizes_that_cannot_be_balanced_are_refused(flag, what):
+    name = flag[2:].replace("-", "_")
+    assert refusal(make_dataset(), **{name: 2}) == (
+        f"{flag} 2: a balanced {what} set needs at least one of each of the 3 classes"
+    )
+    assert refusal(make_dataset(), **{name: 121}) == (
+        f"{flag} 121: there are only 120 examples to take the {what} set from"
+    )
+    assert refusal(make_dataset((40, 5, 40)), **{name: 30}).startswith(
+        f"{flag} 30: takes 10 of class 'class 1', which has only 5 examples"
+    )
+
+
+@pytest.mark.parametrize("option", ["meta_size", "val_size"])
+def test_every_class_keeps_an_example_for_training(option):
+    assert len(prepare(make_dataset(), options(**{option: 117})).train) == 3
+    assert "takes 40 of class 'class 0'" in refusal(make_dataset(), **{option: 120})
+
+
+# A meta set of the dataset's own
+
+
+def test_own_meta_set_is_used_whole_unless_a_size_is_given():
+    data = prepare(make_dataset(meta=(7, 5, 6)), options())
+    assert codes_of(data.meta).tolist() == list(range(10_000, 10_018))
+    assert len(data.train) == 120
+
+
+def test_own_meta_set_gives_a_balanced_part_of_the_size_asked_for():
+    dataset = make_dataset(meta=(7, 5, 6))
+    data = prepare(dataset, options(meta_size=15, val_size=3))
+    assert np.bincount(data.meta.labels).tolist() == [5, 5, 5]
+    assert (codes_of(data.meta) >= 10_000).all()
+    assert (data.meta.labels == dataset.meta.labels[codes_of(data.meta) - 10_000]).all()
+    assert len(data.train) == 117
+    assert (codes_of(data.val) < 10_000).all()
+
+
+def test_own_meta_set_can_be_left_out():
+    assert prepare(make_dataset(meta=(7, 5, 6)), options(meta_size=0)).meta is None
+
+
+def test_own_meta_set_that_is_too_small_is_refused():
+    assert refusal(make_dataset(meta=(7, 5, 6)), meta_size=19).startswith("--meta-size 19: there are only 18")
+    assert refusal(make_dataset(meta=(7, 5, 6)), meta_size=18).startswith(
+        "--meta-size 18: takes 6 of class 'class 1', which has only 5 examples"
+    )
+
+
+# Label noise
+
+
+def test_noise_reaches_the_training_labels_only(monkeypatch):
+    use_noise(monkeypatch, next_class)
+    dataset = make_dataset()
+    data = prepare(dataset, options(meta_size=9, val_size=9))
+    true = dataset.train.labels
+    assert (data.train.labels == (true[data.ids] + 1) % 3).all()
+    assert (data.true_labels == true[data.ids]).all()
+    assert (data.meta.labels == true[codes_of(data.meta)]).all()
+    assert (data.val.labels == true[codes_of(data.val)]).all()
+    assert (true == make_dataset().train.labels).all()
+
+
+def test_noise_sees_the_remaining_labels_in_the_order_of_the_dataset(monkeypatch):
+    seen = []
+
+    def watch(labels, num_classes, rng):
+        seen.append((labels.copy(), num_classes))
+        return labels
+
+    use_noise(monkeypatch, watch)
+    data = prepare(make_dataset((40, 30, 20)), options(meta_size=9, val_size=6, imb=0.2))
+    (labels, num_classes) = seen[0]
+    assert len(seen) == 1
+    assert num_classes == 3
+    assert labels.tolist() == [0] * 35 + [1] * 25 + [2] * 15
+    assert len(data.train) < 75
+
+
+def test_realised_noise_is_measured(monkeypatch):
+    def first_ten_move(labels, num_classes, rng):
+        return np.where(np.arange(len(labels)) < 10, 2, labels)
+
+    use_noise(monkeypatch, first_ten_move)
+    data = prepare(make_dataset(), options())
+    assert data.noise_rate == pytest.approx(10 / 120)
+    assert data.transition() == pytest.approx(np.array([[0.75, 0, 0.25], [0, 1, 0], [0, 0, 1]]))
+
+
+def test_clean_labels_of_a_trusted_dataset_have_no_noise():
+    data = prepare(make_dataset(), options())
+    assert data.noise_rate == 0
+    assert (data.transition() == np.eye(3)).all()
+
+
+def test_true_labels_of_an_untrusted_dataset_are_unknown():
+    data = prepare(make_dataset(trusted=False), options())
+    assert (data.true_labels == -1).all()
+    assert data.true_labels.dtype == np.int64
+    assert (data.noise_rate, data.transition()) == (None, None)
+
+
+def test_added_noise_makes_the_labels_of_an_untrusted_dataset_count_as_true(monkeypatch):
+    use_noise(monkeypatch, next_class)
+    assert prepare(make_dataset(trusted=False), options()).noise_rate == 1
+
+
+# Seed and fingerprint
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    meta=st.sampled_from([0, 6, 7]),
+    val=st.sampled_from([0, 6]),
+    imb=st.sampled_from([None, 0.3]),
+    seed=SEEDS,
+)
+def test_same_options_give_the_same_data(meta, val, imb, seed):
+    first, second = (
+        prepare(make_dataset(), options(meta_size=meta, val_size=val, imb=imb, seed=seed)) for _ in range(2)
+    )
+    assert first.fingerprint == second.fingerprint
+    assert (first.ids == second.ids).all()
+    assert (first.train.labels == second.train.labels).all()
+
+
+def test_global_random_state_plays_no_part():
+    np.random.seed(1)
+    first = prepare(make_dataset(), options(meta_size=9)).fingerprint
+    state = np.random.get_state()[1].copy()
+    np.random.seed(2)
+    assert prepare(make_dataset(), options(meta_size=9)).fingerprint == first
+    np.random.seed(1)
+    assert (np.random.get_state()[1] == state).all()
+
+
+def test_each_option_changes_the_fingerprint():
+    changes = [
+        {},
+        {"seed": 1},
+        {"meta_size": 10},
+        {"meta_size": 0},
+        {"val_size": 3},
+        {"imb": 0.5},
+        {"imb": 0.2},
+    ]
+    prints = {
+        prepare(make_dataset(), options(**({"meta_size": 9} | change))).fingerprint for change in changes
+    }
+    assert len(prints) == len(changes)
+
+
+def test_clean_sets_are_part_of_the_fingerprint_even_if_training_is_the_same():
+    as_meta, as_val = (prepare(make_dataset(), options(**{name: 9})) for name in ("meta_size", "val_size"))
+    assert (as_meta.ids == as_val.ids).all()
+    assert as_meta.fingerprint != as_val.fingerprint
+    own = [prepare(make_dataset(meta=(7, 5, 6)), options(meta_size=size)) for size in (None, 0, 6, 9)]
+    assert len({data.fingerprint for data in own}) == 4
+
+
+@settings(max_examples=30, deadline=None)
+@given(position=st.integers(0, 119), shift=st.integers(1, 2))
+def test_one_changed_label_changes_the_fingerprint(position, shift):
+    def one_moves(labels, num_classes, rng):
+        labels = labels.copy()
+        labels[position] = (labels[position] + shift) % num_classes
+        return labels
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        clean = prepare(make_dataset(), options()).fingerprint
+        use_noise(monkeypatch, one_moves)
+        assert prepare(make_dataset(), options()).fingerprint != clean
+
+
+def test_seed_changes_the_meta_set_and_the_noise(monkeypatch):
+    use_noise(monkeypatch, random_class)
+    first, second = (prepare(make_dataset(), options(seed=seed)) for seed in (0, 1))
+    assert (first.train.labels != second.train.labels).any()
+    first, second = (prepare(make_dataset(), options(seed=seed, meta_size=9)) for seed in (0, 1))
+    assert set(codes_of(first.meta)) != set(codes_of(second.meta))
+
+
+def test_noise_is_independent_of_the_draws_for_the_splits(monkeypatch):
+    use_noise(monkeypatch, random_class)
+    drawn = np.random.RandomState([4, 1]).randint(3, size=111)
+    assert (prepare(make_dataset(), options(seed=4, meta_size=9)).train.labels == drawn).all()
+
+
+# The dataset itself
+
+
+def test_dataset_needs_two_classes():
+    with pytest.raises(UserError, match="at least two"):
+        make_dataset((5,))
+
+
+def test_class_without_examples_is_refused():
+    with pytest.raises(UserError, match="class 'class 1' has no example in the training set"):
+        make_dataset((5, 0, 5))
+    with pytest.raises(UserError, match="class 'class 2' has no example in the meta set"):
+        make_dataset((5, 5, 5), meta=(1, 1, 0))
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_label_outside_the_classes_is_refused(label):
+    dataset = make_dataset()
+    labels = dataset.train.labels.copy()
+    labels[0] = label
+    with pytest.raises(UserError, match=r"label outside 0\.\.2"):
+        attrs.evolve(dataset, train=attrs.evolve(dataset.train, labels=labels))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": np.zeros((120, 1, 1, 2), dtype=np.float32)},
+        {"images": np.zeros((120, 2), dtype=np.uint8)},
+        {"images": np.zeros((120, 1, 2, 2), dtype=np.uint8)},
+        {"labels": np.repeat(np.arange(3, dtype=np.int32), 40)},
+        {"labels": np.zeros(119, dtype=np.int64)},
+    ],
+)
+def test_arrays_of_the_wrong_kind_are_an_error_of_the_plugin(change):
+    dataset = make_dataset()
+    with pytest.raises(TypeError):
+        attrs.evolve(dataset, train=attrs.evolve(dataset.train, **change))

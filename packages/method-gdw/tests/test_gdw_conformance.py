@@ -1,0 +1,5 @@
+from reweight_core.testing import MethodSuite
+
+
+class TestGDW(MethodSuite):
+    name = "gdw"

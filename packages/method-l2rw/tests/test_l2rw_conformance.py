@@ -1,0 +1,13 @@
+from reweight_core.testing import MethodSuite
+
+
+class TestL2RW(MethodSuite):
+    name = "l2rw"
+
+
+class TestRandom(MethodSuite):
+    name = "random"
+
+
+class TestCleanOnly(MethodSuite):
+    name = "clean-only"

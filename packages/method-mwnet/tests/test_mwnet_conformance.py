@@ -1,0 +1,5 @@
+from reweight_core.testing import MethodSuite
+
+
+class TestMWNet(MethodSuite):
+    name = "mwnet"

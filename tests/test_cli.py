@@ -1,0 +1,450 @@
+"""The program from end to end, on scikit-learn's digits."""
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.numpy import load_file
+
+from reweight_core import registry
+from reweight_core.cli.main import main
+from reweight_core.config import RunConfig, known_options
+
+METHODS = registry.names("method")
+DATA = ["--noise", "uniform:0.4", "--val-size", "20"]
+TRAIN = [*DATA, "--epochs", "2", "--checkpoint-every", "1", "--device", "cpu"]
+TIMINGS = {"seconds", "seconds_per_step"}
+
+
+@pytest.fixture
+def reweight(capsys, tmp_path, monkeypatch):
+    """Run the program in an empty folder; give its exit status, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        capsys.readouterr()
+        status = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as finished:
+            status = finished.code or 0
+        out, err = capsys.readouterr()
+        return SimpleNamespace(status=status, out=out, err=err)
+
+    return run
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def run(request, tmp_path_factory):
+    """The folder of a short run of each method."""
+    folder = tmp_path_factory.mktemp(request.param) / "run"
+    main(["train", "--method", request.param, *TRAIN, "--out", str(folder)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(run):
+    return json.loads((run / "config.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def epochs(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def summary(run):
+    return json.loads((run / "summary.json").read_text())
+
+
+def without_timings(metrics):
+    return {name: value for name, value in metrics.items() if name not in TIMINGS}
+
+
+def model_of(folder):
+    return load_file(folder / "checkpoints" / "step-00000028" / "model.safetensors")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name], equal_nan=True) for name in a)
+
+
+def test_the_methods_are_found():
+    assert {"clean-only", "erm", "gdw", "l2rw", "mwnet", "random"} <= set(METHODS)
+
+
+def test_a_run_is_a_folder_of_json_and_safetensors(run):
+    checkpoint = ["manifest.json", "model.safetensors", "state.safetensors"]
+    assert sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()) == sorted(
+        [
+            "config.json",
+            "metrics.jsonl",
+            "samples.json",
+            "samples.safetensors",
+            "summary.json",
+            *(f"checkpoints/step-{step:08d}/{name}" for step in (14, 28) for name in checkpoint),
+        ]
+    )
+    for path in run.rglob("*.safetensors"):
+        load_file(path)
+    for path in run.rglob("*.json"):
+        json.loads(path.read_text())
+
+
+def test_the_configuration_holds_every_option_and_version(run, config):
+    options = config["options"]
+    assert set(options) == set(known_options(RunConfig, {"method": options["method"], "data": "digits"}))
+    assert (options["noise"], options["epochs"], options["data"]) == ("uniform:0.4", 2, "digits")
+    assert options["meta_size"] == 100, "the dataset's default"
+    assert set(config["plugins"]) == {"method", "data", "noise", "model"}
+    assert config["plugins"]["data"].startswith("reweight-data-noisy ")
+    assert {"python", "reweight-core", "torch", "torchvision", "numpy", "pluggy"} <= set(config["versions"])
+    assert config["device"] == "cpu"
+
+
+def test_the_configuration_describes_the_data(config):
+    sizes = {name: config["data"][name] for name in ("train_size", "meta_size", "val_size", "test_size")}
+    assert sizes == {"train_size": 1318, "meta_size": 100, "val_size": 20, "test_size": 359}
+    assert 0.3 < config["data"]["noise_rate"] < 0.42
+    assert len(config["data"]["fingerprint"]) == 64
+
+
+def test_each_epoch_has_a_line_of_metrics(epochs, config):
+    assert [m["epoch"] for m in epochs] == [1, 2]
+    assert [m["step"] for m in epochs] == [14, 28]
+    assert epochs[0]["lr"] == config["options"]["lr"]
+    assert epochs[1]["lr"] < epochs[0]["lr"]
+    for metrics in epochs:
+        assert isinstance(metrics["stage"], str)
+        assert math.isfinite(metrics["train_loss"])
+        assert metrics["seconds"] > 0
+        for name in ("val_accuracy", "test_accuracy"):
+            assert 0 <= metrics[name] <= 1
+        assert metrics["noise_auroc"] is None or 0 <= metrics["noise_auroc"] <= 1
+
+
+def test_the_meta_loss_is_known_exactly_for_methods_that_look_ahead(epochs, config):
+    looks_ahead = config["options"]["method"] in {"gdw", "l2rw", "mwnet"}
+    assert all(
+        (metrics["meta_loss"] is not None) == looks_ahead for metrics in epochs if "meta_loss" in metrics
+    )
+    assert all("meta_loss" in metrics for metrics in epochs)
+
+
+def test_each_training_example_has_a_record(run, config):
+    columns = load_file(run / "samples.safetensors")
+    names = json.loads((run / "samples.json").read_text())
+    assert set(columns) == {
+        "id",
+        "observed",
+        "true",
+        "mean_weight",
+        "last_weight",
+        "loss",
+        "probability",
+        "margin",
+        "predicted",
+        "visits",
+    }
+    assert {column.shape for column in columns.values()} == {(config["data"]["train_size"],)}
+    assert len(names["names"]) == config["data"]["train_size"]
+    assert names["classes"] == list("0123456789")
+    assert (np.diff(columns["id"]) > 0).all()
+    assert np.mean(columns["observed"] != columns["true"]) == config["data"]["noise_rate"]
+    seen = columns["visits"] > 0
+    assert set(columns["visits"]) == ({0} if config["options"]["method"] == "clean-only" else {2})
+    assert (columns["predicted"][seen] >= 0).all()
+    assert np.allclose(columns["probability"], np.where(seen, np.exp(-columns["loss"]), 0), atol=1e-5)
+    assert ((columns["margin"] > 0) == (seen & (columns["predicted"] == columns["observed"]))).all()
+
+
+def test_the_summary_is_that_of_the_last_epoch(summary, epochs, config):
+    assert summary["test_accuracy"] == epochs[-1]["test_accuracy"]
+    assert summary["test_accuracy_mean5"] == pytest.approx(sum(m["test_accuracy"] for m in epochs) / 2)
+    assert summary["val_accuracy"] == epochs[-1]["val_accuracy"]
+    assert (summary["epochs"], summary["steps"]) == (2, 28)
+    assert (summary["method"], summary["data"]) == (config["options"]["method"], "digits")
+    assert {"seconds", "noise_auroc", "peak_memory_bytes"} <= set(summary)
+
+
+def test_the_checkpoints_manifest_says_what_prediction_needs(run, config):
+    manifest = json.loads((run / "checkpoints" / "step-00000028" / "manifest.json").read_text())
+    assert (manifest["step"], manifest["epoch"]) == (28, 2)
+    assert manifest["classes"] == list("0123456789")
+    assert manifest["input_shape"] == [1, 8, 8]
+    assert (manifest["model"], manifest["mean"], manifest["std"]) == ("mlp", [0.0], [16.0])
+    assert manifest["data_fingerprint"] == config["data"]["fingerprint"]
+
+
+def test_evaluation_gives_the_accuracy_of_the_run_again(reweight, run, summary):
+    result = json.loads(reweight("eval", run, "--device", "cpu", "--json").out)
+    assert result == {
+        "test_accuracy": summary["test_accuracy"],
+        "test_size": 359,
+        "step": summary["steps"],
+        "epoch": summary["epochs"],
+    }
+    assert f"{summary['test_accuracy']:.4f} on 359 examples" in reweight("eval", run).out
+
+
+def test_the_same_seed_gives_the_same_run(reweight, run, config, epochs):
+    assert reweight("train", "--method", config["options"]["method"], *TRAIN, "--out", "again").status == 0
+    again = [json.loads(line) for line in Path("again/metrics.jsonl").read_text().splitlines()]
+    assert list(map(without_timings, again)) == list(map(without_timings, epochs))
+    assert same(model_of(Path("again")), model_of(run))
+    assert same(load_file("again/samples.safetensors"), load_file(run / "samples.safetensors"))
+
+
+def test_another_seed_gives_another_run(reweight):
+    for seed in (0, 1):
+        reweight("train", *TRAIN, "--seed", seed, "--out", f"seed-{seed}")
+    assert not same(model_of(Path("seed-0")), model_of(Path("seed-1")))
+
+
+def test_training_tells_where_the_run_is_and_each_epoch_in_a_line(reweight):
+    shown = reweight("train", "--epochs", 2)
+    assert shown.err == ""
+    assert [line.split()[:2] for line in shown.out.splitlines()[:2]] == [["epoch", "1"], ["epoch", "2"]]
+    assert shown.out.splitlines()[-1] == "test again with: reweight eval runs/erm-digits-1"
+    assert Path("runs/erm-digits-1/summary.json").exists()
+
+
+def test_steps_end_a_run_before_its_epochs_do(reweight):
+    reweight("train", "--steps", 17, "--epochs", 50, "--out", "run")
+    lines = Path("run/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [14, 17]
+
+
+def test_a_file_gives_options_and_the_command_line_wins(reweight):
+    Path("options.toml").write_text('method = "gdw"\nepochs = 7\nlr = 0.02\n[gdw]\nclip = 0.3\n')
+    reweight("train", "--config", "options.toml", "--epochs", "1", "--out", "run")
+    options = json.loads(Path("run/config.json").read_text())["options"]
+    assert {name: options[name] for name in ("method", "epochs", "lr", "clip", "weight_lr")} == {
+        "method": "gdw",
+        "epochs": 1,
+        "lr": 0.02,
+        "clip": 0.3,
+        "weight_lr": 0.01,
+    }
+
+
+def test_the_help_shows_the_options_of_the_chosen_plugins_alone(reweight):
+    shown = reweight("train", "--method", "gdw", "--data", "cifar10", "--help").out
+    core, _, own = shown.partition("Options of gdw:")
+    assert "--eta-w FLOAT" in own
+    assert "--epochs INTEGER" in core
+    assert "--download / --no-download" in shown.partition("Options of cifar10:")[2]
+    assert "--eta-w" not in reweight("train", "--help").out
+
+
+def test_without_arguments_the_program_explains_itself(reweight):
+    shown = reweight()
+    assert shown.status == 0
+    assert shown.out == reweight("--help").out
+    assert "Start with: reweight train" in shown.out
+
+
+def test_inspection_describes_the_data_of_a_run(reweight, run, config):
+    shown = json.loads(reweight("inspect", *DATA, "--json").out)
+    assert shown["fingerprint"] == config["data"]["fingerprint"]
+    assert shown["noise_rate"] == config["data"]["noise_rate"]
+    assert shown["classes"] == list("0123456789")
+    assert sum(shown["train_counts"]) == sum(shown["observed_counts"]) == shown["train_size"] == 1318
+    assert (shown["meta_counts"], shown["val_counts"], shown["test_size"]) == ([10] * 10, [2] * 10, 359)
+    transition = np.array(shown["transition"])
+    assert np.allclose(transition.sum(1), 1)
+    wrong = 1 - np.diag(transition) @ np.array(shown["train_counts"]) / 1318
+    assert wrong == pytest.approx(shown["noise_rate"])
+
+
+def test_inspection_shows_a_long_tail(reweight):
+    counts = json.loads(reweight("inspect", "--data", "digits-lt", "--json").out)["train_counts"]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] == counts[0] // 10
+
+
+def test_inspection_can_be_read_by_a_person(reweight):
+    shown = reweight("inspect", *DATA)
+    assert (shown.status, shown.err) == (0, "")
+    for part in ("training examples  1318", "observed label by true label", "fingerprint"):
+        assert part in shown.out
+
+
+def test_the_list_names_every_plugin_with_its_summary(reweight):
+    listed = json.loads(reweight("list", "--json").out)
+    assert {kind: sorted(found) for kind, found in listed.items()} == {
+        kind: registry.names(kind) for kind in registry.GROUPS
+    }
+    assert all(summary for found in listed.values() for summary in found.values())
+    shown = reweight("list").out
+    assert all(name in shown for found in listed.values() for name in found)
+
+
+def test_the_plugins_are_shown_with_their_origin(reweight):
+    rows = json.loads(reweight("plugins", "--json").out)
+    assert rows == [attrs.asdict(row) for row in registry.status()]
+    assert {row["status"] for row in rows} == {"ok"}
+    shown = reweight("plugins").out
+    assert all(row["name"] in shown and row["distribution"] in shown for row in rows)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder of images of two classes."""
+    rng = np.random.RandomState(0)
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            folder = tmp_path / "images" / part / name
+            folder.mkdir(parents=True)
+            for number in range(4):
+                Image.fromarray(rng.randint(256, size=(8, 8, 3), dtype=np.uint8)).save(
+                    folder / f"{number}.png"
+                )
+    return tmp_path / "images"
+
+
+def assert_refused(result, *parts):
+    """Check for exit status 2, one clear line, and nothing left behind."""
+    assert result.status == 2
+    assert result.out == ""
+    (line,) = result.err.splitlines()
+    assert line.startswith("Error: ")
+    for part in parts:
+        assert part in line
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ("--method gwd", ["no method is called 'gwd' (did you mean 'gdw'?)", "installed: "]),
+        ("--data digit", ["no data is called 'digit' (did you mean 'digits'?)"]),
+        ("--model resnett32", ["no model is called 'resnett32' (did you mean 'resnet32'?)"]),
+        ("--epoch 3", ["--epoch", "--epochs", "(see reweight train --help)"]),
+        ("--eta-w 3", ["--eta-w", "(see reweight train --help)"]),
+        ("--method", ["--method"]),
+        ("surplus", ["surplus"]),
+        ("--epochs many", ["--epochs", "many"]),
+        ("--epochs 0", ["--epochs must be > 0: 0"]),
+        ("--lr nan", ["--lr nan: must be a finite number"]),
+        ("--augment rotate", ["--augment", "rotate", "crop-flip"]),
+        ("--seed -1", ["--seed must be >= 0: -1"]),
+        ("--seed 4294967296", ["--seed must be <"]),
+        ("--imb 0", ["--imb must be > 0"]),
+        ("--imb 2", ["--imb must be <= 1"]),
+        ("--imb 0.0001", ["--imb 0.0001", "0 examples"]),
+        ("--noise uniform:1.5", ["--noise uniform:1.5: the rate must be between 0 and 1"]),
+        ("--noise uniform:nan", ["--noise uniform:nan: the rate must be between 0 and 1"]),
+        ("--noise nope:0.1", ["no noise is called 'nope'", "uniform"]),
+        ("--noise unifrom:0.1", ["(did you mean 'uniform'?)"]),
+        ("--noise uniform", ["--noise uniform: must be KIND:ARGUMENT"]),
+        ("--meta-size 5000", ["--meta-size 5000", "1438"]),
+        ("--meta-size 5", ["--meta-size 5", "10 classes"]),
+        ("--val-size 5000", ["--val-size 5000"]),
+        ("--method gdw --meta-size 0", ["'gdw' needs clean examples", "--meta-size N"]),
+        ("--device nope", ["--device nope"]),
+        ("--device meta", ["--device meta: only cpu and cuda"]),
+        ("--device cuda", ["--device cuda: this machine has 0 CUDA devices"]),
+        ("--device cuda:7", ["--device cuda:7"]),
+        ("--model torch.nn:Nothing", ["module 'torch.nn' has no 'Nothing'"]),
+        ("--model not_there:net", ["cannot import 'not_there'"]),
+        ("--config missing.toml", ["--config missing.toml"]),
+        ("--data folder", ["--data-root"]),
+        ("--data folder --data-root missing", ["--data-root missing: no such folder"]),
+        ("--data cifar10 --data-root missing", ["missing/cifar-10-batches-py", "--download"]),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_line(reweight, monkeypatch, arguments, parts):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert_refused(reweight("train", *arguments.split()), *parts)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ("trian", ["no command is called 'trian' (did you mean 'train'?)"]),
+        ("--nope", ["--nope", "(see reweight --help)"]),
+        ("eval", ["RUN", "(see reweight eval --help)"]),
+        ("eval missing", ["missing: not the folder of a run"]),
+        ("inspect --epochs 3", ["--epochs", "(see reweight inspect --help)"]),
+        ("inspect --noise uniform:2", ["--noise uniform:2"]),
+        ("list --jsno", ["--jsno", "--json"]),
+    ],
+)
+def test_every_command_refuses_in_one_line(reweight, arguments, parts):
+    assert_refused(reweight(*arguments.split()), *parts)
+
+
+def test_a_folder_of_images_trains(reweight, images):
+    arguments = [
+        "--data",
+        "folder",
+        "--data-root",
+        images,
+        "--model",
+        "lenet",
+        "--batch-size",
+        4,
+        "--epochs",
+        1,
+    ]
+    assert reweight("train", *arguments, "--out", "run").status == 0
+    names = json.loads(Path("run/samples.json").read_text())["names"]
+    assert names[0] == "train/cat/0.png"
+    assert (load_file("run/samples.safetensors")["true"] == -1).all()
+
+
+def test_an_empty_folder_of_images_is_refused(reweight, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert_refused(reweight("train", "--data", "folder", "--data-root", "empty"), "empty/train")
+
+
+def test_an_unreadable_image_is_named(reweight, images):
+    (images / "train" / "dog" / "2.png").write_text("no image")
+    assert_refused(
+        reweight("train", "--data", "folder", "--data-root", images), str(images / "train/dog/2.png")
+    )
+
+
+def test_a_class_without_test_images_is_named(reweight, images):
+    for path in (images / "test" / "dog").iterdir():
+        path.unlink()
+    assert_refused(reweight("train", "--data", "folder", "--data-root", images), str(images / "test/dog"))
+    (images / "test" / "dog").rmdir()
+    assert_refused(reweight("train", "--data", "folder", "--data-root", images), str(images / "test/dog"))
+
+
+def test_an_output_folder_that_is_in_use_is_refused_and_left_alone(reweight):
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("keep")
+    assert_refused(reweight("train", "--out", "mine"), "--out mine", "not empty")
+    assert [path.name for path in Path("mine").iterdir()] == ["notes.txt"]
+
+
+def test_a_broken_file_of_options_is_refused(reweight):
+    Path("options.toml").write_text("[gdw]\nclpi = 0.3\n")
+    assert_refused(
+        reweight("train", "--method", "gdw", "--config", "options.toml"),
+        "--config options.toml: 'gdw' has no option 'clpi' (did you mean 'clip'?)",
+    )
+
+
+def test_a_run_that_diverges_ends_with_one_line_that_says_so(reweight):
+    result = reweight("train", "--lr", "1e30", "--epochs", 1, "--out", "run")
+    assert result.status == 2
+    (line,) = result.err.splitlines()
+    assert "lower --lr" in line
+    assert not Path("run/summary.json").exists()
+
+
+@pytest.mark.parametrize("damaged", ["model.safetensors", "manifest.json"])
+def test_a_run_without_a_whole_checkpoint_cannot_be_tested(reweight, damaged):
+    reweight("train", "--steps", 1, "--out", "run")
+    Path("run/checkpoints/step-00000001", damaged).write_text("torn")
+    assert_refused(reweight("eval", "run"), "run/checkpoints: no checkpoint is whole")

@@ -1,0 +1,105 @@
+"""What every package of the repository has in common, read from the files that it is built from."""
+
+import re
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from reweight_core.registry import GROUPS
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
+PROJECTS = {
+    folder.name: tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for folder in FOLDERS
+}
+ENTRY_POINTS = [
+    metadata.EntryPoint(name, value, group)
+    for project in PROJECTS.values()
+    for group, entries in project.get("entry-points", {}).items()
+    for name, value in entries.items()
+]
+RECORD_CLASSES = dict(GROUPS.values())
+TEXTS = [
+    path
+    for pattern in ("*.md", "docs/**/*.md", "packages/*/*.md", "benchmarks/**/*.md")
+    for path in ROOT.glob(pattern)
+]
+
+packages = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+
+
+def import_name(folder):
+    return "reweight_" + folder.name.replace("-", "_")
+
+
+def test_the_packages_are_found():
+    assert {"core", "data-noisy", "method-gdw", "method-l2rw", "method-mwnet"} <= set(PROJECTS)
+    assert {folder.name for folder in (ROOT / "packages").iterdir() if folder.is_dir()} == set(PROJECTS)
+
+
+@packages
+def test_a_package_is_named_after_its_folder(folder):
+    assert PROJECTS[folder.name]["name"] == f"reweight-{folder.name}"
+    sources = {p.name for p in (folder / "src").iterdir() if p.is_dir() and not p.name.endswith(".egg-info")}
+    assert sources == {import_name(folder)}
+    assert "reweight" not in sources
+
+
+@packages
+def test_a_package_is_typed_tested_and_described(folder):
+    assert (folder / "src" / import_name(folder) / "py.typed").is_file()
+    assert list((folder / "tests").glob("test_*.py"))
+    assert (folder / "README.md").read_text(encoding="utf-8").startswith(f"# reweight-{folder.name}")
+    assert PROJECTS[folder.name]["readme"] == "README.md"
+    assert PROJECTS[folder.name]["description"]
+    assert PROJECTS[folder.name]["license"]
+    assert PROJECTS[folder.name]["requires-python"] == ">=3.11"
+
+
+@packages
+def test_a_plugin_package_needs_a_range_of_core_and_no_other_package_of_ours(folder):
+    requirements = {r.name: r for r in map(Requirement, PROJECTS[folder.name]["dependencies"])}
+    ours = {name: r.specifier for name, r in requirements.items() if name.startswith("reweight")}
+    if folder.name == "core":
+        assert not ours
+        return
+    assert set(ours) == {"reweight-core"}
+    assert {part.operator for part in ours["reweight-core"]} == {">=", "<"}
+    assert Version(PROJECTS["core"]["version"]) in ours["reweight-core"]
+
+
+def test_there_are_entry_points_and_their_groups_are_known():
+    assert len(ENTRY_POINTS) >= 20
+    assert {entry.group for entry in ENTRY_POINTS} <= set(RECORD_CLASSES)
+
+
+def test_no_two_packages_claim_one_name():
+    claimed = [(entry.group, entry.name) for entry in ENTRY_POINTS]
+    assert len(claimed) == len(set(claimed))
+
+
+@pytest.mark.parametrize("entry", ENTRY_POINTS, ids=lambda entry: f"{entry.group}-{entry.name}")
+def test_an_entry_point_is_the_record_of_its_name_with_a_summary_of_one_line(entry):
+    record = entry.load()
+    assert type(record) is RECORD_CLASSES[entry.group]
+    assert record.name == entry.name
+    assert record.summary.strip() == record.summary != ""
+    assert len(record.summary.splitlines()) == 1
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_text_tells_to_install_the_unrelated_package_of_our_name(path):
+    commands = re.findall(
+        r"(?:pip|pipx|uv|conda) (?:tool )?(?:install|add)[^\n`]*", path.read_text(encoding="utf-8")
+    )
+    for command in commands:
+        assert not re.search(r"(?<![\w./-])reweight(?![\w/-])", command), command
+
+
+def test_there_are_texts():
+    assert len(TEXTS) >= len(FOLDERS)

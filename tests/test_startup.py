@@ -1,0 +1,67 @@
+"""What a user waits for at every call of the program: nothing that does not train may import torch."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "torchvision", "sklearn", "scipy", "pandas", "PIL")
+
+RUN = f"""
+import sys
+from reweight_core.cli.main import main
+
+try:
+    main(sys.argv[1:])
+except SystemExit as finished:
+    assert not finished.code, finished.code
+print("heavy:", *[name for name in {HEAVY} if name in sys.modules])
+"""
+
+IMPORT = f"""
+import sys
+from importlib import import_module, metadata
+from reweight_core.registry import GROUPS
+
+modules = {{entry.module for group, _ in GROUPS.values() for entry in metadata.entry_points(group=group)}}
+for module in modules:
+    import_module(module)
+assert len(modules) >= 5, modules
+print("heavy:", *[name for name in {HEAVY} if name in sys.modules])
+"""
+
+
+def last_line(code, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1].strip()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--help",
+        "--version",
+        "list",
+        "list --json",
+        "plugins",
+        "train --method gdw --data cifar10 --help",
+        "eval --help",
+    ],
+)
+def test_a_command_that_computes_nothing_imports_nothing_heavy(arguments):
+    assert last_line(RUN, *arguments.split()) == "heavy:"
+
+
+def test_the_modules_of_entry_points_import_nothing_heavy():
+    assert last_line(IMPORT) == "heavy:"
+
+
+def test_the_program_can_be_run_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "reweight_core", "--version"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("reweight, version ")
