@@ -131,9 +131,7 @@ def test_each_epoch_has_a_line_of_metrics(epochs, config):
 
 def test_the_meta_loss_is_known_exactly_for_methods_that_look_ahead(epochs, config):
     looks_ahead = config["options"]["method"] in {"gdw", "l2rw", "mwnet"}
-    assert all(
-        (metrics["meta_loss"] is not None) == looks_ahead for metrics in epochs if "meta_loss" in metrics
-    )
+    assert all((metrics["meta_loss"] is not None) == looks_ahead for metrics in epochs if "meta_loss" in metrics)
     assert all("meta_loss" in metrics for metrics in epochs)
 
 
@@ -221,6 +219,15 @@ def test_steps_end_a_run_before_its_epochs_do(reweight):
     assert [json.loads(line)["step"] for line in lines] == [14, 17]
 
 
+def test_the_accuracy_of_a_run_is_that_of_its_last_epoch_not_of_its_best(reweight, monkeypatch):
+    accuracies = iter([0.1, 0.9, 0.2])
+    monkeypatch.setattr("reweight_core.training.accuracy", lambda model, examples: next(accuracies))
+    reweight("train", "--epochs", 3, "--out", "run")
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert summary["test_accuracy"] == 0.2
+    assert summary["test_accuracy_mean5"] == pytest.approx(0.4)
+
+
 def test_a_file_gives_options_and_the_command_line_wins(reweight):
     Path("options.toml").write_text('method = "gdw"\nepochs = 7\nlr = 0.02\n[gdw]\nclip = 0.3\n')
     reweight("train", "--config", "options.toml", "--epochs", "1", "--out", "run")
@@ -303,9 +310,7 @@ def images(tmp_path):
             folder = tmp_path / "images" / part / name
             folder.mkdir(parents=True)
             for number in range(4):
-                Image.fromarray(rng.randint(256, size=(8, 8, 3), dtype=np.uint8)).save(
-                    folder / f"{number}.png"
-                )
+                Image.fromarray(rng.randint(256, size=(8, 8, 3), dtype=np.uint8)).save(folder / f"{number}.png")
     return tmp_path / "images"
 
 
@@ -352,6 +357,7 @@ def assert_refused(result, *parts):
         ("--device meta", ["--device meta: only cpu and cuda"]),
         ("--device cuda", ["--device cuda: this machine has 0 CUDA devices"]),
         ("--device cuda:7", ["--device cuda:7"]),
+        ("--device nope --data folder --data-root not-even-read", ["--device nope"]),
         ("--model torch.nn:Nothing", ["module 'torch.nn' has no 'Nothing'"]),
         ("--model not_there:net", ["cannot import 'not_there'"]),
         ("--config missing.toml", ["--config missing.toml"]),
@@ -407,9 +413,7 @@ def test_an_empty_folder_of_images_is_refused(reweight, tmp_path):
 
 def test_an_unreadable_image_is_named(reweight, images):
     (images / "train" / "dog" / "2.png").write_text("no image")
-    assert_refused(
-        reweight("train", "--data", "folder", "--data-root", images), str(images / "train/dog/2.png")
-    )
+    assert_refused(reweight("train", "--data", "folder", "--data-root", images), str(images / "train/dog/2.png"))
 
 
 def test_a_class_without_test_images_is_named(reweight, images):

@@ -14,8 +14,7 @@ from reweight_core.registry import GROUPS
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
 PROJECTS = {
-    folder.name: tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for folder in FOLDERS
+    folder.name: tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"] for folder in FOLDERS
 }
 ENTRY_POINTS = [
     metadata.EntryPoint(name, value, group)
@@ -25,9 +24,7 @@ ENTRY_POINTS = [
 ]
 RECORD_CLASSES = dict(GROUPS.values())
 TEXTS = [
-    path
-    for pattern in ("*.md", "docs/**/*.md", "packages/*/*.md", "benchmarks/**/*.md")
-    for path in ROOT.glob(pattern)
+    path for pattern in ("*.md", "docs/**/*.md", "packages/*/*.md", "benchmarks/**/*.md") for path in ROOT.glob(pattern)
 ]
 
 packages = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -94,9 +91,7 @@ def test_an_entry_point_is_the_record_of_its_name_with_a_summary_of_one_line(ent
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_text_tells_to_install_the_unrelated_package_of_our_name(path):
-    commands = re.findall(
-        r"(?:pip|pipx|uv|conda) (?:tool )?(?:install|add)[^\n`]*", path.read_text(encoding="utf-8")
-    )
+    commands = re.findall(r"(?:pip|pipx|uv|conda) (?:tool )?(?:install|add)[^\n`]*", path.read_text(encoding="utf-8"))
     for command in commands:
         assert not re.search(r"(?<![\w./-])reweight(?![\w/-])", command), command
 

@@ -32,9 +32,7 @@ print("heavy:", *[name for name in {HEAVY} if name in sys.modules])
 
 
 def last_line(code, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1].strip()
 

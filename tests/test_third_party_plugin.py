@@ -50,9 +50,7 @@ def install(tmp_path, monkeypatch):
         (site / f"{module}.py").write_text(code)
         info = site / f"{module}-2.5.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {module.replace('_', '-')}\nVersion: 2.5\n"
-        )
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module.replace('_', '-')}\nVersion: 2.5\n")
         (info / "entry_points.txt").write_text(f"[reweight.methods]\n{name} = {module}:plugin\n")
 
     yield install
@@ -101,9 +99,7 @@ def test_its_origin_is_shown(install, reweight):
 
 def test_its_option_is_in_the_help_under_its_name_and_only_there(install, reweight):
     install("trust_easy", "trust-easy", MODULE)
-    core, _, own = reweight("train", "--method", "trust-easy", "--help").out.partition(
-        "Options of trust-easy:"
-    )
+    core, _, own = reweight("train", "--method", "trust-easy", "--help").out.partition("Options of trust-easy:")
     assert "--sharpness FLOAT" in own
     assert "--sharpness" not in core
     assert "--sharpness" not in reweight("train", "--help").out
@@ -127,16 +123,21 @@ def test_a_broken_one_does_not_harm_a_run_of_another_method(install, reweight, t
 
 
 def test_a_broken_one_is_one_warning_in_the_list_and_a_row_of_plugins(install, reweight):
-    install("broken_one", "broken", "import not_there")
+    install("broken_one", "broken", "raise ImportError('needs [extra]')")
     shown = reweight("list", "--json")
     assert "erm" in json.loads(shown.out)["method"]
-    assert len(shown.err.splitlines()) == 1
-    assert shown.err.startswith(
-        "Warning: method 'broken' of broken-one 2.5 cannot be loaded: ModuleNotFoundError"
-    )
+    (line,) = shown.err.splitlines()
+    problem = "ImportError: needs [extra]"
+    assert line.startswith(f"Warning: method 'broken' of broken-one 2.5 cannot be loaded: {problem}")
     (row,) = (row for row in json.loads(reweight("plugins", "--json").out) if row["name"] == "broken")
-    assert row["status"] == "broken"
-    assert "not_there" in row["error"]
+    assert (row["status"], row["error"]) == ("broken", problem)
+    assert "[extra]" in reweight("plugins").out
+
+
+def test_its_warnings_to_users_are_shown_and_those_to_programmers_are_not(install, reweight):
+    warn = "import warnings\nwarnings.warn('for you')\nwarnings.warn('will change', FutureWarning)\n"
+    install("warning_one", "trust-easy", warn + MODULE)
+    assert reweight("train", "--method", "trust-easy", "--help").err == "Warning: for you\n"
 
 
 def test_an_option_that_the_program_has_itself_is_a_mistake_of_the_plugin(install, capsys):

@@ -190,9 +190,7 @@ def test_the_options_of_a_run_are_read_back(tmp_path):
     assert run_folder.read_config(tmp_path) == config
 
 
-@pytest.mark.parametrize(
-    "content", [None, "", "{", "[]", "3", "{}", '{"options": null}', '{"options": "text"}']
-)
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "3", "{}", '{"options": null}', '{"options": "text"}'])
 def test_a_folder_without_a_readable_config_is_not_a_run(tmp_path, content):
     if content is not None:
         (tmp_path / "config.json").write_text(content)

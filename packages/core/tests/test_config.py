@@ -138,7 +138,7 @@ def test_known_options_show_the_datasets_defaults_and_their_owners():
         ({"epochs": 0}, "--epochs must be > 0: 0"),
         ({"imb": 0}, "--imb must be > 0: 0.0"),
         ({"imb": 2}, "--imb must be <= 1: 2.0"),
-        ({"seed": 2**32}, "--seed must be < 4294967295: 4294967296"),
+        ({"seed": 2**32}, "--seed must be < 4294967296: 4294967296"),
         ({"noise": "blur"}, "--noise blur: must be KIND:ARGUMENT"),
         ({"noise": "fog:1"}, "no noise is called 'fog'"),
         ({"noise": "blur:more"}, "--noise blur:more: must be half"),

@@ -179,9 +179,7 @@ class TestPlainTraining:
         assert_same_network(runs[0][1], runs[1][1], rtol=0, atol=0)
 
     @pytest.mark.parametrize("strategy", STRATEGIES)
-    def test_a_look_ahead_that_is_differentiated_by_backward_leaves_nothing_in_the_real_update(
-        self, strategy
-    ):
+    def test_a_look_ahead_that_is_differentiated_by_backward_leaves_nothing_in_the_real_update(self, strategy):
         class LooksForNothing:
             @hookimpl
             def generate_weights(self, step):
@@ -328,9 +326,7 @@ class TestState:
     @pytest.mark.parametrize("strategy", STRATEGIES)
     def test_a_restored_step_goes_on_bit_for_bit(self, strategy):
         def begin(seed):
-            return make(
-                Looking(), torch.float32, augment="crop-flip", dropout=0.3, strategy=strategy, seed=seed
-            )
+            return make(Looking(), torch.float32, augment="crop-flip", dropout=0.3, strategy=strategy, seed=seed)
 
         step, model = begin(seed=3)
         for ids in BATCHES[:4]:
@@ -355,9 +351,7 @@ class TestState:
         for ids in BATCHES[:2]:
             take(step, ids)
         saved, saved_model = copy.deepcopy(step.state_dict()), copy.deepcopy(model.state_dict())
-        addresses = {
-            name: tensor.data_ptr() for name, tensor in step.state_dict().items() if "generator" not in name
-        }
+        addresses = {name: tensor.data_ptr() for name, tensor in step.state_dict().items() if "generator" not in name}
 
         ends = []
         for _ in range(2):
@@ -429,9 +423,7 @@ class TestContract:
     )
     def test_weights_of_a_wrong_shape(self, result):
         step, _ = make(weights_by(result))
-        with pytest.raises(
-            UserError, match=r"method 'method': generate_weights returned shape .* must be \(8,\)"
-        ):
+        with pytest.raises(UserError, match=r"method 'method': generate_weights returned shape .* must be \(8,\)"):
             take(step, BATCHES[0])
 
     @pytest.mark.parametrize("result", [lambda step: step.losses, lambda step: step.D[:-1]])

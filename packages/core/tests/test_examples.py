@@ -61,8 +61,7 @@ def drawn(examples, images, padding, mode, draws, **kinds):
     ids = torch.arange(len(images)).repeat(draws)
     outputs = pixels_of(examples.batch(ids, generator()))
     by_bytes = [
-        {window.tobytes(): key for key, window in candidates(image, padding, mode, **kinds).items()}
-        for image in images
+        {window.tobytes(): key for key, window in candidates(image, padding, mode, **kinds).items()} for image in images
     ]
     counts = dict.fromkeys(candidates(images[0], padding, mode, **kinds), 0)
     for i, output in zip(ids.tolist(), outputs, strict=True):

@@ -102,7 +102,7 @@ class Problem:
         return lambda logits: (w * F.cross_entropy(logits, self.train.labels, reduction="none")).mean()
 
 
-# The seeds keep every pre-activation of the virtual networks away from 0 (by 3e-5 at least): at a kink of the
+# The seeds keep every pre-activation of the virtual networks away from 0 (by 2e-5 at least): at a kink of the
 # ReLU, rounding alone would change a derivative in single precision.
 def conv_net():
     torch.manual_seed(5)
@@ -125,9 +125,7 @@ def assert_close(found, expected, dtype=torch.float64):
 
 @both_strategies
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["fp64", "fp32"])
-@pytest.mark.parametrize(
-    ("build", "inputs"), [(conv_net, (3, 6, 6)), (resnet20, (3, 8, 8))], ids=["conv", "resnet20"]
-)
+@pytest.mark.parametrize(("build", "inputs"), [(conv_net, (3, 6, 6)), (resnet20, (3, 8, 8))], ids=["conv", "resnet20"])
 class TestAgainstDoubleBackward:
     def test_derivative_with_respect_to_a_weight_for_each_example(self, build, inputs, dtype, strategy):
         problem = Problem(build(), dtype, inputs)
@@ -146,9 +144,7 @@ class TestAgainstDoubleBackward:
 
         def manipulated(logits):
             # its gradient with respect to the logits is omega times that of the mean cross-entropy
-            (residual,) = torch.autograd.grad(
-                F.cross_entropy(logits, problem.train.labels), logits, retain_graph=True
-            )
+            (residual,) = torch.autograd.grad(F.cross_entropy(logits, problem.train.labels), logits, retain_graph=True)
             return (logits * omega * residual).sum()
 
         expected = problem.textbook(manipulated)
@@ -161,7 +157,7 @@ class TestAgainstDoubleBackward:
 
     def test_derivative_with_respect_to_a_weighting_network(self, build, inputs, dtype, strategy):
         problem = Problem(build(), dtype, inputs)
-        torch.manual_seed(3)
+        torch.manual_seed(4)
         V = nn.Sequential(nn.Linear(1, 7), nn.Tanh(), nn.Linear(7, 1), nn.Sigmoid()).to(dtype)
 
         def weighted(logits):
@@ -194,9 +190,7 @@ class TestRateAndStep:
         assert_close(gradient, with_rate / LR)
 
     @pytest.mark.parametrize("lr", [0.0, LR])
-    def test_without_a_virtual_step_the_derivative_is_that_of_a_step_of_size_one_from_theta(
-        self, strategy, lr
-    ):
+    def test_without_a_virtual_step_the_derivative_is_that_of_a_step_of_size_one_from_theta(self, strategy, lr):
         problem = Problem(conv_net())
         w = problem.weights(N)
         expected = problem.textbook(problem.weighted_cross_entropy(w), lr=1, of_value=False)
@@ -386,7 +380,7 @@ class TestDropout:
 
     @classmethod
     def observed(cls, strategy, seed):
-        """Derivative of the meta loss, its value, the masks of the passes of the batch, and that of the meta pass."""
+        """Derivative of the meta loss, its value, the masks of the batch's passes and of the meta pass."""
         problem = cls.problem()
         masks = []
         problem.model[2].register_forward_hook(
@@ -574,9 +568,7 @@ class TestWhatAMethodSees:
         exact = {"rtol": 1e-12, "atol": 1e-15}
         torch.testing.assert_close(step.logits, logits.detach(), **exact)
         torch.testing.assert_close(step.D, D, **exact)
-        torch.testing.assert_close(
-            step.losses, F.cross_entropy(logits.detach(), labels, reduction="none"), **exact
-        )
+        torch.testing.assert_close(step.losses, F.cross_entropy(logits.detach(), labels, reduction="none"), **exact)
         torch.testing.assert_close(step.probabilities, logits.detach().softmax(1), **exact)
         assert torch.equal(step.one_hot, F.one_hot(labels, CLASSES).double())
         assert (step.n, step.num_classes) == (N, CLASSES)

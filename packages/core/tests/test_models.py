@@ -68,9 +68,7 @@ class TestRecords:
 
 
 class TestParameterCounts:
-    @pytest.mark.parametrize(
-        ("record", "depth"), [(models.resnet20, 20), (models.resnet32, 32), (models.resnet56, 56)]
-    )
+    @pytest.mark.parametrize(("record", "depth"), [(models.resnet20, 20), (models.resnet32, 32), (models.resnet56, 56)])
     def test_cifar_resnet_has_the_layers_of_the_paper(self, record, depth):
         k = (depth - 2) // 6
         layers = [(3, 16)] + [(16, 16)] * 2 * k
@@ -205,9 +203,7 @@ class TestTorchvision:
             torchvision_zoo.build("maxvit_t", (3, 16, 16), 5)
 
     def test_images_that_a_model_cannot_be_built_for_are_a_user_error(self):
-        with pytest.raises(
-            UserError, match=r"'vit_b_16' cannot be built for images of shape 1x8x8 .*patch size"
-        ):
+        with pytest.raises(UserError, match=r"'vit_b_16' cannot be built for images of shape 1x8x8 .*patch size"):
             build_model("vit_b_16", IMAGES, 10)
 
 
@@ -235,9 +231,7 @@ class TestBuildModel:
             build_model("vit-b-16", IMAGES, 10)
 
     def test_images_too_small_for_a_model_are_a_user_error(self):
-        with pytest.raises(
-            UserError, match="model 'inception_v3' cannot process images of shape 1x8x8: "
-        ) as caught:
+        with pytest.raises(UserError, match="model 'inception_v3' cannot process images of shape 1x8x8: ") as caught:
             build_model("inception_v3", IMAGES, 10)
         assert "\n" not in str(caught.value)
 

@@ -65,9 +65,10 @@ class TestCycledOrder:
 
         assert len(orders) == 144
 
+    def test_meta_batches_and_training_on_the_meta_set_have_orders_of_their_own(self):
+        assert not np.array_equal(cycled_order(0, 0, 30, 30), cycled_order(0, 0, 30, 30, "train"))
+
     def test_it_does_not_repeat_the_order_of_the_epoch(self):
         assert not any(
-            np.array_equal(cycled_order(s, e, 30, 30), epoch_order(s, e, 30))
-            for s in range(5)
-            for e in range(5)
+            np.array_equal(cycled_order(s, e, 30, 30), epoch_order(s, e, 30)) for s in range(5) for e in range(5)
         )

@@ -332,9 +332,7 @@ def test_each_option_changes_the_fingerprint():
         {"imb": 0.5},
         {"imb": 0.2},
     ]
-    prints = {
-        prepare(make_dataset(), options(**({"meta_size": 9} | change))).fingerprint for change in changes
-    }
+    prints = {prepare(make_dataset(), options(**({"meta_size": 9} | change))).fingerprint for change in changes}
     assert len(prints) == len(changes)
 
 

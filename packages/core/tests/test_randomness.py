@@ -178,9 +178,7 @@ class TestDropout:
         assert not moved(generator, state)
 
     def test_a_network_in_eval_mode_draws_nothing(self, generator, tape):
-        net = nn.Sequential(
-            nn.Dropout2d(0.5), torchvision.ops.StochasticDepth(0.5, "row"), nn.Dropout(0.5)
-        ).eval()
+        net = nn.Sequential(nn.Dropout2d(0.5), torchvision.ops.StochasticDepth(0.5, "row"), nn.Dropout(0.5)).eval()
         state = generator.get_state()
         with tape.record():
             assert torch.equal(net(IMAGES), IMAGES)

@@ -75,9 +75,7 @@ def test_missing_file_is_named_with_where_and_how_to_get_it(name, tmp_path, monk
     with pytest.raises(UserError) as refused:
         load(CIFAR10, CifarOptions(data_root=tmp_path))
     message = str(refused.value)
-    assert message.startswith(
-        f"{tmp_path / CIFAR10.base_folder / name} is missing; give --download, or extract"
-    )
+    assert message.startswith(f"{tmp_path / CIFAR10.base_folder / name} is missing; give --download, or extract")
     assert CIFAR10.url in message
     assert "\n" not in message
 
@@ -125,7 +123,5 @@ def test_failing_download_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError) as refused:
         load(CIFAR10, CifarOptions(data_root=tmp_path, download=True))
     message = str(refused.value)
-    assert message.startswith(
-        f"--download: cannot fetch {CIFAR10.url} into {tmp_path} (<urlopen error no route>)"
-    )
+    assert message.startswith(f"--download: cannot fetch {CIFAR10.url} into {tmp_path} (<urlopen error no route>)")
     assert "\n" not in message

@@ -216,9 +216,7 @@ def test_class_that_only_train_has(part, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "ppm", "webp"])
-@pytest.mark.parametrize(
-    "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"text " * 9]
-)
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"text " * 9])
 def test_broken_image_is_named(damage, suffix, tmp_path):
     make_folder(tmp_path, height=40, width=40)
     broken = tmp_path / f"train/dog/a0.{suffix}"
@@ -237,10 +235,7 @@ def test_first_of_several_broken_images_is_named(tmp_path):
 def test_more_than_eight_bits_are_refused_instead_of_cut_off(tmp_path):
     make_folder(tmp_path)
     save(Image.fromarray(np.full((6, 6), 30_000, dtype=np.uint16)), tmp_path / "train/cat/a0.png")
-    assert (
-        refusal(tmp_path)
-        == f"{tmp_path}/train/cat/a0.png: has more than 8 bits per channel; convert it to 8 bits"
-    )
+    assert refusal(tmp_path) == f"{tmp_path}/train/cat/a0.png: has more than 8 bits per channel; convert it to 8 bits"
 
 
 @pytest.mark.parametrize("link", ["train/cat/link.png", "train/emu"])

@@ -14,9 +14,7 @@ PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text
 ENTRY_POINTS = PROJECT["entry-points"]
 
 
-@pytest.mark.parametrize(
-    ("group", "record_class"), [("reweight.data", DataPlugin), ("reweight.noise", NoisePlugin)]
-)
+@pytest.mark.parametrize(("group", "record_class"), [("reweight.data", DataPlugin), ("reweight.noise", NoisePlugin)])
 def test_every_entry_point_leads_to_a_record_of_its_name(group, record_class):
     for name, target in ENTRY_POINTS[group].items():
         module, attribute = target.split(":")
@@ -27,8 +25,7 @@ def test_every_entry_point_leads_to_a_record_of_its_name(group, record_class):
 
 def test_importing_the_records_imports_nothing_heavy():
     code = (
-        "import sys, reweight_data_noisy; "
-        "print(sorted({'torch', 'torchvision', 'sklearn', 'PIL'} & set(sys.modules)))"
+        "import sys, reweight_data_noisy; print(sorted({'torch', 'torchvision', 'sklearn', 'PIL'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -41,9 +38,7 @@ def test_no_module_replaces_a_record_when_it_is_imported():
     assert not modules & records
 
 
-@pytest.mark.parametrize(
-    ("name", "imb"), [("digits", 0.1), ("cifar10", 0.01), ("cifar100", 0.01), ("folder", 0.01)]
-)
+@pytest.mark.parametrize(("name", "imb"), [("digits", 0.1), ("cifar10", 0.01), ("cifar100", 0.01), ("folder", 0.01)])
 def test_long_tailed_alias_differs_in_name_and_default_imb_only(name, imb):
     plain, long_tailed = getattr(package, name), getattr(package, f"{name}_lt")
     assert dict(long_tailed.defaults) == {**plain.defaults, "imb": imb}

@@ -145,9 +145,7 @@ class Transcription:
         with torch.no_grad():
             for own, given_parameter in zip(self.V.parameters(), phi, strict=True):
                 own.copy_(given_parameter)
-        self.V_optimizer = torch.optim.Adam(
-            self.V.parameters(), lr=config.weight_lr, weight_decay=config.weight_l2
-        )
+        self.V_optimizer = torch.optim.Adam(self.V.parameters(), lr=config.weight_lr, weight_decay=config.weight_l2)
         self.train, self.meta = make_splits()
         # how often each of the published clamps changed something
         self.bites = dict.fromkeys(("sure and right", "sure and wrong", "clip", "no clip", "floor"), 0)
@@ -227,9 +225,7 @@ SETTINGS = {
 class TestAgainstTheAlgorithm:
     @pytest.mark.parametrize("strategy", STRATEGIES)
     @pytest.mark.parametrize(("config", "logit_scale", "biting"), SETTINGS.values(), ids=SETTINGS)
-    def test_weights_weighting_network_and_classifier_after_every_step(
-        self, config, logit_scale, biting, strategy
-    ):
+    def test_weights_weighting_network_and_classifier_after_every_step(self, config, logit_scale, biting, strategy):
         tested = UnderTest(config, logit_scale, strategy)
         reference = Transcription(tested.method.V.phi, config, logit_scale)
         for ids, lr in STEPS:
@@ -309,9 +305,7 @@ class TestState:
         tested = UnderTest()
         for ids, lr in STEPS[:2]:
             tested.take(ids, lr)
-        saved = copy.deepcopy(
-            (tested.method.state_dict(), tested.step.state_dict(), tested.model.state_dict())
-        )
+        saved = copy.deepcopy((tested.method.state_dict(), tested.step.state_dict(), tested.model.state_dict()))
         restored = UnderTest()
         restored.method.V.network[0].weight.data.zero_()
         for each, state in zip((restored.method, restored.step, restored.model), saved, strict=True):

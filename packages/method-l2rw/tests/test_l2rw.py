@@ -129,9 +129,7 @@ class Transcription:
         loss = torch.sum(epsilon * F.cross_entropy(virtual(x), y, reduction="none"))
         names, theta = zip(*virtual.named_parameters(), strict=True)
         gradients = torch.autograd.grad(loss, theta, create_graph=True)
-        theta_hat = {
-            name: p - self.virtual_rate * g for name, p, g in zip(names, theta, gradients, strict=True)
-        }
+        theta_hat = {name: p - self.virtual_rate * g for name, p, g in zip(names, theta, gradients, strict=True)}
         clean_loss = F.cross_entropy(functional_call(virtual, theta_hat, (x_meta,)), y_meta)
         for name in ("conv1.weight", "conv2.weight", "head.weight"):
             clean_loss = clean_loss + self.clean_decay * 0.5 * theta_hat[name].pow(2).sum()
@@ -176,9 +174,7 @@ class TestAgainstTheAlgorithm:
         ids, lr = STEPS[0]
         found = UnderTest(make_method(l2rw_plugin)).take(ids, lr)
 
-        torch.testing.assert_close(
-            found, len(ids) * Transcription(DECAY, virtual_rate).take(ids, lr), **EXACT
-        )
+        torch.testing.assert_close(found, len(ids) * Transcription(DECAY, virtual_rate).take(ids, lr), **EXACT)
 
     def test_a_learning_rate_of_zero_gives_the_same_weights(self):
         ids, lr = STEPS[0]
@@ -189,8 +185,7 @@ class TestAgainstTheAlgorithm:
     def test_weight_decay_of_the_clean_loss_matters(self):
         ids, lr = STEPS[0]
         weights = [
-            UnderTest(make_method(l2rw_plugin, L2RWConfig(clean_decay=each))).take(ids, lr)
-            for each in (True, False)
+            UnderTest(make_method(l2rw_plugin, L2RWConfig(clean_decay=each))).take(ids, lr) for each in (True, False)
         ]
 
         assert (weights[0] - weights[1]).abs().max() > 1e-3
@@ -242,9 +237,7 @@ class TestNothingHelps:
         assert weights[5:].eq(0).all()
 
 
-vectors = st.lists(
-    st.one_of(st.just(0.0), st.floats(1e-30, 1e30), st.floats(-1e30, -1e-30)), min_size=1, max_size=20
-)
+vectors = st.lists(st.one_of(st.just(0.0), st.floats(1e-30, 1e30), st.floats(-1e30, -1e-30)), min_size=1, max_size=20)
 
 
 class TestRectification:
@@ -263,9 +256,7 @@ class TestRectification:
     def test_the_scale_makes_no_difference(self, values, scale):
         u = torch.tensor(values, dtype=torch.float64)
 
-        torch.testing.assert_close(
-            rectify_and_normalise(scale * u), rectify_and_normalise(u), rtol=1e-9, atol=0
-        )
+        torch.testing.assert_close(rectify_and_normalise(scale * u), rectify_and_normalise(u), rtol=1e-9, atol=0)
 
     def test_positive_entries_keep_their_proportions(self):
         w = rectify_and_normalise(torch.tensor([3.0, -5.0, 0.0, 1.0]))

@@ -195,9 +195,7 @@ class TestState:
         tested = UnderTest()
         for ids, lr in STEPS[:2]:
             tested.take(ids, lr)
-        saved = copy.deepcopy(
-            (tested.method.state_dict(), tested.step.state_dict(), tested.model.state_dict())
-        )
+        saved = copy.deepcopy((tested.method.state_dict(), tested.step.state_dict(), tested.model.state_dict()))
         restored = UnderTest()
         restored.method.V.network[0].weight.data.zero_()
         for each, state in zip((restored.method, restored.step, restored.model), saved, strict=True):
@@ -225,9 +223,7 @@ class TestWeightingNetwork:
         return WeightingNetwork(context, lr=0.01, hidden=20)
 
     @settings(max_examples=50, deadline=None)
-    @given(
-        st.lists(st.floats(0, 30), min_size=1, max_size=20), st.sampled_from([torch.float32, torch.float64])
-    )
+    @given(st.lists(st.floats(0, 30), min_size=1, max_size=20), st.sampled_from([torch.float32, torch.float64]))
     def test_weights_lie_between_zero_and_one(self, losses, dtype):
         weights = self.make(dtype)(torch.tensor(losses, dtype=dtype))
 

@@ -1,8 +1,8 @@
 """Checkpoints: safetensors and a manifest, written whole or not at all.
 
-    checkpoints/step-00012345/model.safetensors    the network
-                              state.safetensors    optimizer, method, generators, per-example records
-                              manifest.json        sizes and SHA-256 of both, and what prediction needs
+checkpoints/step-00012345/model.safetensors    the network
+                          state.safetensors    optimizer, method, generators, per-example records
+                          manifest.json        sizes and SHA-256 of both, and what prediction needs
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from torch import Tensor
 
 from reweight_core.errors import UserError
 from reweight_core.files import flush, write_json
+
+FORMAT = 1
 
 KEEP = 2
 """How many checkpoints of a run stay on disk: the newest, and one before it in case the newest is damaged."""
@@ -46,7 +48,11 @@ class Checkpoint:
 
 
 def save(
-    folder: Path, step: int, model: Mapping[str, Tensor], state: Mapping[str, Tensor], manifest: Mapping[str, Any]
+    folder: Path,
+    step: int,
+    model: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    manifest: Mapping[str, Any],
 ) -> Path:
     """Write a checkpoint below `folder`, then remove the oldest beyond `KEEP`; return its path."""
     final = folder / f"step-{step:08d}"
@@ -56,14 +62,20 @@ def save(
     files = {}
     for name, tensors in zip(_FILES, (model, state), strict=True):
         # shared tensors and views are stored once each: safetensors refuses aliases
-        save_file({key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}, partial / name)
+        save_file(
+            {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()},
+            partial / name,
+        )
         flush(partial / name)
         files[name] = {"bytes": (partial / name).stat().st_size, "sha256": _sha256(partial / name)}
-    write_json(partial / "manifest.json", {"format": 1, "step": step, **manifest, "files": files})
+    content = {"format": FORMAT, "step": step, **manifest, "files": files}
+    write_json(partial / "manifest.json", content | {"sha256": _digest(content)})
+    replaced = folder / f".{final.name}.replaced"
     if final.exists():
-        shutil.rmtree(final)
+        final.rename(replaced)
     partial.rename(final)
     flush(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
     for old in _complete(folder)[:-KEEP]:
         shutil.rmtree(old)
     return final
@@ -82,13 +94,17 @@ def load_latest(folder: Path) -> Checkpoint:
     for path in reversed(found):
         try:
             return _read(path)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             problems.append(f"{path.name}: {error}")
     raise UserError(f"{folder}: no checkpoint is whole ({'; '.join(problems)})")
 
 
 def _read(path: Path) -> Checkpoint:
     manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    if manifest.pop("sha256") != _digest(manifest):
+        raise ValueError("manifest.json differs from its checksum")
+    if manifest["format"] != FORMAT:
+        raise ValueError(f"format {manifest['format']} is not {FORMAT}")
     for name in _FILES:
         if _sha256(path / name) != manifest["files"][name]["sha256"]:
             raise ValueError(f"{name} differs from its checksum")
@@ -98,6 +114,10 @@ def _read(path: Path) -> Checkpoint:
 
 def _complete(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -41,13 +41,11 @@ class DataConfig:
         "corruption (or out of the dataset's own meta set). 0 for none.",
         check=ge(0),
     )
-    val_size: int = option(
-        0, "Clean validation examples, balanced, taken out of the training set.", check=ge(0)
-    )
+    val_size: int = option(0, "Clean validation examples, balanced, taken out of the training set.", check=ge(0))
     seed: int = option(
         0,
         "Seed of the split, the corruption, the initial weights, the order and the augmentation.",
-        check=and_(ge(0), lt(2**32 - 1)),
+        check=and_(ge(0), lt(2**32)),
     )
     data_options: Any = NoOptions()
 
@@ -100,8 +98,7 @@ def known_options(config_class: type, given: Mapping[str, Any]) -> dict[str, Opt
     options = table(plugin_classes(config_class, given))
     better = registry.find("data", given.get("data", options["data"].default)).defaults
     return {
-        name: attrs.evolve(item, default=better[name]) if name in better else item
-        for name, item in options.items()
+        name: attrs.evolve(item, default=better[name]) if name in better else item for name, item in options.items()
     }
 
 

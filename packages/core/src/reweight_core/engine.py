@@ -71,9 +71,7 @@ class TrainingStep:
         seed: int,
     ):
         device = train.labels.device
-        self.generators = {
-            name: torch.Generator(device).manual_seed(seed) for name in ("augmentation", "network")
-        }
+        self.generators = {name: torch.Generator(device).manual_seed(seed) for name in ("augmentation", "network")}
         self.lr = torch.zeros((), device=device)
         self.sums = EpochSums.zeros(device)
         self.samples = SampleTable(len(train), device)

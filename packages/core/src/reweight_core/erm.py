@@ -11,6 +11,4 @@ def _build(config: NoOptions, context: Context) -> ERM:
     return ERM()
 
 
-plugin = MethodPlugin(
-    name="erm", summary="plain training: every example counts the same (baseline)", build=_build
-)
+plugin = MethodPlugin(name="erm", summary="plain training: every example counts the same (baseline)", build=_build)

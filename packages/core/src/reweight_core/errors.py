@@ -11,6 +11,11 @@ class UserError(Exception):
     """
 
 
+def reason(error: BaseException) -> str:
+    """Return the type and the first line of an exception."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the closest known name, or an empty string."""
     match = difflib.get_close_matches(name, list(known), n=1)

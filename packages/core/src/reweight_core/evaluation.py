@@ -11,7 +11,7 @@ from torch import nn
 from reweight_core import registry, run_folder
 from reweight_core.checkpoint import load_latest
 from reweight_core.devices import resolve_device
-from reweight_core.errors import UserError
+from reweight_core.errors import UserError, reason
 from reweight_core.examples import Examples
 from reweight_core.models.build import build_model
 
@@ -54,7 +54,10 @@ def evaluate(run: Path | str, device: str = "auto") -> dict[str, Any]:
     if list(dataset.classes) != checkpoint.manifest["classes"]:
         raise UserError(f"{folder}: the classes of '{config.data}' are not those the run was trained on")
     model = build_model(config.model, dataset.input_shape, len(dataset.classes))
-    model.load_state_dict(checkpoint.model)
+    try:
+        model.load_state_dict(checkpoint.model)
+    except RuntimeError as error:
+        raise UserError(f"{folder}: the checkpoint does not fit model '{config.model}' ({reason(error)})") from error
     model.to(target)
     examples = Examples(dataset.test, dataset, target, torch.get_default_dtype())
     return {

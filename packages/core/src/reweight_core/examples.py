@@ -21,7 +21,12 @@ class Examples:
     """
 
     def __init__(
-        self, split: Split, dataset: Dataset, device: torch.device, dtype: torch.dtype, augment: str | None = None
+        self,
+        split: Split,
+        dataset: Dataset,
+        device: torch.device,
+        dtype: torch.dtype,
+        augment: str | None = None,
     ):
         augment = dataset.augment if augment is None else augment
         self.images = torch.from_numpy(split.images).to(device)
@@ -75,4 +80,5 @@ def _into_range(positions: Tensor, size: int, reflect: bool) -> Tensor:
     """Mirror positions at the borders (without repeating the border pixel), or clamp them."""
     if not reflect:
         return positions.clamp(0, size - 1)
-    return (size - 1) - ((size - 1) - positions.abs()).abs()
+    period = max(2 * (size - 1), 1)
+    return (size - 1) - (positions % period - (size - 1)).abs()

@@ -1,9 +1,9 @@
 """The hooks that a method implements.
 
-A method is an object with some of these functions, marked with `hookimpl`. For each hook the first result that
-is not None is used, and core's own implementation (`reweight_core.defaults`) comes last, so a method writes only
-what it changes. Hooks called inside a step take tensors and return tensors; they must not read values back to the
-host (``.item()``, boolean masks, ``if tensor``), because the step may be recorded once and replayed.
+A method is an object with some of these functions, marked with `hookimpl`. Where it has none, core's own
+implementation (`reweight_core.defaults`) is used, so a method writes only what it changes. Hooks called inside a step
+take tensors and return tensors; they must not read values back to the host (``.item()``, boolean masks, ``if tensor``),
+because the step may be recorded once and replayed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Hooks:
     """The specifications; a method need not inherit from this class."""
 
     @hookspec(firstresult=True)
-    def plan_stages(self, stage: Stage) -> Sequence[Stage] | None:  # type: ignore[empty-body]
+    def plan_stages(self, stage: Stage) -> Sequence[Stage] | None:
         """Say in which stages a run trains. Called once, before training; one result is used.
 
         Args:

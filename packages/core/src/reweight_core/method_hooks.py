@@ -15,6 +15,8 @@ from reweight_core.hookspecs import PROJECT, Hooks
 from reweight_core.stages import Stage
 from reweight_core.step import Step
 
+_DEFAULTS = "core's defaults"
+
 
 class MethodHooks:
     """Calls a method's hooks and checks what they return.
@@ -30,18 +32,28 @@ class MethodHooks:
 
     def __init__(self, method: object, name: str, observers: Sequence[object] = ()):
         self._name = name
+        defaults = Defaults()
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(Hooks)
-        try:
-            for plugin, label in [(Defaults(), "defaults"), (method, name), *((o, None) for o in observers)]:
+        labels = [f"{type(observer).__name__} (observer {i})" for i, observer in enumerate(observers)]
+        for plugin, label in zip([defaults, method, *observers], [_DEFAULTS, f"method '{name}'", *labels], strict=True):
+            try:
                 self._manager.register(plugin, label)
-            self._manager.check_pending()
-        except pluggy.PluginValidationError as error:
-            raise UserError(f"method '{name}': {str(error).splitlines()[-1].strip()}") from error
+                self._manager.check_pending()
+            except pluggy.PluginValidationError as error:
+                raise UserError(f"{label}: {' '.join(str(error).split())}") from error
+            for caller in self._manager.get_hookcallers(plugin) or []:
+                for implementation in caller.get_hookimpls():
+                    if implementation.kwargnames:
+                        # pluggy 1.6 never passes an argument that has a default, 1.7 does
+                        raise UserError(f"{label}: the arguments of {caller.name} must not have defaults")
+        self._in_step = {}
         for hook in (self._manager.hook.generate_weights, self._manager.hook.manipulate_gradient):
-            chosen = [i.plugin_name for i in hook.get_hookimpls() if not i.wrapper and i.plugin_name != "defaults"]
+            chosen = [i.plugin_name for i in hook.get_hookimpls() if not i.wrapper and i.plugin is not defaults]
             if len(chosen) > 1:
                 raise UserError(f"{hook.name} is implemented by {' and by '.join(chosen)}: only one can be used")
+            # without the defaults behind it, a hook that forgets to return is found out
+            self._in_step[hook.name] = self._manager.subset_hook_caller(hook.name, [defaults] if chosen else [])
 
     @property
     def observe_epoch(self) -> pluggy.HookCaller:
@@ -64,12 +76,12 @@ class MethodHooks:
 
     def generate_weights(self, step: Step) -> Tensor:
         """See `Hooks.generate_weights`."""
-        weights = self._manager.hook.generate_weights(step=step)
+        weights = self._in_step["generate_weights"](step=step)
         return self._checked("generate_weights", weights, step.D, [(step.n,), tuple(step.D.shape)])
 
     def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
         """See `Hooks.manipulate_gradient`."""
-        D_prime = self._manager.hook.manipulate_gradient(step=step, weights=weights)
+        D_prime = self._in_step["manipulate_gradient"](step=step, weights=weights)
         return self._checked("manipulate_gradient", D_prime, step.D, [tuple(step.D.shape)])
 
     def _checked(self, hook: str, result: object, like: Tensor, shapes: list[tuple[int, ...]]) -> Tensor:

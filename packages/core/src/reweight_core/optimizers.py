@@ -25,9 +25,7 @@ def state_tensors(optimizer: torch.optim.Optimizer, names: Sequence[str]) -> dic
     return tensors
 
 
-def load_state_tensors(
-    optimizer: torch.optim.Optimizer, names: Sequence[str], tensors: Mapping[str, Tensor]
-) -> None:
+def load_state_tensors(optimizer: torch.optim.Optimizer, names: Sequence[str], tensors: Mapping[str, Tensor]) -> None:
     """Restore what `state_tensors` returned, into the tensors that exist already where they do."""
     for name, parameter in zip(names, _parameters(optimizer), strict=True):
         start = f"{PREFIX}.{name}."

@@ -8,8 +8,12 @@ def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
     return np.random.RandomState([seed, 2, epoch]).permutation(size)
 
 
-def cycled_order(seed: int, epoch: int, size: int, length: int) -> np.ndarray:
-    """Return `length` positions below `size` for one epoch: permutations, one after the other."""
-    rng = np.random.RandomState([seed, 3, epoch])
+def cycled_order(seed: int, epoch: int, size: int, length: int, purpose: str = "meta") -> np.ndarray:
+    """Return `length` positions below `size` for one epoch: permutations, one after the other.
+
+    Args:
+        purpose: ``meta`` for meta batches, ``train`` for training on the meta set: orders of their own.
+    """
+    rng = np.random.RandomState([seed, {"meta": 3, "train": 4}[purpose], epoch])
     rounds = -(-length // size)
     return np.concatenate([rng.permutation(size) for _ in range(rounds)])[:length]

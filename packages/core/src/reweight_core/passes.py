@@ -26,7 +26,7 @@ class Passes:
     """
 
     def __init__(self, model: nn.Module, generator: torch.Generator):
-        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.parameters: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._model = model
         self._tape = RandomTape(generator)
         self._inputs: Tensor
@@ -51,8 +51,13 @@ class Passes:
 
     def pullback(self, D: Tensor, create_graph: bool = False) -> dict[str, Tensor]:
         """Return J^T D for D of shape (n, C), by parameter name."""
+        logits = self._logits
+        if create_graph:
+            # of a repeated pass: whoever calls backward() through the result must not free the real one
+            with self._tape.replay():
+                logits = functional_call(self._model, (self.parameters, self._copied_buffers()), (self._inputs,))
         gradients = torch.autograd.grad(
-            self._logits,
+            logits,
             list(self.parameters.values()),
             grad_outputs=D.to(self._logits.dtype),
             retain_graph=True,
@@ -67,8 +72,9 @@ class Passes:
         Raises:
             UserError: if an operator of the network has no forward-mode rule.
         """
+        # gradient mode is on only so that the network's own no_grad regions can be told
         try:
-            with torch.no_grad(), fwad.dual_level(), self._tape.replay():
+            with torch.enable_grad(), fwad.dual_level(), self._tape.replay():
                 duals = {name: fwad.make_dual(p.detach(), tangents[name]) for name, p in self.parameters.items()}
                 logits = functional_call(self._model, (duals, self._copied_buffers()), (self._inputs,))
                 _, product = fwad.unpack_dual(logits)

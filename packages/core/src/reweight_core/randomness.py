@@ -7,21 +7,43 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.autograd.forward_ad as fwad
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-# Functional dropout -> how many leading dimensions have a mask entry of their own (None: all of them)
-_DROPOUT: dict[Callable[..., Any], int | None] = {
-    F.dropout: None,
-    F.dropout1d: 2,
-    F.dropout2d: 2,
-    F.dropout3d: 2,
+# Functional dropout -> whether it drops whole channels, and then the dimensions of an input that has no batch
+_DROPOUT: dict[Callable[..., Any], tuple[bool, int | None]] = {
+    F.dropout: (False, None),
+    F.dropout1d: (True, 2),
+    F.dropout2d: (True, None),
+    F.dropout3d: (True, 4),
 }
 # Draws that a network may make by itself (torchvision's stochastic depth uses bernoulli_)
-_DRAWS: frozenset[Callable[..., Any]] = frozenset(
-    {torch.bernoulli, torch.rand, torch.rand_like, torch.randn, torch.randn_like, Tensor.bernoulli_, Tensor.uniform_}
+_IN_PLACE: frozenset[Callable[..., Any]] = frozenset(
+    {
+        Tensor.bernoulli_,
+        Tensor.uniform_,
+        Tensor.normal_,
+        Tensor.exponential_,
+        Tensor.random_,
+        Tensor.log_normal_,
+    }
 )
+_DRAWS: frozenset[Callable[..., Any]] = _IN_PLACE | {
+    torch.bernoulli,
+    torch.multinomial,
+    torch.normal,
+    torch.rand,
+    torch.rand_like,
+    torch.randint,
+    torch.randint_like,
+    torch.randn,
+    torch.randn_like,
+    torch.randperm,
+    Tensor.bernoulli,
+    Tensor.multinomial,
+}
 
 
 class RandomTape:
@@ -46,7 +68,7 @@ class RandomTape:
     def replay(self) -> Iterator[None]:
         """Give the recorded draws in the order of recording."""
         remaining = iter(self._draws)
-        with _Mode(lambda draw: next(remaining)):
+        with _Mode(lambda draw: next(remaining).clone()):
             yield
 
     @contextmanager
@@ -71,19 +93,32 @@ class _Mode(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if not torch.is_grad_enabled():
+            with fwad._set_fwd_grad_enabled(False):
+                return self._run(func, args, kwargs)
+        return self._run(func, args, kwargs)
+
+    def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
         if func in _DROPOUT:
-            return self._dropout(_DROPOUT[func], *args, **kwargs)
+            return self._dropout(*_DROPOUT[func], *args, **kwargs)
         if func in _DRAWS:
             drawn = self._source(lambda generator: func(*args, **{**kwargs, "generator": generator}))
-            return args[0].copy_(drawn) if func in (Tensor.bernoulli_, Tensor.uniform_) else drawn
+            return args[0].copy_(drawn) if func in _IN_PLACE else drawn
         return func(*args, **kwargs)
 
     def _dropout(
-        self, own_dims: int | None, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+        self,
+        channels: bool,
+        unbatched: int | None,
+        x: Tensor,
+        p: float = 0.5,
+        training: bool = True,
+        inplace: bool = False,
     ) -> Tensor:
         if not training or p == 0:
             return x
-        shape = x.shape if own_dims is None else x.shape[:own_dims] + (1,) * (x.dim() - own_dims)
+        own = x.dim() if not channels else 1 if x.dim() == unbatched else 2
+        shape = x.shape[:own] + (1,) * (x.dim() - own)
         keep = 1 - p
 
         def draw(generator: torch.Generator) -> Tensor:

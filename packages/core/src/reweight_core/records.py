@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -80,7 +79,7 @@ class DataPlugin:
     summary: str
     build: Callable[[Any], Dataset]
     config: type = NoOptions
-    defaults: Mapping[str, Any] = attrs.field(factory=dict, converter=lambda d: MappingProxyType(dict(d)))
+    defaults: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.frozen

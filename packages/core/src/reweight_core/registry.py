@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from reweight_core.errors import UserError, nearest
+from reweight_core.errors import UserError, nearest, reason
 from reweight_core.records import DataPlugin, MethodPlugin, ModelPlugin, NoisePlugin
 
 GROUPS: dict[str, tuple[str, type]] = {
@@ -58,8 +58,7 @@ def find(kind: str, name: str) -> Any:
         return _load(kind, entry)
     except Exception as error:
         raise UserError(
-            f"{kind} '{name}' of {_source(entry)} cannot be loaded: {_reason(error)}; "
-            "mend or uninstall that package"
+            f"{kind} '{name}' of {_source(entry)} cannot be loaded: {reason(error)}; mend or uninstall that package"
         ) from error
 
 
@@ -70,9 +69,7 @@ def find_entry(kind: str, name: str) -> metadata.EntryPoint:
         if name in _installed(kind):
             raise UserError(f"{kind} '{name}' is installed, but {ALLOW_LIST} does not name it")
         known = sorted(entries)
-        raise UserError(
-            f"no {kind} is called '{name}'{nearest(name, known)}; installed: {', '.join(known) or 'none'}"
-        )
+        raise UserError(f"no {kind} is called '{name}'{nearest(name, known)}; installed: {', '.join(known) or 'none'}")
     if len(entries[name]) > 1:
         raise UserError(_clash(kind, name, entries[name]))
     return entries[name][0]
@@ -115,12 +112,10 @@ def status() -> list[PluginStatus]:
                     try:
                         _load(kind, entry)
                     except Exception as problem:
-                        state, error = "broken", _reason(problem)
+                        state, error = "broken", reason(problem)
                 dist = entry.dist
                 rows.append(
-                    PluginStatus(
-                        kind, name, dist.name if dist else "?", dist.version if dist else "?", state, error
-                    )
+                    PluginStatus(kind, name, dist.name if dist else "?", dist.version if dist else "?", state, error)
                 )
     return rows
 
@@ -153,9 +148,7 @@ def _load(kind: str, entry: metadata.EntryPoint) -> Any:
         raise ImportError(f"importing {entry.module} ends the program") from error
     _, record_class = GROUPS[kind]
     if not isinstance(record, record_class):
-        raise TypeError(
-            f"entry point {entry.value} is of type {type(record).__name__}, not {record_class.__name__}"
-        )
+        raise TypeError(f"entry point {entry.value} is of type {type(record).__name__}, not {record_class.__name__}")
     if record.name != entry.name:  # type: ignore[attr-defined]  # every record class has a name
         raise ValueError(f"entry point '{entry.name}' holds a record named '{record.name}'")  # type: ignore[attr-defined]
     return record
@@ -167,7 +160,3 @@ def _source(entry: metadata.EntryPoint) -> str:
 
 def _clash(kind: str, name: str, entries: list[metadata.EntryPoint]) -> str:
     return f"{kind} '{name}' is provided by {' and '.join(map(_source, entries))}: uninstall one of them"
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

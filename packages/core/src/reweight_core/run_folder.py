@@ -1,15 +1,16 @@
 """The folder of a run: what is written where, and read back.
 
-    config.json            every option, the versions of all plugins, what the data are
-    metrics.jsonl          one object an epoch
-    samples.safetensors    one entry a training example; samples.json has their names
-    checkpoints/           see `reweight_core.checkpoint`
-    summary.json           the result
+config.json            every option, the versions of all plugins, what the data are
+metrics.jsonl          one object an epoch
+samples.safetensors    one entry a training example; samples.json has their names
+checkpoints/           see `reweight_core.checkpoint`
+summary.json           the result
 """
 
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Mapping
 from importlib import metadata
@@ -32,7 +33,11 @@ FORMAT = 1
 
 def refuse_taken(out: Path | None) -> None:
     """Raise `UserError` if the folder asked for exists and is not empty."""
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    try:
+        taken = out is not None and out.exists() and (not out.is_dir() or any(out.iterdir()))
+    except OSError as error:
+        raise UserError(f"--out {out}: {error}") from error
+    if taken:
         raise UserError(f"--out {out}: exists and is not empty; give a new folder")
 
 
@@ -99,16 +104,25 @@ def read_config(folder: Path) -> RunConfig:
     """
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']} is not {FORMAT}")
         values = dict(content["options"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: not the folder of a run (config.json: {error})") from None
-    return configure(RunConfig, **values)
+    try:
+        return configure(RunConfig, **values)
+    except UserError as error:
+        raise UserError(f"{folder / 'config.json'}: {error}") from error
 
 
 def append_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Add one line to metrics.jsonl."""
+    """Add one line to metrics.jsonl; JSON has no infinities, so such a value becomes null."""
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in metrics.items()
+    }
     with open(folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps(metrics) + "\n")
+        file.write(json.dumps(finite, allow_nan=False) + "\n")
 
 
 def write_samples(folder: Path, data: PreparedData, table: SampleTable) -> None:

@@ -47,7 +47,7 @@ class SampleTable:
         }
         for name, value in seen.items():
             self.tensors[name].index_copy_(0, step.ids, value.to(self.tensors[name].dtype))
-        self.tensors["weight_sum"].index_add_(0, step.ids, weights.to(torch.float32))
+        self.tensors["weight_sum"].index_add_(0, step.ids, weights.to(self.tensors["weight_sum"].dtype))
         self.tensors["visits"].index_add_(0, step.ids, torch.ones_like(step.ids))
 
     def mean_weight(self) -> Tensor:

@@ -20,7 +20,7 @@ from reweight_core.config import RunConfig
 from reweight_core.dataset import Split
 from reweight_core.devices import resolve_device
 from reweight_core.engine import TrainingStep
-from reweight_core.errors import UserError
+from reweight_core.errors import UserError, reason
 from reweight_core.evaluation import accuracy
 from reweight_core.examples import Examples
 from reweight_core.files import write_json
@@ -62,7 +62,15 @@ def train(config: RunConfig, observers: Sequence[object] = ()) -> Run:
     resolve_device(config.device)
     run_folder.refuse_taken(config.out)
     trainer = Trainer(config, load(config), observers)
-    return trainer.run(run_folder.create(config))
+    folder = run_folder.create(config)
+    try:
+        return trainer.run(folder)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the GPU's memory is full: lower --batch-size or --meta-batch-size ({reason(error)})"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{folder}: {error}; what was written before is kept") from error
 
 
 class Trainer:
@@ -133,20 +141,19 @@ class Trainer:
         self.model.train()
         for stage in self.stages:
             for epoch in range(stage.epochs):
+                if self._done == self._total:
+                    break
                 metrics = self._train_epoch(stage, epoch) | self._evaluate()
                 history.append(metrics)
                 run_folder.append_metrics(folder, metrics)
                 self.hooks.observe_epoch(metrics=metrics)
-                last = self._done == self._total
-                if last or self._epochs_done % self.config.checkpoint_every == 0:
+                if self._done == self._total or self._epochs_done % self.config.checkpoint_every == 0:
                     self._save_checkpoint(folder, stage)
                 if not math.isfinite(metrics["train_loss"]):
                     raise UserError(
                         f"the training loss is {metrics['train_loss']} after epoch {self._epochs_done}: "
                         "lower --lr; the run so far is in " + str(folder)
                     )
-                if last:
-                    break
         run_folder.write_samples(folder, self.data, self.step.samples)
         summary = self._summary(history, time.perf_counter() - started)
         write_json(folder / "summary.json", summary)
@@ -193,9 +200,9 @@ class Trainer:
             ids = epoch_order(seed, epoch, len(self.data.train))[:length]
         else:
             assert self.meta is not None
-            ids = cycled_order(seed, epoch, len(self.meta), length)
+            ids = cycled_order(seed, epoch, len(self.meta), length, "train")
         m = min(self.config.meta_batch_size, len(self.meta)) if self.meta else 0
-        meta_ids = cycled_order(seed + 1, epoch, len(self.meta), steps * m) if self.meta else np.empty(0, np.int64)
+        meta_ids = cycled_order(seed, epoch, len(self.meta), steps * m) if self.meta else np.empty(0, np.int64)
         return (
             torch.from_numpy(ids).to(self.device),
             torch.from_numpy(meta_ids.reshape(steps, m)).to(self.device),

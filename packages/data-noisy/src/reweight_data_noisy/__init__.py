@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 class CifarOptions:
     """Where CIFAR's files are."""
 
-    data_root: Path = option(
-        Path("data"), "Folder that holds (or gets) cifar-10-batches-py/ or cifar-100-python/."
-    )
+    data_root: Path = option(Path("data"), "Folder that holds (or gets) cifar-10-batches-py/ or cifar-100-python/.")
     download: bool = option(False, "Fetch the official archive if files are missing or corrupt.")
 
 

@@ -11,7 +11,9 @@ class GDWConfig:
     """Options of ``--method gdw``; defaults are those of the official code for CIFAR-10."""
 
     eta_w: float = option(
-        100.0, "Step size of the class-level weights (the paper: 100 for 10 classes, 1000 for 100).", check=ge(0)
+        100.0,
+        "Step size of the class-level weights (the paper: 100 for 10 classes, 1000 for 100).",
+        check=ge(0),
     )
     clip: float = option(0.2, "Largest change of a class-level weight in one step.", check=ge(0))
     weight_lr: float = option(1e-3, "Learning rate of the weighting network (Adam).", check=gt(0))

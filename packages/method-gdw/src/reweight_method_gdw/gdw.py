@@ -4,10 +4,10 @@ The clamps, the constraint in the first stage and Adam for phi are those of the 
 """
 
 import torch
-from reweight_method_gdw import GDWConfig
 from torch import Tensor
 
 from reweight_core import Context, Step, WeightingNetwork, hookimpl
+from reweight_method_gdw import GDWConfig
 
 MAX_PROBABILITY = 0.999
 """Probabilities are clamped to it (without renormalising), so that Eq. 4 never divides by zero."""

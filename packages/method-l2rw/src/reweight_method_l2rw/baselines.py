@@ -2,10 +2,10 @@
 
 import attrs
 import torch
-from reweight_method_l2rw.l2rw import rectify_and_normalise
 from torch import Tensor
 
 from reweight_core import Context, Stage, Step, hookimpl
+from reweight_method_l2rw.l2rw import rectify_and_normalise
 
 
 class RandomWeights:

@@ -2,10 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from reweight_method_l2rw import L2RWConfig
 from torch import Tensor
 
 from reweight_core import Context, Step, hookimpl
+from reweight_method_l2rw import L2RWConfig
 
 
 class L2RW:

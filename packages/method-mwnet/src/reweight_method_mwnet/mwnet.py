@@ -1,10 +1,10 @@
 """Meta-Weight-Net: Algorithm 1 of Shu et al., "Learning an Explicit Mapping For Sample Weighting" (NeurIPS 2019)."""
 
 import torch
-from reweight_method_mwnet import MWNetConfig
 from torch import Tensor
 
 from reweight_core import Context, Step, WeightingNetwork, hookimpl
+from reweight_method_mwnet import MWNetConfig
 
 
 class MWNet:

@@ -59,7 +59,12 @@ def _print(description: dict[str, Any]) -> None:
     console = Console(markup=False, emoji=False, highlight=False)
     table = Table(box=box.SIMPLE)
     table.add_column("class")
-    columns = {"train": "train_counts", "observed as": "observed_counts", "meta": "meta_counts", "val": "val_counts"}
+    columns = {
+        "train": "train_counts",
+        "observed as": "observed_counts",
+        "meta": "meta_counts",
+        "val": "val_counts",
+    }
     shown = {title: description[key] for title, key in columns.items() if description[key] is not None}
     for title in shown:
         table.add_column(title, justify="right")

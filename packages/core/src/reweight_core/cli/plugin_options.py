@@ -23,8 +23,8 @@ class PluginCommand(click.Command):
     The callback receives ``config``, an instance of `config_class`, beside its own parameters.
     """
 
-    def __init__(self, *args: Any, config_class: type, callback: Callable[..., Any], **kwargs: Any):
-        super().__init__(*args, callback=self._with_config(callback), **kwargs)
+    def __init__(self, name: str, *, config_class: type, callback: Callable[..., Any], **kwargs: Any):
+        super().__init__(name, callback=self._with_config(callback), **kwargs)
         self.config_class = config_class
         file_help = "TOML file with options; a plugin's are in the section of its name. The command line wins."
         self.params.append(click.Option(["--config", "config_file"], type=Path, metavar="FILE", help=file_help))
@@ -93,7 +93,9 @@ def _click_option(item: Option) -> click.Option:
     shown = item.default
     flags = f"{item.flag}/--no-{item.flag[2:]}" if item.type is bool else item.flag
     kind: Any = click.Choice(item.choices) if item.choices else item.type
-    text = item.help if shown is None else f"{item.help}  [default: {str(shown).lower() if item.type is bool else shown}]"
+    text = (
+        item.help if shown is None else f"{item.help}  [default: {str(shown).lower() if item.type is bool else shown}]"
+    )
     if item.type is bool:
         return click.Option([flags, item.name], default=None, help=text)
     return click.Option([flags, item.name], type=kind, default=None, help=text)
@@ -114,5 +116,3 @@ def plugin_command(config_class: type, **settings: Any) -> Callable[[Callable[..
         )
 
     return decorate
-
-

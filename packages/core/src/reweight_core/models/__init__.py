@@ -35,9 +35,7 @@ def _wrn_28_10(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     return WideResNet(input_shape, num_classes, depth=28, width=10)
 
 
-mlp = ModelPlugin(
-    name="mlp", summary="perceptron with two hidden layers of 256 units, no BatchNorm", build=_mlp
-)
+mlp = ModelPlugin(name="mlp", summary="perceptron with two hidden layers of 256 units, no BatchNorm", build=_mlp)
 lenet = ModelPlugin(
     name="lenet", summary="three convolutions, two linear layers: L2RW's network for MNIST", build=_lenet
 )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from reweight_core import registry
-from reweight_core.errors import UserError, nearest
+from reweight_core.errors import UserError, nearest, reason
 from reweight_core.models import torchvision_zoo
 
 
@@ -35,8 +35,7 @@ def build_model(name: str, input_shape: tuple[int, ...], num_classes: int) -> nn
         model = build(input_shape, num_classes)
     except Exception as error:
         raise UserError(
-            f"model '{name}' cannot be built for images of shape {shape} and {num_classes} classes: "
-            f"{_reason(error)}"
+            f"model '{name}' cannot be built for images of shape {shape} and {num_classes} classes: {reason(error)}"
         ) from error
     if not isinstance(model, nn.Module):
         raise UserError(f"model '{name}' is of type {type(model).__name__}, not a torch.nn.Module")
@@ -47,12 +46,11 @@ def build_model(name: str, input_shape: tuple[int, ...], num_classes: int) -> nn
         with torch.no_grad():
             logits = model(torch.zeros(2, *input_shape))
     except Exception as error:
-        raise UserError(f"model '{name}' cannot process images of shape {shape}: {_reason(error)}") from error
+        raise UserError(f"model '{name}' cannot process images of shape {shape}: {reason(error)}") from error
     found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if found != (2, num_classes):
         raise UserError(
-            f"model '{name}' must turn two images into logits of shape {(2, num_classes)}, "
-            f"but returns {found}"
+            f"model '{name}' must turn two images into logits of shape {(2, num_classes)}, but returns {found}"
         )
     if not any(p.requires_grad for p in model.parameters()):
         raise UserError(f"model '{name}' has no trainable parameters")
@@ -82,11 +80,9 @@ def _find_factory(name: str) -> Callable[[tuple[int, ...], int], Any]:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
-        raise UserError(f"model '{name}': cannot import '{module_name}': {_reason(error)}") from error
+        raise UserError(f"model '{name}': cannot import '{module_name}': {reason(error)}") from error
     if not hasattr(module, attribute):
-        raise UserError(
-            f"model '{name}': module '{module_name}' has no '{attribute}'{nearest(attribute, dir(module))}"
-        )
+        raise UserError(f"model '{name}': module '{module_name}' has no '{attribute}'{nearest(attribute, dir(module))}")
     factory = getattr(module, attribute)
 
     def build(input_shape: tuple[int, ...], num_classes: int) -> Any:
@@ -102,7 +98,3 @@ def _accepted(factory: Callable[..., Any], keywords: dict[str, Any]) -> dict[str
         return keywords
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     return {name: value for name, value in keywords.items() if name in named}
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

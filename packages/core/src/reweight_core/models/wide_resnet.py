@@ -25,9 +25,7 @@ class WideResNet(nn.Module):
         ValueError: for any other depth.
     """
 
-    def __init__(
-        self, input_shape: tuple[int, ...], num_classes: int, depth: int, width: int, dropout: float = 0.0
-    ):
+    def __init__(self, input_shape: tuple[int, ...], num_classes: int, depth: int, width: int, dropout: float = 0.0):
         super().__init__()
         if depth < 10 or depth % 6 != 4:
             raise ValueError(f"the depth of a wide ResNet is 10, 16, 22, ... (6k+4), not {depth}")

@@ -1,9 +1,9 @@
 """For authors of plugins: conformance suites to subclass, and the recorder they use. Needs pytest.
 
-    from reweight_core.testing import MethodSuite
+from reweight_core.testing import MethodSuite
 
-    class TestMine(MethodSuite):
-        name = "mine"
+class TestMine(MethodSuite):
+    name = "mine"
 """
 
 from reweight_core.testing.data_suite import DataSuite
