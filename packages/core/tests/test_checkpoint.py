@@ -205,3 +205,24 @@ def test_options_that_the_installed_version_cannot_read_are_refused(tmp_path, op
     (tmp_path / "config.json").write_text(json.dumps({"format": 1, "options": options}))
     with pytest.raises(UserError):
         run_folder.read_config(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "{}", '{"sha256": "x"}', '{"files": []}', "not json"])
+def test_a_manifest_of_another_shape_is_damage_like_any_other(tmp_path, content):
+    save(tmp_path, 1)
+    (save(tmp_path, 2) / "manifest.json").write_text(content)
+    assert checkpoint.load_latest(tmp_path).manifest["step"] == 1
+
+
+def test_a_changed_manifest_is_not_believed(tmp_path):
+    save(tmp_path, 1)
+    path = save(tmp_path, 2) / "manifest.json"
+    path.write_text(path.read_text().replace('"epoch": 2', '"epoch": 3'))
+    assert checkpoint.load_latest(tmp_path).manifest["step"] == 1
+
+
+def test_a_step_saved_again_replaces_the_first(tmp_path):
+    save(tmp_path, 1, model={"w": torch.zeros(1)})
+    save(tmp_path, 1, model={"w": torch.ones(1)})
+    assert checkpoint.load_latest(tmp_path).model["w"].item() == 1
+    assert steps(tmp_path) == ["step-00000001"]

@@ -183,3 +183,18 @@ class TestAugmentation:
 
         assert torch.equal(batch.ids, ids)
         assert batch.labels.tolist() == [1, 0, 0, 1]
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_reflect_padding_may_exceed_the_image(size):
+    row = np.arange(size, dtype=np.uint8)
+    split = Split(np.tile(row, (2, 1, size, 1)), np.array([0, 1]))
+    dataset = Dataset(split, split, ("a", "b"), (0.0,), (1.0,), augment="crop", padding=5)
+    examples = Examples(split, dataset, torch.device("cpu"), torch.float64)
+    windows = {tuple(image[0, 0]) for image in pixels_of_row(examples)}
+    padded = np.pad(row, 5, mode="reflect") if size > 1 else np.zeros(11, np.uint8)
+    assert windows == {tuple(padded[start : start + size]) for start in range(11)}
+
+
+def pixels_of_row(examples):
+    return examples.batch(torch.zeros(500, dtype=torch.int64), generator()).inputs.numpy().astype(np.uint8)

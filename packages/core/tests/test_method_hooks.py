@@ -175,3 +175,29 @@ def test_all_observers_hear_of_steps_and_epochs():
     hooks.observe_step(done=1, total=2)
     hooks.observe_epoch(metrics={"epoch": 1})
     assert heard == [(1, 2)] * 3 + [{"epoch": 1}] * 3
+
+
+def test_a_plain_hook_that_forgets_its_return_is_an_error(step):
+    hooks = MethodHooks(Weighting(None), "mine")
+    with pytest.raises(UserError, match="'mine': generate_weights returned NoneType"):
+        hooks.generate_weights(step)
+
+
+def test_an_argument_with_a_default_is_an_error():
+    class Defaulting:
+        @hookimpl
+        def manipulate_gradient(self, step, weights=None):
+            return step.D
+
+    with pytest.raises(UserError, match="'mine': the arguments of manipulate_gradient must not have defaults"):
+        MethodHooks(Defaulting(), "mine")
+
+
+def test_a_mistake_of_an_observer_is_not_blamed_on_the_method():
+    class Listener:
+        @hookimpl
+        def observe_epoch(self, numbers):
+            pass
+
+    with pytest.raises(UserError, match=r"^Listener \(observer 0\): .*'numbers'"):
+        MethodHooks(ERM(), "mine", observers=[Listener()])

@@ -100,7 +100,7 @@ def load_latest(folder: Path) -> Checkpoint:
 
 
 def _read(path: Path) -> Checkpoint:
-    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    manifest = dict(json.loads((path / "manifest.json").read_text(encoding="utf-8")))
     if manifest.pop("sha256") != _digest(manifest):
         raise ValueError("manifest.json differs from its checksum")
     if manifest["format"] != FORMAT:

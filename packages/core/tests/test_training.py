@@ -1,0 +1,133 @@
+import json
+import math
+
+import attrs
+import pytest
+import torch
+
+from reweight_core.errors import UserError
+from reweight_core.hookspecs import hookimpl
+from reweight_core.run_folder import append_metrics
+from reweight_core.testing import tiny_trainer
+from reweight_core.training import batch_sizes, cosine, train
+
+
+class Plan:
+    """A method with the given stages; it keeps the order in which examples come."""
+
+    def __init__(self, *stages):
+        self._stages = stages
+        self.ids = []
+
+    @hookimpl
+    def plan_stages(self, stage):
+        return [attrs.evolve(stage, **changes) for changes in self._stages]
+
+    @hookimpl
+    def generate_weights(self, step):
+        self.ids.append(step.ids.tolist())
+        return torch.ones_like(step.losses)
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Train a method object in place of erm; returns its metrics and the summary."""
+
+    def run(method, **options):
+        monkeypatch.setattr("reweight_core.erm.ERM", lambda: method)
+        monkeypatch.setattr("reweight_core.run_folder.write_config", lambda *_: None)
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        summary = tiny_trainer("erm", model="mlp", **options).run(folder).summary
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        return lines, summary
+
+    return run
+
+
+def test_an_epoch_visits_every_example_once_in_an_order_of_its_own(run):
+    method = Plan({})
+    run(method, epochs=2)
+    first, second = sum(method.ids[:5], []), sum(method.ids[5:], [])
+    assert [len(ids) for ids in method.ids] == [10, 10, 10, 10, 4] * 2
+    assert sorted(first) == sorted(second) == list(range(44))
+    assert first != second
+
+
+def test_the_last_epoch_is_reported_not_the_best(run):
+    lines, summary = run(Plan({}), epochs=7)
+    accuracies = [line["test_accuracy"] for line in lines]
+    assert summary["test_accuracy"] == accuracies[-1]
+    assert summary["test_accuracy_mean5"] == pytest.approx(sum(accuracies[-5:]) / 5)
+
+
+def test_every_stage_has_its_epochs_source_and_schedule(run):
+    method = Plan({"name": "a", "epochs": 2, "lr": 0.1}, {"name": "b", "epochs": 3, "lr": 0.01, "source": "meta"})
+    lines, _ = run(method)
+    expected = [("a", cosine(0.1, e, 2)) for e in range(2)] + [("b", cosine(0.01, e, 3)) for e in range(3)]
+    assert [(line["stage"], line["lr"]) for line in lines] == expected
+    assert [line["step"] for line in lines] == [5, 10, 15, 20, 25]
+    assert max(max(ids) for ids in method.ids[10:]) < 8
+
+
+@pytest.mark.parametrize(("steps", "epochs_done"), [(1, 1), (5, 1), (6, 2), (13, 3)])
+def test_a_limit_of_steps_ends_any_plan(run, steps, epochs_done):
+    for method in (Plan({}), Plan({"epochs": 2}, {"epochs": 2})):
+        lines, summary = run(method, steps=steps)
+        assert (summary["steps"], summary["epochs"], len(lines)) == (steps, epochs_done, epochs_done)
+        assert len(method.ids) == steps
+
+
+def test_the_schedule_of_a_limited_run_is_fitted_to_it(run):
+    lines, _ = run(Plan({}), steps=13)
+    assert [line["lr"] for line in lines] == [cosine(0.1, e, 3) for e in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("examples", "batch_size", "sizes"),
+    [(44, 10, [10] * 4 + [4]), (40, 10, [10] * 4), (41, 10, [10] * 4), (3, 10, [3]), (12, 10, [10, 2])],
+)
+def test_a_last_batch_of_one_is_left_out(examples, batch_size, sizes):
+    assert batch_sizes(examples, batch_size) == sizes
+
+
+def test_the_cosine_is_the_closed_form():
+    rates = [cosine(0.1, epoch, 80) for epoch in range(80)]
+    assert rates[0] == 0.1
+    assert rates[40] == pytest.approx(0.05)
+    assert rates[-1] == pytest.approx(0.1 * math.sin(math.pi / 160) ** 2)
+
+
+def test_a_diverging_run_stops_with_a_reason_and_valid_metrics(run, tmp_path):
+    class Exploding(Plan):
+        @hookimpl
+        def generate_weights(self, step):
+            return torch.full_like(step.losses, torch.inf)
+
+    with pytest.raises(UserError, match="training loss is nan after epoch 1: lower --lr"):
+        run(Exploding({}))
+    (line,) = (tmp_path / "0" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line, parse_constant=pytest.fail)["train_loss"] is None
+
+
+def test_only_what_json_lacks_becomes_null(tmp_path):
+    append_metrics(tmp_path, {"a": math.inf, "b": 1.5, "c": None, "d": "x", "e": math.nan})
+    content = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert content == {"a": None, "b": 1.5, "c": None, "d": "x", "e": None}
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [(OSError(28, "No space left on device"), "No space left"), (torch.OutOfMemoryError("CUDA"), "lower --batch-size")],
+)
+def test_a_full_disk_or_gpu_is_one_line(error, text, monkeypatch, tmp_path):
+    trainer = tiny_trainer("erm", model="mlp")
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("reweight_core.training.load", lambda config: None)
+    monkeypatch.setattr("reweight_core.training.Trainer", lambda *_: trainer)
+    monkeypatch.setattr(trainer, "run", fail)
+    with pytest.raises(UserError, match=text):
+        train(attrs.evolve(trainer.config, out=tmp_path / "run"))
