@@ -332,7 +332,7 @@ def assert_refused(result, *parts):
         ("--data digit", ["no data is called 'digit' (did you mean 'digits'?)"]),
         ("--model resnett32", ["no model is called 'resnett32' (did you mean 'resnet32'?)"]),
         ("--epoch 3", ["--epoch", "--epochs", "(see reweight train --help)"]),
-        ("--eta-w 3", ["--eta-w", "(see reweight train --help)"]),
+        ("--eta-w 3", ["--eta-w is an option of --method gdw"]),
         ("--method", ["--method"]),
         ("surplus", ["surplus"]),
         ("--epochs many", ["--epochs", "many"]),
@@ -452,3 +452,44 @@ def test_a_run_without_a_whole_checkpoint_cannot_be_tested(reweight, damaged):
     reweight("train", "--steps", 1, "--out", "run")
     Path("run/checkpoints/step-00000001", damaged).write_text("torn")
     assert_refused(reweight("eval", "run"), "run/checkpoints: no checkpoint is whole")
+
+
+def test_evaluation_normalises_as_the_run_did_though_the_folder_has_changed(reweight, images):
+    train = ["train", "--data", "folder", "--data-root", images, "--model", "mlp", "--epochs", "3", "--out", "run"]
+    assert reweight(*train).status == 0
+    before = json.loads(reweight("eval", "run", "--json").out)
+    for number in range(20):
+        Image.new("RGB", (8, 8), "white").save(images / "train" / "cat" / f"white{number}.png")
+    assert json.loads(reweight("eval", "run", "--json").out) == before
+
+
+def test_help_works_before_any_dataset_is_installed(reweight, monkeypatch):
+    monkeypatch.setattr(registry, "_installed", lambda kind: {} if kind == "data" else INSTALLED(kind))
+    assert reweight("train", "--help").status == 0
+    assert_refused(reweight("train", "--method", "erm"), "no data plugin is installed")
+
+
+INSTALLED = registry._installed
+
+
+def test_an_option_of_another_method_is_told_apart_from_a_misspelling(reweight):
+    assert_refused(reweight("train", "--method", "erm", "--eta-w", "3"), "--eta-w", "gdw")
+
+
+def test_an_interrupt_says_what_is_kept(reweight, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("reweight_core.training.Trainer._train_epoch", interrupt)
+    result = reweight("train", "--out", "kept")
+    assert result.status == 130
+    assert result.err.strip() == "interrupted; finished epochs and checkpoints are kept in kept"
+    assert reweight("list").status == 0
+
+
+def test_full_memory_is_one_line(reweight, monkeypatch):
+    def allocate(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+
+    monkeypatch.setattr("reweight_core.training.Trainer._train_epoch", allocate)
+    assert_refused(reweight("train", "--out", "run"), "memory is full", "--batch-size")

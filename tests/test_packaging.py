@@ -1,6 +1,8 @@
 """What every package of the repository has in common, read from the files that it is built from."""
 
+import ast
 import re
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -98,3 +100,20 @@ def test_no_text_tells_to_install_the_unrelated_package_of_our_name(path):
 
 def test_there_are_texts():
     assert len(TEXTS) >= len(FOLDERS)
+
+
+@packages
+def test_every_import_is_a_requirement(folder):
+    """A package that uses a library only because another brings it breaks when the other stops."""
+    distributions = {"PIL": "pillow", "sklearn": "scikit-learn"}
+    imported = set()
+    for path in (folder / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            imported |= {name.partition(".")[0] for name in names}
+    third_party = imported - set(sys.stdlib_module_names) - {import_name(folder)}
+    needed = {distributions.get(name, name.replace("_", "-")) for name in third_party}
+    project = PROJECTS[folder.name]
+    listed = [*project["dependencies"], *project.get("optional-dependencies", {}).get("testing", [])]
+    assert needed <= {Requirement(text).name for text in listed}

@@ -229,7 +229,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
             "seed": st.integers(0, 2**32 - 2),
             "augment": st.sampled_from([None, "none", "crop", "flip", "crop-flip"]),
             "noise": st.sampled_from([None, "blur:half"]),
-            "out": st.none() | NAMES.map(Path),
+            "out": st.none() | NAMES.map(lambda name: Path("/") / name),
             "model": NAMES,
         },
     ),
@@ -241,7 +241,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
             "salt_options": st.booleans(),
         },
     ),
-    shelf=st.fixed_dictionaries({}, optional={"shelf_root": st.none() | NAMES.map(Path)}),
+    shelf=st.fixed_dictionaries({}, optional={"shelf_root": st.none() | NAMES.map(lambda name: Path("/") / name)}),
 )
 def test_saved_values_give_an_equal_configuration(values, stir, shelf):
     own = (stir if values["method"] == "stir" else {}) | (shelf if values["data"] == "shelf" else {})

@@ -62,11 +62,11 @@ def make_network(logit_scale=1.0):
     return ConvNet(logit_scale).double().train()
 
 
-def make_method(record, config=None):
+def make_method(record, config=None, seed=10):
     context = Context(
         num_classes=CLASSES,
         train_size=SIZE,
-        batch_size=10,
+        seed=seed,
         weight_decay=DECAY,
         device=torch.device("cpu"),
         dtype=torch.float64,
@@ -267,8 +267,7 @@ class TestRectification:
 class TestRandomWeights:
     @staticmethod
     def make(seed=4):
-        torch.manual_seed(seed)
-        return make_method(random_plugin)
+        return make_method(random_plugin, seed=seed)
 
     def test_weights_are_not_negative_and_sum_to_the_size_of_the_batch(self):
         tested = UnderTest(self.make())

@@ -66,7 +66,7 @@ def make_method():
     context = Context(
         num_classes=CLASSES,
         train_size=SIZE,
-        batch_size=10,
+        seed=10,
         weight_decay=DECAY,
         device=torch.device("cpu"),
         dtype=torch.float64,

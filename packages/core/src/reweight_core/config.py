@@ -61,9 +61,11 @@ class RunConfig(DataConfig):
         "package.module:factory.",
     )
     epochs: int = option(80, "Epochs to train.", check=gt(0))
-    steps: int | None = option(None, "Stop after this many steps (the schedule is fitted to them).", check=gt(0))
+    steps: int | None = option(
+        None, "Take this many steps instead of --epochs; the schedule is fitted to the epochs they begin.", check=gt(0)
+    )
     batch_size: int = option(100, "Training batch size n.", check=gt(1))
-    meta_batch_size: int = option(100, "Meta batch size m (at most the meta set).", check=gt(0))
+    meta_batch_size: int = option(100, "Meta batch size m (at most the meta set).", check=gt(1))
     lr: float = option(0.1, "Initial learning rate of SGD; it follows a cosine to 0, epoch by epoch.", check=gt(0))
     momentum: float = option(0.9, "Momentum of SGD (without Nesterov).", check=and_(ge(0), lt(1)))
     weight_decay: float = option(5e-4, "Weight decay on all parameters.", check=ge(0))
@@ -86,6 +88,9 @@ def plugin_classes(config_class: type, given: Mapping[str, Any]) -> dict[str, ty
     for kind in ("method", "data"):
         if kind in core:
             name = convert(core[kind], given.get(kind, core[kind].default))
+            # help must work before any dataset is installed
+            if kind not in given and name not in registry.names(kind):
+                continue
             record = registry.find(kind, name)
             if name in owners:
                 raise UserError(f"--{kind} {name}: another part of the run has this name; use one of them alone")
@@ -95,8 +100,10 @@ def plugin_classes(config_class: type, given: Mapping[str, Any]) -> dict[str, ty
 
 def known_options(config_class: type, given: Mapping[str, Any]) -> dict[str, Option]:
     """List every option of core and of the chosen plugins, defaults as the dataset wants them."""
-    options = table(plugin_classes(config_class, given))
-    better = registry.find("data", given.get("data", options["data"].default)).defaults
+    owners = plugin_classes(config_class, given)
+    options = table(owners)
+    data = given.get("data", options["data"].default)
+    better = registry.find("data", data).defaults if data in owners else {}
     return {
         name: attrs.evolve(item, default=better[name]) if name in better else item for name, item in options.items()
     }
@@ -182,5 +189,5 @@ def as_values(config: DataConfig) -> dict[str, Any]:
         for field in attrs.fields(type(part)):
             if HELP in field.metadata:
                 value = getattr(part, field.name)
-                values[field.name] = str(value) if isinstance(value, Path) else value
+                values[field.name] = str(value.absolute()) if isinstance(value, Path) else value
     return values

@@ -10,6 +10,7 @@ from reweight_core.examples import Examples
 from reweight_core.lookahead import Strategy
 from reweight_core.method_hooks import MethodHooks
 from reweight_core.optimizers import load_state_tensors, state_tensors
+from reweight_core.order import derived_seed
 from reweight_core.passes import Passes
 from reweight_core.samples import SampleTable
 from reweight_core.step import Batch, Step
@@ -71,7 +72,9 @@ class TrainingStep:
         seed: int,
     ):
         device = train.labels.device
-        self.generators = {name: torch.Generator(device).manual_seed(seed) for name in ("augmentation", "network")}
+        self.generators = {
+            name: torch.Generator(device).manual_seed(derived_seed(seed, name)) for name in ("augmentation", "network")
+        }
         self.lr = torch.zeros((), device=device)
         self.sums = EpochSums.zeros(device)
         self.samples = SampleTable(len(train), device)
@@ -112,21 +115,21 @@ class TrainingStep:
         self._optimizer.zero_grad(set_to_none=False)
         self._passes.backward(D_prime)
         self._optimizer.step()
-        self._note(step, weights, source)
+        self._note(step, weights, D_prime, source)
 
     def _draw(self, source: str, ids: Tensor) -> Batch:
         examples = self._sources[source]
         assert examples is not None, "a method that needs a meta set is refused without one"
         return examples.batch(ids, self.generators["augmentation"])
 
-    def _note(self, step: Step, weights: Tensor, source: str) -> None:
+    def _note(self, step: Step, weights: Tensor, D_prime: Tensor, source: str) -> None:
         self.sums.train_loss.add_(step.losses.sum())
         self.sums.examples.add_(step.n)
         if step.look is not None and step.look.value is not None:
             self.sums.meta_loss.add_(step.look.value)
             self.sums.meta_steps.add_(1)
         if source == "train":
-            self.samples.record(step, weights)
+            self.samples.record(step, weights, D_prime)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what the step carries from one call to the next, the network aside, as tensors."""

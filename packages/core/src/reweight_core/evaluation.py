@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 from torch import nn
 
@@ -44,15 +45,22 @@ def evaluate(run: Path | str, device: str = "auto") -> dict[str, Any]:
         ``test_accuracy`` in 0..1, ``test_size``, and ``step`` and ``epoch`` of the checkpoint.
 
     Raises:
-        UserError: if the folder holds no run, no whole checkpoint, or the data have changed.
+        UserError: if the folder holds no run or no whole checkpoint, or if the data have other classes or another
+            image size now.
     """
     folder = Path(run)
     config = run_folder.read_config(folder)
     checkpoint = load_latest(folder / "checkpoints")
     target = resolve_device(device)
-    dataset = registry.find("data", config.data).build(config.data_options)
-    if list(dataset.classes) != checkpoint.manifest["classes"]:
-        raise UserError(f"{folder}: the classes of '{config.data}' are not those the run was trained on")
+    manifest = checkpoint.manifest
+    try:
+        dataset = registry.find("data", config.data).build(config.data_options)
+    except UserError as error:
+        raise UserError(f"{folder / 'config.json'}: {error}") from error
+    if list(dataset.classes) != manifest["classes"] or list(dataset.input_shape) != manifest["input_shape"]:
+        raise UserError(f"{folder}: classes or image size of '{config.data}' are not those the run was trained on")
+    # a folder's statistics follow its training images, which may have changed since
+    dataset = attrs.evolve(dataset, mean=tuple(manifest["mean"]), std=tuple(manifest["std"]))
     model = build_model(config.model, dataset.input_shape, len(dataset.classes))
     try:
         model.load_state_dict(checkpoint.model)
@@ -63,6 +71,6 @@ def evaluate(run: Path | str, device: str = "auto") -> dict[str, Any]:
     return {
         "test_accuracy": accuracy(model, examples),
         "test_size": len(examples),
-        "step": checkpoint.manifest["step"],
-        "epoch": checkpoint.manifest["epoch"],
+        "step": manifest["step"],
+        "epoch": manifest["epoch"],
     }

@@ -64,7 +64,8 @@ class Hooks:
         Returns:
             Detached weights, shape (n,) for examples or (n, C) for the class-level entries of each logit
             gradient, in the type and on the device of ``step.D``; the default is ones of shape (n,). What is
-            recorded as an example's weight is the value itself, or the entry at its observed label.
+            recorded as an example's weight is the value itself, or for class-level weights the factor by which
+            the gradient at the other classes' logits is scaled.
         """
 
     @hookspec(firstresult=True)

@@ -36,7 +36,7 @@ def load_state_tensors(optimizer: torch.optim.Optimizer, names: Sequence[str], t
                 if quantity in state:
                     state[quantity].copy_(value)
                 else:
-                    state[quantity] = value.clone()
+                    state[quantity] = value.to(parameter.device, copy=True)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -1,6 +1,11 @@
-"""The order of examples: a function of seed and epoch, the same on every machine."""
+"""What follows from the seed: the order of examples in each epoch, and the seeds of all generators."""
 
 import numpy as np
+
+
+def derived_seed(seed: int, purpose: str) -> int:
+    """Return the seed of a generator that is used for one purpose, so that no two purposes share a stream."""
+    return int(np.random.RandomState([seed, 5, *purpose.encode()]).randint(2**31))
 
 
 def epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 import torch.autograd.forward_ad as fwad
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from reweight_core.errors import UserError
 from reweight_core.randomness import RandomTape
@@ -54,7 +56,7 @@ class Passes:
         logits = self._logits
         if create_graph:
             # of a repeated pass: whoever calls backward() through the result must not free the real one
-            with self._tape.replay():
+            with self._tape.replay(), _differentiable_attention():
                 logits = functional_call(self._model, (self.parameters, self._copied_buffers()), (self._inputs,))
         gradients = torch.autograd.grad(
             logits,
@@ -74,7 +76,7 @@ class Passes:
         """
         # gradient mode is on only so that the network's own no_grad regions can be told
         try:
-            with torch.enable_grad(), fwad.dual_level(), self._tape.replay():
+            with torch.enable_grad(), fwad.dual_level(), self._tape.replay(), _differentiable_attention():
                 duals = {name: fwad.make_dual(p.detach(), tangents[name]) for name, p in self.parameters.items()}
                 logits = functional_call(self._model, (duals, self._copied_buffers()), (self._inputs,))
                 _, product = fwad.unpack_dual(logits)
@@ -89,3 +91,15 @@ class Passes:
 
     def _copied_buffers(self) -> dict[str, Tensor]:
         return {name: buffer.clone() for name, buffer in self._model.named_buffers()}
+
+
+@contextmanager
+def _differentiable_attention() -> Iterator[None]:
+    """Keep attention off its fused implementations, which have no rule for forward mode or a second derivative."""
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)

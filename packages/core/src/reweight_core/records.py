@@ -29,7 +29,7 @@ class Context:
     Attributes:
         num_classes: number of classes C.
         train_size: number of training examples N; per-example state is indexed by position 0..N-1.
-        batch_size: nominal batch size n (the last batch of an epoch may be smaller).
+        seed: seed for generators of the method's own.
         weight_decay: weight decay of the classifier's optimizer.
         device: where the run's tensors lie.
         dtype: floating-point type of the model's parameters.
@@ -37,7 +37,7 @@ class Context:
 
     num_classes: int
     train_size: int
-    batch_size: int
+    seed: int
     weight_decay: float
     device: torch.device
     dtype: torch.dtype

@@ -69,7 +69,9 @@ def find_entry(kind: str, name: str) -> metadata.EntryPoint:
         if name in _installed(kind):
             raise UserError(f"{kind} '{name}' is installed, but {ALLOW_LIST} does not name it")
         known = sorted(entries)
-        raise UserError(f"no {kind} is called '{name}'{nearest(name, known)}; installed: {', '.join(known) or 'none'}")
+        if not known:
+            raise UserError(f"no {kind} plugin is installed, so none is called '{name}': install one beside the core")
+        raise UserError(f"no {kind} is called '{name}'{nearest(name, known)}; installed: {', '.join(known)}")
     if len(entries[name]) > 1:
         raise UserError(_clash(kind, name, entries[name]))
     return entries[name][0]

@@ -27,9 +27,10 @@ from reweight_core.files import write_json
 from reweight_core.lookahead import STRATEGIES
 from reweight_core.method_hooks import MethodHooks
 from reweight_core.models.build import build_model
-from reweight_core.order import cycled_order, epoch_order
+from reweight_core.order import cycled_order, derived_seed, epoch_order
 from reweight_core.preparation import PreparedData, load
 from reweight_core.records import Context
+from reweight_core.rehearsal import rehearse
 from reweight_core.stages import Stage
 
 
@@ -61,16 +62,30 @@ def train(config: RunConfig, observers: Sequence[object] = ()) -> Run:
     # what can be known before the data are read is checked before
     resolve_device(config.device)
     run_folder.refuse_taken(config.out)
-    trainer = Trainer(config, load(config), observers)
-    folder = run_folder.create(config)
+    try:
+        trainer = Trainer(config, load(config), observers)
+        folder = run_folder.create(config)
+    except (MemoryError, RuntimeError) as error:
+        raise _memory_error(error) from error
     try:
         return trainer.run(folder)
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"the GPU's memory is full: lower --batch-size or --meta-batch-size ({reason(error)})"
-        ) from error
+    except (MemoryError, RuntimeError) as error:
+        raise _memory_error(error) from error
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise UserError(f"{folder}: {error}; what was written before is kept") from error
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(f"finished epochs and checkpoints are kept in {folder}")
+        raise
+
+
+def _memory_error(error: Exception) -> Exception:
+    """Return a `UserError` in place of an error that means that memory is full, else the error itself."""
+    # torch has no class of its own for a failed allocation on the CPU
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
+        return UserError(f"memory is full: lower --batch-size, --meta-batch-size or the image size ({reason(error)})")
+    return error
 
 
 class Trainer:
@@ -102,7 +117,7 @@ class Trainer:
             context = Context(
                 num_classes=len(data.dataset.classes),
                 train_size=len(data.train),
-                batch_size=config.batch_size,
+                seed=derived_seed(config.seed, config.method),
                 weight_decay=config.weight_decay,
                 device=self.device,
                 dtype=dtype,
@@ -114,6 +129,12 @@ class Trainer:
         self.meta = self.hooks.provide_meta_set(held_out)
         self._test = self._examples(data.dataset.test, "none")
         self._val = self._examples(data.val, "none") if data.val else None
+        rehearse(
+            self.model,
+            train_set.batch(torch.arange(2, device=self.device), None).inputs,
+            len(data.dataset.classes),
+            STRATEGIES[config.lookahead] if plugin.needs_meta_set else None,
+        )
         self.step = TrainingStep(
             self.model,
             self.hooks,
@@ -147,13 +168,13 @@ class Trainer:
                 history.append(metrics)
                 run_folder.append_metrics(folder, metrics)
                 self.hooks.observe_epoch(metrics=metrics)
-                if self._done == self._total or self._epochs_done % self.config.checkpoint_every == 0:
-                    self._save_checkpoint(folder, stage)
                 if not math.isfinite(metrics["train_loss"]):
                     raise UserError(
                         f"the training loss is {metrics['train_loss']} after epoch {self._epochs_done}: "
                         "lower --lr; the run so far is in " + str(folder)
                     )
+                if self._done == self._total or self._epochs_done % self.config.checkpoint_every == 0:
+                    self._save_checkpoint(folder, stage)
         run_folder.write_samples(folder, self.data, self.step.samples)
         summary = self._summary(history, time.perf_counter() - started)
         write_json(folder / "summary.json", summary)

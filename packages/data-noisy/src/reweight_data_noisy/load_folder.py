@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -71,9 +72,6 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
     except OSError as error:
         raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
-    for entry in visible:
-        if entry.is_symlink():
-            raise UserError(f"{entry.path}: is a symbolic link, which is not followed; put a copy there")
     return visible
 
 
@@ -98,13 +96,18 @@ def _list_images(root: Path, part: str, classes: Sequence[str]) -> tuple[tuple[s
     """Return the paths of a split's images, relative to the root, and their labels, int64 (N,)."""
     names: list[str] = []
     labels: list[int] = []
+    skipped = 0
     for label, name in enumerate(classes):
         folder = root / part / name
-        files = [e.name for e in _entries(folder) if e.name.lower().endswith(IMG_EXTENSIONS) and e.is_file()]
+        entries = _entries(folder)
+        files = [e.name for e in entries if e.name.lower().endswith(IMG_EXTENSIONS) and e.is_file()]
+        skipped += len(entries) - len(files)
         if not files:
             raise UserError(f"{folder}: holds no image ({', '.join(IMG_EXTENSIONS)})")
         names += [f"{part}/{name}/{file}" for file in files]
         labels += [label] * len(files)
+    if skipped:
+        warnings.warn(f"{root / part}: {skipped} entries are no images by their names and are left out", stacklevel=2)
     return tuple(names), np.array(labels, dtype=np.int64)
 
 

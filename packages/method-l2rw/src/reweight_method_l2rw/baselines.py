@@ -12,7 +12,7 @@ class RandomWeights:
     """Rectified standard-normal weights, normalised to sum 1 (Eq. 16)."""
 
     def __init__(self, context: Context):
-        self._generator = torch.Generator(context.device).manual_seed(torch.initial_seed() % 2**63)
+        self._generator = torch.Generator(context.device).manual_seed(context.seed)
 
     @hookimpl
     def generate_weights(self, step: Step) -> Tensor:

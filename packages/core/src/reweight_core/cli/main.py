@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from importlib import import_module, metadata
@@ -57,9 +58,17 @@ def main(args: list[str] | None = None) -> None:
         _fail(f"{error.format_message()} (see {command} --help)")
     except click.ClickException as error:
         _fail(error.format_message())
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; finished epochs and checkpoints are kept in the run's folder", err=True)
+    except (click.Abort, KeyboardInterrupt) as interrupt:
+        # click wraps the interrupt, whose notes say what is kept
+        notes = getattr(interrupt.__cause__ or interrupt, "__notes__", [])
+        click.echo("; ".join(["interrupted", *notes]), err=True)
         sys.exit(130)
+    except BrokenPipeError:
+        # whoever read our output has gone; Python would complain again when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except MemoryError as error:
+        _fail(f"memory is full: give a smaller image or batch size ({error})")
     except UserError as error:
         _fail(str(error))
 

@@ -10,8 +10,9 @@ import attrs
 import click
 
 from reweight_core import config as configuration
+from reweight_core import registry
 from reweight_core.errors import UserError
-from reweight_core.options import Option
+from reweight_core.options import Option, options_of
 
 _GIVEN = "reweight.given"
 _OPTIONS = "reweight.options"
@@ -44,7 +45,13 @@ class PluginCommand(click.Command):
                     "report it to the plugin's author"
                 )
         ctx.meta[_OPTIONS] = known
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            owners = _owners(error.option_name)
+            if not owners:
+                raise
+            raise UserError(f"{error.option_name} is an option of {' and of '.join(owners)}, not of this run") from None
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The command's parameters, the plugins' included once the first pass has found them."""
@@ -86,6 +93,16 @@ class PluginCommand(click.Command):
             return callback(config=configuration.configure(self.config_class, **given), **parameters)
 
         return call
+
+
+def _owners(flag: str) -> list[str]:
+    """List the installed plugins that declare an option."""
+    return [
+        f"--{kind} {name}"
+        for kind in ("method", "data")
+        for name, record in registry.load_all(kind).items()
+        if flag in {item.flag for item in options_of(record.config, name)}
+    ]
 
 
 def _click_option(item: Option) -> click.Option:

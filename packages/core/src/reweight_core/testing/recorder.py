@@ -21,8 +21,14 @@ _HOST_READS = frozenset(
         "aten::_unique2",
         "aten::unique_dim",
         "aten::unique_consecutive",
+        "aten::bincount",
+        "aten::repeat_interleave",
     }
 )
+
+
+_PYTHON_READS = ("tolist", "numpy", "__array__")
+"""Methods of tensors that copy values without an operator."""
 
 
 class HostReadError(AssertionError):
@@ -38,7 +44,23 @@ class Recorder(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
+        self._originals: dict[str, Any] = {}
         self._calls: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any]] = []
+
+    def __enter__(self) -> Recorder:
+        def refuse(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+            raise HostReadError("values of a tensor are read inside a step: a recorded step cannot do that")
+
+        for name in _PYTHON_READS:
+            self._originals[name] = getattr(Tensor, name)
+            setattr(Tensor, name, refuse)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        for name, original in self._originals.items():
+            setattr(Tensor, name, original)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name

@@ -1,0 +1,55 @@
+"""Trying what training will do, on a copy of the network and two images, before anything is written."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reweight_core.errors import UserError, reason
+from reweight_core.lookahead import Strategy
+from reweight_core.passes import Passes
+
+
+def rehearse(model: nn.Module, inputs: Tensor, num_classes: int, strategy: Strategy | None) -> None:
+    """Run one forward and backward pass in train mode, and one look-ahead if training will look ahead.
+
+    Args:
+        model: the network; it stays as it is.
+        inputs: two images as training gives them, (2, channels, height, width).
+        num_classes: number of classes C.
+        strategy: how the look-ahead is differentiated, or None for a method that has none.
+
+    Raises:
+        UserError: if one of them fails, or if the network draws random numbers that cannot be repeated.
+    """
+    device = inputs.device
+    generator = torch.Generator(device)
+    passes = Passes(copy.deepcopy(model).train(), generator)
+    before = _global_random_state(device)
+    try:
+        logits = passes.forward(inputs)
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if found != (2, num_classes):
+            raise UserError(f"in train mode the model must return logits {(2, num_classes)}, but returns {found}")
+        D = (logits.detach().softmax(1) - 1 / num_classes).requires_grad_()
+        if strategy is not None:
+            one = torch.ones((), device=device)
+            look = strategy(passes, inputs, D, one, one)
+            look.close(F.cross_entropy(look.logits, torch.zeros(2, dtype=torch.int64, device=device))).backward()
+        passes.backward(D.detach())
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"the model cannot be trained: {reason(error)}") from error
+    if not torch.equal(before, _global_random_state(device)):
+        raise UserError(
+            "the model draws random numbers where they cannot be repeated (dropout inside attention or recurrent "
+            "layers, alpha dropout, rrelu): set that dropout to 0 or use torch.nn.Dropout layers"
+        )
+
+
+def _global_random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()

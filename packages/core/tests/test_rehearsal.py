@@ -1,0 +1,72 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from reweight_core.errors import UserError
+from reweight_core.lookahead import STRATEGIES
+from reweight_core.rehearsal import rehearse
+
+IMAGES = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+class Net(nn.Module):
+    """A small network that ends in what `output` makes of its logits."""
+
+    def __init__(self, output=lambda self, x: x):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2))
+        self.linear = nn.Linear(16, 3)
+        self.output = output
+
+    def forward(self, x):
+        return self.output(self, self.linear(self.body(x)))
+
+
+class Attention(nn.Module):
+    def __init__(self, dropout):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=dropout, batch_first=True)
+        self.encoder, self.linear = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.linear(self.encoder(x[:, 0]).mean(1))
+
+
+@pytest.mark.parametrize("strategy", [None, *STRATEGIES.values()])
+def test_it_leaves_no_trace(strategy):
+    model = Net()
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    rehearse(model, IMAGES, 3, strategy)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES.values())
+def test_attention_works_with_every_look_ahead(strategy):
+    rehearse(Attention(dropout=0.0), IMAGES, 3, strategy)
+
+
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [
+        (lambda net, x: (x, x) if net.training else x, "must return logits .2, 3., but returns tuple"),
+        (lambda net, x: x[:, :2], r"but returns \(2, 2\)"),
+        (lambda net, x: F.alpha_dropout(x, 0.5, net.training), "draws random numbers where they cannot be repeated"),
+        (lambda net, x: F.rrelu(x - 9, training=net.training), "draws random numbers where they cannot be repeated"),
+        (lambda net, x: x.detach(), "the model cannot be trained: RuntimeError"),
+        (lambda net, x: net.missing, "the model cannot be trained: AttributeError"),
+    ],
+)
+def test_what_would_fail_in_training_is_found_before(output, text):
+    with pytest.raises(UserError, match=text) as caught:
+        rehearse(Net(output).eval(), IMAGES, 3, None)
+    assert "\n" not in str(caught.value)
+
+
+def test_dropout_inside_attention_is_refused():
+    with pytest.raises(UserError, match="set that dropout to 0"):
+        rehearse(Attention(dropout=0.1), IMAGES, 3, None)
