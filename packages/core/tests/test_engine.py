@@ -14,6 +14,9 @@ from reweight_core.examples import Examples
 from reweight_core.hookspecs import hookimpl
 from reweight_core.lookahead import STRATEGIES
 from reweight_core.method_hooks import MethodHooks
+from reweight_core.optimizers import OptimizerSettings
+
+EXACT_STRATEGIES = ("jvp", "double")
 
 CLASSES = 3
 SIZE, META_SIZE = 20, 6
@@ -69,8 +72,7 @@ def make(method=None, dtype=torch.float64, augment="none", dropout=0.0, strategy
         STRATEGIES[strategy],
         Examples(train, dataset, torch.device("cpu"), dtype),
         Examples(meta, dataset, torch.device("cpu"), dtype),
-        momentum=MOMENTUM,
-        weight_decay=DECAY,
+        settings=OptimizerSettings(momentum=MOMENTUM, weight_decay=DECAY),
         seed=seed,
     )
     return step, model
@@ -183,7 +185,7 @@ class TestPlainTraining:
 
         assert_same_network(runs[0][1], runs[1][1], rtol=0, atol=0)
 
-    @pytest.mark.parametrize("strategy", STRATEGIES)
+    @pytest.mark.parametrize("strategy", EXACT_STRATEGIES)
     def test_a_look_ahead_that_is_differentiated_by_backward_leaves_nothing_in_the_real_update(self, strategy):
         class LooksForNothing:
             @hookimpl
@@ -337,7 +339,7 @@ class TestSampleTable:
 
 
 class TestState:
-    @pytest.mark.parametrize("strategy", STRATEGIES)
+    @pytest.mark.parametrize("strategy", EXACT_STRATEGIES)
     def test_a_restored_step_goes_on_bit_for_bit(self, strategy):
         def begin(seed):
             return make(Looking(), torch.float32, augment="crop-flip", dropout=0.3, strategy=strategy, seed=seed)

@@ -13,6 +13,19 @@ from reweight_core.lookahead import STRATEGIES
 from reweight_core.models.cifar_resnet import CifarResNet
 from reweight_core.passes import Passes
 from reweight_core.step import Batch, Step
+from reweight_core.virtual_step import VirtualSGD
+
+EXACT_STRATEGIES = ("jvp", "double")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums in another order round otherwise, and at a kink of a ReLU rounding changes a derivative."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
 
 CLASSES = 4
 N, M = 9, 6
@@ -76,7 +89,14 @@ class Problem:
         """The step under test; every call starts from an untouched network."""
         self.stepped = copy.deepcopy(self.model)
         self.passes = Passes(self.stepped, torch.Generator().manual_seed(seed))
-        return Step(self.train, self.passes, torch.tensor(lr), STRATEGIES[strategy], lambda: self.meta)
+        return Step(
+            self.train,
+            self.passes,
+            torch.tensor(lr),
+            STRATEGIES[strategy],
+            VirtualSGD(torch.tensor(lr)),
+            lambda: self.meta,
+        )
 
     def textbook(self, weighted_loss, lr=LR, clean_loss=None, of_value=True):
         """Return the clean loss at theta_hat = theta - lr d weighted_loss(logits)/d theta, in one graph.
@@ -196,7 +216,7 @@ class TestRateAndStep:
         expected = problem.textbook(problem.weighted_cross_entropy(w), lr=1, of_value=False)
 
         step = problem.step(strategy, lr)
-        loss = step.meta_loss(w[:, None] * step.D, virtual_step=False)
+        loss = step.meta_loss(w[:, None] * step.D, virtual_step=False, unit_rate=True)
 
         assert_close(loss, expected)
         assert_close(*(torch.autograd.grad(each, w)[0] for each in (loss, expected)))
@@ -414,7 +434,7 @@ class TestDropout:
         assert not torch.equal(meta, real[:M])
 
     def test_both_strategies_agree_if_they_draw_from_the_same_state(self):
-        gradients, losses, _, _ = zip(*(self.observed(name, seed=2) for name in STRATEGIES), strict=True)
+        gradients, losses, _, _ = zip(*(self.observed(name, seed=2) for name in EXACT_STRATEGIES), strict=True)
 
         assert_close(*losses)
         assert_close(*gradients)
@@ -539,7 +559,7 @@ class TestWhatAStepLeavesBehind:
             drawn.append(problem.meta)
             return problem.meta
 
-        step = Step(problem.train, passes, torch.tensor(LR), STRATEGIES[strategy], draw)
+        step = Step(problem.train, passes, torch.tensor(LR), STRATEGIES[strategy], VirtualSGD(torch.tensor(LR)), draw)
         assert not drawn
         for _ in range(2):
             step.meta_loss(problem.weights(N)[:, None] * step.D)
@@ -571,7 +591,7 @@ class TestWhatAMethodSees:
         torch.testing.assert_close(step.losses, F.cross_entropy(logits.detach(), labels, reduction="none"), **exact)
         torch.testing.assert_close(step.probabilities, logits.detach().softmax(1), **exact)
         assert torch.equal(step.one_hot, F.one_hot(labels, CLASSES).double())
-        assert (step.n, step.num_classes) == (N, CLASSES)
+        assert step.n == N
 
     def test_each_row_of_the_logit_gradient_sums_to_zero(self):
         step = Problem(conv_net()).step("jvp")

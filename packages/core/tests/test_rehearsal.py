@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from reweight_core.errors import UserError
+from reweight_core.head import find_head
 from reweight_core.lookahead import STRATEGIES
 from reweight_core.rehearsal import rehearse
 
@@ -39,7 +40,7 @@ class Attention(nn.Module):
 def test_it_leaves_no_trace(strategy):
     model = Net()
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    rehearse(model, IMAGES, 3, strategy)
+    rehearse(model, IMAGES, 3, strategy, find_head(model, IMAGES))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
     assert torch.equal(torch.get_rng_state(), state)
@@ -47,7 +48,8 @@ def test_it_leaves_no_trace(strategy):
 
 @pytest.mark.parametrize("strategy", STRATEGIES.values())
 def test_attention_works_with_every_look_ahead(strategy):
-    rehearse(Attention(dropout=0.0), IMAGES, 3, strategy)
+    model = Attention(dropout=0.0)
+    rehearse(model, IMAGES, 3, strategy, find_head(model, IMAGES))
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,11 @@ from reweight_core.engine import TrainingStep
 from reweight_core.examples import Examples
 from reweight_core.lookahead import STRATEGIES
 from reweight_core.method_hooks import MethodHooks
+from reweight_core.optimizers import OptimizerSettings
 from reweight_method_gdw import GDWConfig, plugin
 from reweight_method_gdw.gdw import clamped, constrain, manipulate
+
+EXACT_STRATEGIES = ("jvp", "double")
 
 CLASSES, SIZE, META_SIZE = 4, 30, 6
 MOMENTUM, DECAY = 0.9, 0.01
@@ -111,8 +114,7 @@ class UnderTest:
             STRATEGIES[strategy],
             self.train,
             self.meta,
-            momentum=MOMENTUM,
-            weight_decay=DECAY,
+            settings=OptimizerSettings(momentum=MOMENTUM, weight_decay=DECAY),
             seed=0,
         )
 
@@ -223,7 +225,7 @@ SETTINGS = {
 
 
 class TestAgainstTheAlgorithm:
-    @pytest.mark.parametrize("strategy", STRATEGIES)
+    @pytest.mark.parametrize("strategy", EXACT_STRATEGIES)
     @pytest.mark.parametrize(("config", "logit_scale", "biting"), SETTINGS.values(), ids=SETTINGS)
     def test_weights_weighting_network_and_classifier_after_every_step(self, config, logit_scale, biting, strategy):
         tested = UnderTest(config, logit_scale, strategy)
@@ -236,7 +238,7 @@ class TestAgainstTheAlgorithm:
         assert {name for name, count in reference.bites.items() if count} >= biting
 
     def test_strategies_agree(self):
-        runs = [UnderTest(strategy=strategy) for strategy in STRATEGIES]
+        runs = [UnderTest(strategy=strategy) for strategy in EXACT_STRATEGIES]
         for ids, lr in STEPS:
             for found, expected in zip(*(run.take(ids, lr) for run in runs), strict=True):
                 torch.testing.assert_close(found, expected, **EXACT)
@@ -245,7 +247,7 @@ class TestAgainstTheAlgorithm:
 
 
 class TestSpecialCases:
-    @pytest.mark.parametrize("strategy", STRATEGIES)
+    @pytest.mark.parametrize("strategy", EXACT_STRATEGIES)
     def test_a_zero_meta_gradient_changes_no_weight(self, strategy):
         tested = UnderTest(logit_scale=1e7, strategy=strategy)
         for examples in (tested.train, tested.meta):

@@ -14,8 +14,11 @@ from reweight_core.engine import TrainingStep
 from reweight_core.examples import Examples
 from reweight_core.lookahead import STRATEGIES
 from reweight_core.method_hooks import MethodHooks
+from reweight_core.optimizers import OptimizerSettings
 from reweight_method_l2rw import L2RWConfig, clean_only_plugin, l2rw_plugin, random_plugin
 from reweight_method_l2rw.l2rw import rectify_and_normalise
+
+EXACT_STRATEGIES = ("jvp", "double")
 
 CLASSES, SIZE, META_SIZE = 4, 30, 6
 MOMENTUM, DECAY = 0.9, 0.05
@@ -101,8 +104,7 @@ class UnderTest:
             STRATEGIES[strategy],
             self.train,
             self.meta,
-            momentum=MOMENTUM,
-            weight_decay=DECAY,
+            settings=OptimizerSettings(momentum=MOMENTUM, weight_decay=DECAY),
             seed=0,
         )
 
@@ -157,7 +159,7 @@ def assert_same(found, expected, **precision):
 
 
 class TestAgainstTheAlgorithm:
-    @pytest.mark.parametrize("strategy", STRATEGIES)
+    @pytest.mark.parametrize("strategy", EXACT_STRATEGIES)
     @pytest.mark.parametrize("clean_decay", [True, False])
     def test_weights_and_classifier_after_every_step(self, clean_decay, strategy):
         tested = UnderTest(make_method(l2rw_plugin, L2RWConfig(clean_decay=clean_decay)), strategy)
@@ -191,7 +193,7 @@ class TestAgainstTheAlgorithm:
         assert (weights[0] - weights[1]).abs().max() > 1e-3
 
     def test_strategies_agree(self):
-        runs = [UnderTest(make_method(l2rw_plugin), strategy) for strategy in STRATEGIES]
+        runs = [UnderTest(make_method(l2rw_plugin), strategy) for strategy in EXACT_STRATEGIES]
         for ids, lr in STEPS:
             torch.testing.assert_close(*(run.take(ids, lr) for run in runs), **EXACT)
         assert_same(*(run.model.state_dict() for run in runs), **EXACT)
@@ -205,7 +207,7 @@ class TestAgainstTheAlgorithm:
 
 
 class TestNothingHelps:
-    @pytest.mark.parametrize("strategy", STRATEGIES)
+    @pytest.mark.parametrize("strategy", EXACT_STRATEGIES)
     def test_a_clean_batch_without_a_gradient_gives_no_weight_to_anything(self, strategy):
         tested = UnderTest(make_method(l2rw_plugin, L2RWConfig(clean_decay=False)), strategy, logit_scale=1e7)
         inputs = tested.meta.batch(torch.arange(META_SIZE), None).inputs
@@ -220,7 +222,7 @@ class TestNothingHelps:
         for found, old in zip(tested.model.parameters(), before.parameters(), strict=True):
             torch.testing.assert_close(found, old * (1 - 0.25 * DECAY), rtol=1e-12, atol=0)
 
-    @pytest.mark.parametrize("strategy", STRATEGIES)
+    @pytest.mark.parametrize("strategy", EXACT_STRATEGIES)
     def test_a_training_batch_of_harmful_examples_gets_no_weight(self, strategy):
         # every training image is the same clean one, with a label that the clean batch denies
         tested = UnderTest(make_method(l2rw_plugin, L2RWConfig(clean_decay=False)), strategy)

@@ -66,15 +66,33 @@ class RunConfig(DataConfig):
     )
     batch_size: int = option(100, "Training batch size n.", check=gt(1))
     meta_batch_size: int = option(100, "Meta batch size m (at most the meta set).", check=gt(1))
-    lr: float = option(0.1, "Initial learning rate of SGD; it follows a cosine to 0, epoch by epoch.", check=gt(0))
+    lr: float = option(0.1, "Initial learning rate; it follows a cosine to 0, epoch by epoch.", check=gt(0))
     momentum: float = option(0.9, "Momentum of SGD (without Nesterov).", check=and_(ge(0), lt(1)))
     weight_decay: float = option(5e-4, "Weight decay on all parameters.", check=ge(0))
     augment: Literal["none", "crop", "flip", "crop-flip"] | None = option(
         None, "Augmentation of training and meta images; default: the dataset's own."
     )
-    lookahead: Literal["jvp", "double"] = option(
-        "jvp", "How the look-ahead is differentiated: one forward-mode product, or double backward."
+    optimizer: Literal["sgd", "adam", "adamw"] = option("sgd", "Optimizer of the network.")
+    max_grad_norm: float | None = option(None, "Clip the norm of the real update's gradient.", check=gt(0))
+    lookahead: Literal["auto", "jvp", "fd", "head", "double"] = option(
+        "auto",
+        "How to look ahead: jvp (exact, forward mode), fd (one more forward pass, approximate), head (last linear "
+        "layer only), double (double backward), or auto: fd where its weights stay within 1 % of jvp's, else jvp, "
+        "else double.",
     )
+    virtual_step: Literal["plain", "optimizer", "off"] = option(
+        "plain",
+        "The look-ahead's step: plain SGD as in the papers, one of the optimizer itself, or none (theta_hat = theta).",
+    )
+    meta_every: int = option(
+        1, "Look ahead in every K-th step only; methods without a rule for the steps between refuse K > 1.", check=gt(0)
+    )
+    memory: Literal["shared", "lean"] = option(
+        "shared",
+        "lean: run the training forward again after the look-ahead instead of keeping its graph meanwhile.",
+    )
+    precision: Literal["fp32", "bf16"] = option("fp32", "Number type of the network's passes (bf16 by autocast).")
+    channels_last: bool = option(True, "Keep images and kernels in channels-last order.")
     device: str = option("auto", "auto (cuda if there is one, else cpu), cpu, cuda, cuda:1, ...")
     checkpoint_every: int = option(10, "Epochs between checkpoints; the last epoch always has one.", check=gt(0))
     out: Path | None = option(None, "Folder of the run; default: a new one below runs/.")

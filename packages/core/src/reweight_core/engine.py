@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from reweight_core.examples import Examples
+from reweight_core.health import Health
 from reweight_core.lookahead import Strategy
 from reweight_core.method_hooks import MethodHooks
-from reweight_core.optimizers import load_state_tensors, state_tensors
+from reweight_core.optimizers import OptimizerSettings, load_state_tensors, state_tensors
 from reweight_core.order import derived_seed
 from reweight_core.passes import Passes
 from reweight_core.samples import SampleTable
@@ -48,13 +49,18 @@ class TrainingStep:
         strategy: how the look-ahead is differentiated.
         train: training examples with observed labels.
         meta: clean examples, or None.
-        momentum: momentum of SGD.
-        weight_decay: weight decay of SGD on all parameters.
+        settings: how the network is optimized.
         seed: seed of the draws inside the step (augmentation; dropout).
+        autocast: number type that the network computes in, or None for its parameters' own.
+        head: path of the network's last linear layer, if a look-ahead needs it.
+        lean: whether to run the training forward again rather than keep its graph during the look-ahead.
 
     Attributes:
         lr: learning rate, a tensor without dimensions.
+        strategy: how the look-ahead is differentiated; may be replaced between steps.
+        passes: the passes of the network.
         sums: sums for the epoch's metrics.
+        health: whether everything was finite so far.
         samples: per-example records of the training set.
         generators: the generators of the draws inside the step, by name.
     """
@@ -67,9 +73,11 @@ class TrainingStep:
         train: Examples,
         meta: Examples | None,
         *,
-        momentum: float,
-        weight_decay: float,
+        settings: OptimizerSettings,
         seed: int,
+        autocast: torch.dtype | None = None,
+        head: str | None = None,
+        lean: bool = False,
     ):
         device = train.labels.device
         self.generators = {
@@ -77,15 +85,16 @@ class TrainingStep:
         }
         self.lr = torch.zeros((), device=device)
         self.sums = EpochSums.zeros(device)
+        self.health = Health(device)
         self.samples = SampleTable(len(train), device)
-        self._passes = Passes(model, self.generators["network"])
-        parameters = list(self._passes.parameters.values())
+        self.passes = Passes(model, self.generators["network"], autocast, head, lean)
+        parameters = list(self.passes.parameters.values())
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter)
-        self._optimizer = torch.optim.SGD(
-            parameters, lr=self.lr, momentum=momentum, weight_decay=weight_decay, fused=True
-        )
-        self._hooks, self._strategy = hooks, strategy
+        self._parameters, self._max_grad_norm = parameters, settings.max_grad_norm
+        self._optimizer = settings.build(parameters, self.lr)
+        self._update = settings.build_virtual_step(self._optimizer, self.lr)
+        self._hooks, self.strategy = hooks, strategy
         self._sources = {"train": train, "meta": meta}
         self._ids: dict[int, Tensor] = {}
         self._meta_ids = torch.empty(0, dtype=torch.int64, device=device)
@@ -100,22 +109,36 @@ class TrainingStep:
         self._ids[size].copy_(ids)
         self._meta_ids.copy_(meta_ids)
 
-    def run(self, size: int, source: str = "train") -> None:
+    def run(self, size: int, source: str = "train", looks_ahead: bool = True) -> None:
         """Take one step with the `size` examples that were fed last.
 
         Args:
             size: number of examples n.
             source: ``train``, or ``meta`` to train on the meta set itself.
+            looks_ahead: whether the method may look ahead in this step.
         """
-        batch = self._draw(source, self._ids[size])
-        step = Step(batch, self._passes, self.lr, self._strategy, lambda: self._draw("meta", self._meta_ids))
+        step = self.open(size, source, looks_ahead)
         weights = self._hooks.generate_weights(step)
         D_prime = self._hooks.manipulate_gradient(step, weights)
         # only here: differentiating a look-ahead may have left gradients behind
         self._optimizer.zero_grad(set_to_none=False)
-        self._passes.backward(D_prime)
+        self.passes.backward(D_prime)
+        if self._max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
         self._optimizer.step()
         self._note(step, weights, D_prime, source)
+
+    def open(self, size: int, source: str = "train", looks_ahead: bool = True) -> Step:
+        """Return the step as a method sees it (arguments as `run`)."""
+        return Step(
+            self._draw(source, self._ids[size]),
+            self.passes,
+            self.lr,
+            self.strategy,
+            self._update,
+            lambda: self._draw("meta", self._meta_ids),
+            looks_ahead,
+        )
 
     def _draw(self, source: str, ids: Tensor) -> Batch:
         examples = self._sources[source]
@@ -123,24 +146,25 @@ class TrainingStep:
         return examples.batch(ids, self.generators["augmentation"])
 
     def _note(self, step: Step, weights: Tensor, D_prime: Tensor, source: str) -> None:
+        self.health.note(losses=step.losses, weights=weights, gradient=D_prime, meta_loss=step.meta_value)
         self.sums.train_loss.add_(step.losses.sum())
         self.sums.examples.add_(step.n)
-        if step.look is not None and step.look.value is not None:
-            self.sums.meta_loss.add_(step.look.value)
+        if step.meta_value is not None:
+            self.sums.meta_loss.add_(step.meta_value)
             self.sums.meta_steps.add_(1)
         if source == "train":
             self.samples.record(step, weights, D_prime)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what the step carries from one call to the next, the network aside, as tensors."""
-        state = state_tensors(self._optimizer, list(self._passes.parameters))
+        state = state_tensors(self._optimizer, list(self.passes.parameters))
         state |= {f"samples.{name}": tensor for name, tensor in self.samples.tensors.items()}
         state |= {f"generator.{name}": g.get_state() for name, g in self.generators.items()}
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what `state_dict` returned, in place."""
-        load_state_tensors(self._optimizer, list(self._passes.parameters), state)
+        load_state_tensors(self._optimizer, list(self.passes.parameters), state)
         for name, tensor in self.samples.tensors.items():
             tensor.copy_(state[f"samples.{name}"])
         for name, generator in self.generators.items():

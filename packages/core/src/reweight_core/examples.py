@@ -18,6 +18,7 @@ class Examples:
         device: where the tensors lie.
         dtype: type of the batches.
         augment: ``none``, ``crop``, ``flip`` or ``crop-flip``; None for the dataset's own.
+        memory_format: order of the batches in memory.
     """
 
     def __init__(
@@ -27,12 +28,14 @@ class Examples:
         device: torch.device,
         dtype: torch.dtype,
         augment: str | None = None,
+        memory_format: torch.memory_format = torch.contiguous_format,
     ):
         augment = dataset.augment if augment is None else augment
         self.images = torch.from_numpy(split.images).to(device)
         self.labels = torch.from_numpy(split.labels).to(device)
         self._mean = torch.tensor(dataset.mean, dtype=dtype, device=device)[:, None, None]
         self._std = torch.tensor(dataset.std, dtype=dtype, device=device)[:, None, None]
+        self._memory_format = memory_format
         self._padding = dataset.padding if augment in ("crop", "crop-flip") else 0
         self._reflect = dataset.padding_mode == "reflect"
         self._flip = augment in ("flip", "crop-flip")
@@ -46,7 +49,7 @@ class Examples:
             images = self.images.index_select(0, ids)
         else:
             images = self._augmented(ids, generator)
-        inputs = (images.to(self._mean.dtype) - self._mean) / self._std
+        inputs = ((images.to(self._mean.dtype) - self._mean) / self._std).contiguous(memory_format=self._memory_format)
         return Batch(ids, inputs, self.labels.index_select(0, ids))
 
     def _augmented(self, ids: Tensor, generator: torch.Generator) -> Tensor:

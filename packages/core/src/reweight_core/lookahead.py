@@ -3,19 +3,25 @@
     theta_hat(D') = theta - alpha J^T D'
     d objective(theta_hat) / d D' = - alpha J v,    v = d objective / d theta_hat
 
-D' is a constant at theta, so no second-order graph is needed: `ForwardMode` takes the product J v by one
-forward-mode pass. `DoubleBackward` differentiates through the virtual step in the textbook way; it is the reference.
+D' is a constant at theta, so no second-order graph is needed: `Linearised` takes the product J v, exactly by one
+forward-mode pass (``jvp``), approximately by one more forward pass (``fd``), or for the last linear layer alone in
+closed form (``head``). `DoubleBackward` differentiates through the virtual step in the textbook way; it is the
+reference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
+import attrs
 import torch
 from torch import Tensor
 
-from reweight_core.passes import Passes
+from reweight_core.head import Head
+from reweight_core.passes import Direction, Passes
+from reweight_core.virtual_step import VirtualStep
 
 
 class LookAhead(Protocol):
@@ -39,46 +45,80 @@ class LookAhead(Protocol):
         """
 
 
-class ForwardMode:
-    """The look-ahead by one Jacobian-vector product (strategy ``jvp``); arguments as `Strategy`."""
+@attrs.frozen(eq=False)
+class Request:
+    """What a step asks of a look-ahead.
 
-    def __init__(self, passes: Passes, inputs: Tensor, D_prime: Tensor, step_size: Tensor | None, rate: Tensor):
-        self._passes, self._D_prime, self._rate = passes, D_prime, rate
+    Attributes:
+        passes: the network.
+        inputs: images of the meta batch.
+        D_prime: gives the logit gradient (n, C). Where no virtual step is taken it is called only when the look-ahead
+            is closed, so that the meta batch's graph is gone before the training batch's is made.
+        update: rule of the virtual step; None for no step, theta_hat = theta.
+        rate: factor of the derivative, a tensor without dimensions.
+    """
+
+    passes: Passes
+    inputs: Tensor
+    D_prime: Callable[[], Tensor]
+    update: VirtualStep | None
+    rate: Tensor
+
+
+class Linearised:
+    """The look-ahead by one product J v.
+
+    Args:
+        request: what is asked for.
+        network: the passes of the whole network, or of its head alone.
+        product: gives J v, (n, C), for a direction v.
+    """
+
+    def __init__(self, request: Request, network: Passes | Head, product: Callable[[Direction], Tensor]):
         self.value: Tensor | None = None
-        theta = passes.parameters
-        if step_size is None:
-            self.parameters = {name: p.detach().requires_grad_() for name, p in theta.items()}
-        else:
-            gradient = passes.pullback(D_prime.detach())
-            self.parameters = {
-                name: (p.detach() - step_size * gradient[name]).requires_grad_() for name, p in theta.items()
-            }
-        self.logits = passes.forward_at(self.parameters, inputs)
+        self._request, self._product = request, product
+        self._slopes: dict[str, Tensor] = {}
+        self.parameters = {name: p.detach() for name, p in network.parameters.items()}
+        if request.update is not None:
+            gradient = network.pullback(request.D_prime().detach())
+            for name, p in network.parameters.items():
+                direction, slope = request.update.direction(p, gradient[name])
+                self.parameters[name] = p.detach() - request.update.rate * direction
+                if slope is not None:
+                    self._slopes[name] = slope
+        for theta_hat in self.parameters.values():
+            theta_hat.requires_grad_()
+        self.logits = network.forward_at(self.parameters, request.inputs)
 
     def close(self, objective: Tensor) -> Tensor:
         """See `LookAhead.close`."""
-        v = torch.autograd.grad(objective, list(self.parameters.values()), materialize_grads=True)
-        Jv = self._passes.pushforward(dict(zip(self.parameters, v, strict=True))).to(self._D_prime.dtype)
+        gradients = torch.autograd.grad(objective, list(self.parameters.values()), materialize_grads=True)
+        v = dict(zip(self.parameters, gradients, strict=True))
+        v |= {name: slope * v[name] for name, slope in self._slopes.items()}
+        D_prime = self._request.D_prime()
+        Jv = self._product(v).to(D_prime.dtype)
         self.value = objective.detach()
-        surrogate = self.value - self._rate * ((self._D_prime - self._D_prime.detach()) * Jv).sum()
+        surrogate = self.value - self._request.rate * ((D_prime - D_prime.detach()) * Jv).sum()
         if surrogate.requires_grad:
             surrogate.register_hook(_refuse_second_derivative)
         return surrogate
 
 
 class DoubleBackward:
-    """The look-ahead by differentiating through the virtual step (strategy ``double``); arguments as `Strategy`."""
+    """The look-ahead by differentiating through the virtual step (strategy ``double``)."""
 
-    def __init__(self, passes: Passes, inputs: Tensor, D_prime: Tensor, step_size: Tensor | None, rate: Tensor):
+    def __init__(self, request: Request):
         self.value: Tensor | None = None
-        gradient = passes.pullback(D_prime, create_graph=True)
+        gradient = request.passes.pullback(request.D_prime(), create_graph=True)
         self.parameters = {}
-        for name, p in passes.parameters.items():
-            taken = 0 if step_size is None else step_size * gradient[name].detach()
+        for name, p in request.passes.parameters.items():
+            direction, step = gradient[name], torch.zeros_like(p)
+            if request.update is not None:
+                direction, _ = request.update.direction(p, gradient[name])
+                step = request.update.rate * direction.detach()
             # the value of the virtual step and the rate of its derivative may differ
-            change = rate * (gradient[name] - gradient[name].detach())
-            self.parameters[name] = p.detach() - taken - change
-        self.logits = passes.forward_at(self.parameters, inputs)
+            self.parameters[name] = p.detach() - step - request.rate * (direction - direction.detach())
+        self.logits = request.passes.forward_at(self.parameters, request.inputs)
 
     def close(self, objective: Tensor) -> Tensor:
         """See `LookAhead.close`."""
@@ -86,11 +126,36 @@ class DoubleBackward:
         return objective
 
 
-Strategy = Callable[[Passes, Tensor, Tensor, Tensor | None, Tensor], LookAhead]
-"""Called with the passes, the meta inputs, D' (n, C), the size alpha of the virtual step (None for no step:
-theta_hat = theta) and the rate that multiplies the derivative."""
+Strategy = Callable[[Request], LookAhead]
+"""A way to look ahead."""
 
-STRATEGIES: dict[str, Strategy] = {"jvp": ForwardMode, "double": DoubleBackward}
+
+def jvp(request: Request) -> LookAhead:
+    """Look ahead exactly, by forward-mode differentiation."""
+    return Linearised(request, request.passes, request.passes.pushforward)
+
+
+def finite_difference(length: float) -> Strategy:
+    """Return the way to look ahead by a difference of logits at this distance along v."""
+
+    def fd(request: Request) -> LookAhead:
+        return Linearised(request, request.passes, partial(request.passes.difference, length=length))
+
+    return fd
+
+
+def head(request: Request) -> LookAhead:
+    """Look ahead with the last linear layer alone, in closed form."""
+    last = Head(request.passes)
+    return Linearised(request, last, last.pushforward)
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "jvp": jvp,
+    "fd": finite_difference(3e-4),
+    "head": head,
+    "double": DoubleBackward,
+}
 """By the name of ``--lookahead``."""
 
 
@@ -99,5 +164,5 @@ def _refuse_second_derivative(gradient: Tensor) -> None:
     if torch.is_grad_enabled():
         raise RuntimeError(
             "the look-ahead is differentiable once: its second derivative (create_graph=True) is not defined "
-            "with --lookahead jvp; use --lookahead double"
+            "here; use --lookahead double"
         )

@@ -1,13 +1,58 @@
-"""The state of torch optimizers as flat, named tensors, which is how checkpoints hold it."""
+"""The optimizers of a run: how they are made, their virtual step, and their state as flat, named tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import attrs
 import torch
 from torch import Tensor
 
+from reweight_core.virtual_step import VirtualAdam, VirtualSGD, VirtualStep
+
 PREFIX = "optimizer"
+
+
+@attrs.frozen
+class OptimizerSettings:
+    """How the network is optimized.
+
+    Attributes:
+        name: ``sgd``, ``adam`` or ``adamw``.
+        momentum: momentum of SGD.
+        weight_decay: weight decay on all parameters.
+        virtual_step: ``plain`` for plain SGD in the look-ahead, ``optimizer`` for a step of the optimizer itself,
+            ``off`` for none.
+        max_grad_norm: norm to which the gradient is clipped, or None.
+    """
+
+    name: str = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    virtual_step: str = "plain"
+    max_grad_norm: float | None = None
+
+    def build(self, parameters: Sequence[Tensor], lr: Tensor) -> torch.optim.Optimizer:
+        """Make the optimizer; its rate is the tensor `lr`, so that a recorded step follows it."""
+        if self.name == "sgd":
+            return torch.optim.SGD(
+                parameters, lr=lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
+            )
+        kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
+        return kind(parameters, lr=lr, weight_decay=self.weight_decay, fused=True)
+
+    def build_virtual_step(self, optimizer: torch.optim.Optimizer, lr: Tensor) -> VirtualStep | None:
+        """Make the rule of the look-ahead's step for the optimizer that `build` made."""
+        if self.virtual_step == "off":
+            return None
+        if self.virtual_step == "plain":
+            return VirtualSGD(lr)
+        if self.name == "sgd":
+            return VirtualSGD(lr, self.momentum, self.weight_decay, optimizer.state)
+        group = optimizer.param_groups[0]
+        return VirtualAdam(
+            lr, group["betas"], group["eps"], self.weight_decay, decoupled=self.name == "adamw", state=optimizer.state
+        )
 
 
 def state_tensors(optimizer: torch.optim.Optimizer, names: Sequence[str]) -> dict[str, Tensor]:
@@ -37,6 +82,10 @@ def load_state_tensors(optimizer: torch.optim.Optimizer, names: Sequence[str], t
                     state[quantity].copy_(value)
                 else:
                     state[quantity] = value.to(parameter.device, copy=True)
+        for quantity, value in state.items():
+            # state that did not exist yet is state of zeros, for every optimizer used here
+            if isinstance(value, Tensor) and start + quantity not in tensors:
+                value.zero_()
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

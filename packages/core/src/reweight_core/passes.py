@@ -1,4 +1,4 @@
-"""The passes of one network within a step: the real one, one at other parameters, and the two products with J."""
+"""The passes of one network within a step: the real one, one at other parameters, and the products with J."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from reweight_core.batch_norm import FastBatchNorm
 from reweight_core.errors import UserError
 from reweight_core.randomness import RandomTape
+
+Direction = Mapping[str, Tensor]
+"""A tensor for each parameter, by name."""
 
 
 class Passes:
@@ -25,61 +29,108 @@ class Passes:
     Args:
         model: the network.
         generator: source of dropout masks and the like.
+        autocast: number type that the network computes in (``torch.bfloat16``), or None for its parameters' own.
+        head: path of the last linear layer, for look-aheads that change it alone (`reweight_core.head.find_head`).
+        lean: whether `pullback` frees the real pass's graph, which `backward` then makes again.
+
+    Attributes:
+        parameters: the trainable parameters by name.
+        head: as given.
+        features: what went into the head in the last forward pass, detached, (n, d); only with a head.
     """
 
-    def __init__(self, model: nn.Module, generator: torch.Generator):
+    features: Tensor | None = None
+
+    def __init__(
+        self,
+        model: nn.Module,
+        generator: torch.Generator,
+        autocast: torch.dtype | None = None,
+        head: str | None = None,
+        lean: bool = False,
+    ):
         self.parameters: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._model = model
         self._tape = RandomTape(generator)
+        self._autocast = autocast
+        self._device = next(iter(self.parameters.values())).device.type
         self._inputs: Tensor
         self._logits: Tensor
+        self._has_graph = False
+        self._lean = lean
+        self.head = head
+        self._meta_features: tuple[Tensor, Tensor] | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Run the real forward pass and return its logits (n, C), attached."""
-        with self._tape.record():
+        with self._tape.record(), self._precision(), self._features_kept():
             self._logits = self._model(inputs)
-        self._inputs = inputs
+        self._inputs, self._has_graph = inputs, True
         return self._logits
 
     def backward(self, D: Tensor) -> None:
         """Add J^T D to the gradients of the parameters, D of shape (n, C), and free the real pass."""
-        self._logits.backward(gradient=D.to(self._logits.dtype))
+        logits = self._logits if self._has_graph else self._repeated()
+        logits.backward(gradient=D.to(logits.dtype))
         del self._logits, self._inputs
+        self._meta_features = None
 
-    def forward_at(self, parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+    def forward_at(self, parameters: Direction, inputs: Tensor) -> Tensor:
         """Return the logits under other parameters, with the batch statistics of these inputs."""
         with self._tape.fresh():
-            return functional_call(self._model, (dict(parameters), self._copied_buffers()), (inputs,))
+            return self._call(parameters, inputs)
+
+    def features_at(self, inputs: Tensor) -> Tensor:
+        """Return what goes into the head for these inputs, (m, d), with their batch statistics.
+
+        The pass does not depend on the head, so asking twice in one step, with the same tensor, costs one pass.
+        """
+        if self._meta_features is None or self._meta_features[0] is not inputs:
+            self._meta_features = inputs, self._features_pass(inputs)
+        return self._meta_features[1]
+
+    @torch.no_grad()
+    def _features_pass(self, inputs: Tensor) -> Tensor:
+        of_training = self.features
+        with self._tape.fresh(), self._features_kept():
+            self._call(self.parameters, inputs)
+        features, self.features = self.features, of_training
+        assert features is not None
+        return features
 
     def pullback(self, D: Tensor, create_graph: bool = False) -> dict[str, Tensor]:
         """Return J^T D for D of shape (n, C), by parameter name."""
-        logits = self._logits
-        if create_graph:
-            # of a repeated pass: whoever calls backward() through the result must not free the real one
-            with self._tape.replay(), _differentiable_attention():
-                logits = functional_call(self._model, (self.parameters, self._copied_buffers()), (self._inputs,))
+        # whoever calls backward() through a graph of the gradients must not free the real pass
+        logits = self._repeated() if create_graph or not self._has_graph else self._logits
         gradients = torch.autograd.grad(
             logits,
             list(self.parameters.values()),
             grad_outputs=D.to(self._logits.dtype),
-            retain_graph=True,
+            retain_graph=create_graph or not self._lean,
             create_graph=create_graph,
             materialize_grads=True,
         )
+        if self._lean:
+            self._logits, self._has_graph = self._logits.detach(), False
         return dict(zip(self.parameters, gradients, strict=True))
 
-    def pushforward(self, tangents: Mapping[str, Tensor]) -> Tensor:
-        """Return J v, shape (n, C), for a direction v given by parameter name.
+    def pushforward(self, v: Direction) -> Tensor:
+        """Return J v, shape (n, C), by forward-mode differentiation.
 
         Raises:
             UserError: if an operator of the network has no forward-mode rule.
         """
-        # gradient mode is on only so that the network's own no_grad regions can be told
         try:
-            with torch.enable_grad(), fwad.dual_level(), self._tape.replay(), _differentiable_attention():
-                duals = {name: fwad.make_dual(p.detach(), tangents[name]) for name, p in self.parameters.items()}
-                logits = functional_call(self._model, (duals, self._copied_buffers()), (self._inputs,))
-                _, product = fwad.unpack_dual(logits)
+            # gradient mode is on only so that the network's own no_grad regions can be told
+            with (
+                torch.enable_grad(),
+                fwad.dual_level(),
+                FastBatchNorm(),
+                self._tape.replay(),
+                _differentiable_attention(),
+            ):
+                duals = {name: fwad.make_dual(p.detach(), v[name]) for name, p in self.parameters.items()}
+                _, product = fwad.unpack_dual(self._call(duals, self._inputs))
         except NotImplementedError as error:
             raise UserError(
                 f"--lookahead jvp: the model has an operator without a forward-mode derivative "
@@ -89,8 +140,45 @@ class Passes:
             raise UserError("--lookahead jvp: the model's output does not depend on its parameters")
         return product
 
-    def _copied_buffers(self) -> dict[str, Tensor]:
-        return {name: buffer.clone() for name, buffer in self._model.named_buffers()}
+    @torch.no_grad()
+    def difference(self, v: Direction, length: float) -> Tensor:
+        """Return J v, shape (n, C), approximately: by one more forward pass at a distance `length` along v."""
+        norm = torch.stack(torch._foreach_norm(list(v.values()))).norm()
+        h = length / torch.where(norm == 0, 1, norm)
+        moved = {name: p + h * v[name] for name, p in self.parameters.items()}
+        with self._tape.replay():
+            return (self._call(moved, self._inputs).to(h.dtype) - self._logits.to(h.dtype)) / h
+
+    def _repeated(self) -> Tensor:
+        """Return the logits of the real pass with a graph of their own."""
+        with self._tape.replay(), _differentiable_attention():
+            return self._call(self.parameters, self._inputs)
+
+    def _call(self, parameters: Direction, inputs: Tensor) -> Tensor:
+        buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
+        with self._precision():
+            logits: Tensor = functional_call(self._model, (dict(parameters), buffers), (inputs,))
+        return logits
+
+    @contextmanager
+    def _features_kept(self) -> Iterator[None]:
+        """Set `features` to what goes into the head inside the block."""
+
+        def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self.features = inputs[0].detach()
+
+        if self.head is None:
+            yield
+            return
+        handle = self._model.get_submodule(self.head).register_forward_pre_hook(keep)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _precision(self) -> torch.autocast:
+        # the cache would keep the cast weights of one pass for the next, which runs at other weights
+        return torch.autocast(self._device, self._autocast, enabled=self._autocast is not None, cache_enabled=False)
 
 
 @contextmanager

@@ -53,6 +53,7 @@ class MethodPlugin:
         build: ``build(config, context)`` returns the object that implements hooks; import torch inside it.
         config: attrs class whose fields, made with `reweight_core.option`, become options.
         needs_meta_set: whether a run without clean examples must be refused.
+        reuses_weights: whether the method has a rule for steps without a look-ahead (``--meta-every``).
     """
 
     name: str
@@ -60,6 +61,7 @@ class MethodPlugin:
     build: Callable[[Any, Context], object]
     config: type = NoOptions
     needs_meta_set: bool = False
+    reuses_weights: bool = False
 
 
 @attrs.frozen

@@ -9,11 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reweight_core.errors import UserError, reason
-from reweight_core.lookahead import Strategy
+from reweight_core.lookahead import Request, Strategy
 from reweight_core.passes import Passes
+from reweight_core.virtual_step import VirtualSGD
 
 
-def rehearse(model: nn.Module, inputs: Tensor, num_classes: int, strategy: Strategy | None) -> None:
+def rehearse(
+    model: nn.Module, inputs: Tensor, num_classes: int, strategy: Strategy | None, head: str | None = None
+) -> None:
     """Run one forward and backward pass in train mode, and one look-ahead if training will look ahead.
 
     Args:
@@ -21,13 +24,14 @@ def rehearse(model: nn.Module, inputs: Tensor, num_classes: int, strategy: Strat
         inputs: two images as training gives them, (2, channels, height, width).
         num_classes: number of classes C.
         strategy: how the look-ahead is differentiated, or None for a method that has none.
+        head: path of the network's last linear layer, or None.
 
     Raises:
         UserError: if one of them fails, or if the network draws random numbers that cannot be repeated.
     """
     device = inputs.device
     generator = torch.Generator(device)
-    passes = Passes(copy.deepcopy(model).train(), generator)
+    passes = Passes(copy.deepcopy(model).train(), generator, head=head)
     before = _global_random_state(device)
     try:
         logits = passes.forward(inputs)
@@ -37,7 +41,7 @@ def rehearse(model: nn.Module, inputs: Tensor, num_classes: int, strategy: Strat
         D = (logits.detach().softmax(1) - 1 / num_classes).requires_grad_()
         if strategy is not None:
             one = torch.ones((), device=device)
-            look = strategy(passes, inputs, D, one, one)
+            look = strategy(Request(passes, inputs, lambda: D, VirtualSGD(one), one))
             look.close(F.cross_entropy(look.logits, torch.zeros(2, dtype=torch.int64, device=device))).backward()
         passes.backward(D.detach())
     except torch.OutOfMemoryError:

@@ -65,7 +65,9 @@ def create(config: RunConfig) -> Path:
         raise UserError(f"--out {config.out or 'runs'}: {error}") from error
 
 
-def write_config(folder: Path, config: RunConfig, data: PreparedData, device: torch.device) -> None:
+def write_config(
+    folder: Path, config: RunConfig, data: PreparedData, device: torch.device, lookahead: Mapping[str, Any]
+) -> None:
     """Write config.json: the options, and everything around them that a result depends on."""
     plugins = {
         "method": registry.version_of("method", config.method),
@@ -84,6 +86,7 @@ def write_config(folder: Path, config: RunConfig, data: PreparedData, device: to
             "plugins": plugins,
             "versions": {"python": platform.python_version(), **versions},
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "lookahead": lookahead,
             "data": {
                 "fingerprint": data.fingerprint,
                 "train_size": len(data.train),

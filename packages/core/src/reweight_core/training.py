@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from reweight_core import checkpoint, registry, run_folder
+from reweight_core.comparison import Choice, choose
 from reweight_core.config import RunConfig
 from reweight_core.dataset import Split
 from reweight_core.devices import resolve_device
@@ -24,9 +26,11 @@ from reweight_core.errors import UserError, reason
 from reweight_core.evaluation import accuracy
 from reweight_core.examples import Examples
 from reweight_core.files import write_json
+from reweight_core.head import find_head
 from reweight_core.lookahead import STRATEGIES
 from reweight_core.method_hooks import MethodHooks
 from reweight_core.models.build import build_model
+from reweight_core.optimizers import OptimizerSettings
 from reweight_core.order import cycled_order, derived_seed, epoch_order
 from reweight_core.preparation import PreparedData, load
 from reweight_core.records import Context
@@ -109,10 +113,25 @@ class Trainer:
                 f"method '{config.method}' needs clean examples: give --meta-size N to take N trusted ones out of "
                 "the training set, or data with a meta set of their own"
             )
+        if config.meta_every > 1 and not plugin.reuses_weights:
+            raise UserError(
+                f"--meta-every {config.meta_every}: method '{config.method}' has no rule for steps without a look-ahead"
+            )
+        if config.virtual_step == "optimizer" and config.max_grad_norm is not None:
+            raise UserError(
+                "--virtual-step optimizer cannot follow --max-grad-norm: clipping a norm mixes all gradients; "
+                "use --virtual-step plain"
+            )
+        if config.virtual_step == "optimizer" and config.optimizer != "sgd":
+            warnings.warn(
+                f"--virtual-step optimizer: the first steps of {config.optimizer} follow little but the gradient's "
+                "sign, so their look-aheads say little",
+                stacklevel=2,
+            )
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(config.seed)
             self.model = build_model(config.model, data.dataset.input_shape, len(data.dataset.classes))
-            self.model.to(self.device)
+            self.model.to(self.device).to(memory_format=self._memory_format)
             dtype = next(self.model.parameters()).dtype
             context = Context(
                 num_classes=len(data.dataset.classes),
@@ -129,21 +148,26 @@ class Trainer:
         self.meta = self.hooks.provide_meta_set(held_out)
         self._test = self._examples(data.dataset.test, "none")
         self._val = self._examples(data.val, "none") if data.val else None
-        rehearse(
-            self.model,
-            train_set.batch(torch.arange(2, device=self.device), None).inputs,
-            len(data.dataset.classes),
-            STRATEGIES[config.lookahead] if plugin.needs_meta_set else None,
-        )
+        images = train_set.batch(torch.arange(2, device=self.device), None).inputs
+        head = find_head(self.model, images)
+        self.lookahead = self._rehearse(images, head, plugin.needs_meta_set)
         self.step = TrainingStep(
             self.model,
             self.hooks,
-            STRATEGIES[config.lookahead],
+            self.lookahead.strategy,
             train_set,
             self.meta,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
+            settings=OptimizerSettings(
+                name=config.optimizer,
+                momentum=config.momentum,
+                weight_decay=config.weight_decay,
+                virtual_step=config.virtual_step,
+                max_grad_norm=config.max_grad_norm,
+            ),
             seed=config.seed,
+            autocast=torch.bfloat16 if config.precision == "bf16" else None,
+            head=head,
+            lean=config.memory == "lean",
         )
         self._sizes = batch_sizes(len(train_set), config.batch_size)
         epochs = math.ceil(config.steps / len(self._sizes)) if config.steps else config.epochs
@@ -157,22 +181,23 @@ class Trainer:
     def run(self, folder: Path) -> Run:
         """Train in all stages and write the run to `folder`, which must exist and be empty."""
         started = time.perf_counter()
-        run_folder.write_config(folder, self.config, self.data, self.device)
-        history: list[dict[str, Any]] = []
         self.model.train()
+        ids, meta_ids = self._order("train", self._sizes[0], 1)
+        self.step.feed(ids, meta_ids[0])
+        self._choose_lookahead()
+        run_folder.write_config(folder, self.config, self.data, self.device, attrs.asdict(self.lookahead))
+        history: list[dict[str, Any]] = []
         for stage in self.stages:
             for epoch in range(stage.epochs):
                 if self._done == self._total:
                     break
-                metrics = self._train_epoch(stage, epoch) | self._evaluate()
+                metrics = self._train_epoch(stage, epoch)
+                self._choose_lookahead()
+                metrics |= self._evaluate()
                 history.append(metrics)
                 run_folder.append_metrics(folder, metrics)
                 self.hooks.observe_epoch(metrics=metrics)
-                if not math.isfinite(metrics["train_loss"]):
-                    raise UserError(
-                        f"the training loss is {metrics['train_loss']} after epoch {self._epochs_done}: "
-                        "lower --lr; the run so far is in " + str(folder)
-                    )
+                self.step.health.check()
                 if self._done == self._total or self._epochs_done % self.config.checkpoint_every == 0:
                     self._save_checkpoint(folder, stage)
         run_folder.write_samples(folder, self.data, self.step.samples)
@@ -181,7 +206,34 @@ class Trainer:
         return Run(folder, summary, self.model.eval())
 
     def _examples(self, split: Split, augment: str | None) -> Examples:
-        return Examples(split, self.data.dataset, self.device, torch.get_default_dtype(), augment)
+        return Examples(split, self.data.dataset, self.device, torch.get_default_dtype(), augment, self._memory_format)
+
+    @property
+    def _memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.config.channels_last else torch.contiguous_format
+
+    def _rehearse(self, images: torch.Tensor, head: str | None, looks_ahead: bool) -> Choice:
+        """Rehearse training; return the look-ahead to begin with."""
+        classes = len(self.data.dataset.classes)
+        if not looks_ahead:
+            rehearse(self.model, images, classes, None, head)
+            return Choice("none")
+        if self.config.lookahead != "auto":
+            rehearse(self.model, images, classes, STRATEGIES[self.config.lookahead], head)
+            return Choice(self.config.lookahead)
+        try:
+            rehearse(self.model, images, classes, STRATEGIES["jvp"], head)
+            return Choice("jvp")
+        except UserError as problem:
+            rehearse(self.model, images, classes, STRATEGIES["double"], head)
+            warnings.warn(f"{problem}; looking ahead by double backward instead", stacklevel=2)
+            return Choice("double")
+
+    def _choose_lookahead(self) -> None:
+        """For ``auto``: choose by the batch fed last."""
+        if self.config.lookahead == "auto" and self.lookahead.name in ("jvp", "fd"):
+            self.lookahead = choose(self, self._sizes[0])
+            self.step.strategy = self.lookahead.strategy
 
     def _train_epoch(self, stage: Stage, epoch: int) -> dict[str, Any]:
         started = time.perf_counter()
@@ -193,7 +245,7 @@ class Trainer:
         ids, meta_ids = self._order(stage.source, sum(sizes), len(sizes))
         for batch, batch_meta in zip(ids.split(sizes), meta_ids, strict=True):
             self.step.feed(batch, batch_meta)
-            self.step.run(len(batch), stage.source)
+            self.step.run(len(batch), stage.source, looks_ahead=self._done % self.config.meta_every == 0)
             self._done += 1
             self.hooks.observe_step(done=self._done, total=self._total)
         sums = self.step.sums
@@ -207,6 +259,9 @@ class Trainer:
             "epoch": self._epochs_done,
             "step": self._done,
             "lr": rate,
+            "lookahead": self.lookahead.name,
+            "lookahead_length": self.lookahead.length,
+            "lookahead_error": self.lookahead.error,
             "train_loss": train_loss,
             "meta_loss": meta_loss,
             "noise_auroc": self._noise_auroc(self.step.samples.tensors["last_weight"]),

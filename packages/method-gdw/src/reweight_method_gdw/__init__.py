@@ -33,4 +33,5 @@ plugin = MethodPlugin(
     build=_build,
     config=GDWConfig,
     needs_meta_set=True,
+    reuses_weights=True,
 )

@@ -30,6 +30,8 @@ class GDW:
         # line 4: the first stage, the weighting network's output once for each class
         v = self.V(step.losses)
         omega = constrain(v[:, None].expand_as(p), p, y)
+        if not step.looks_ahead:
+            return omega.detach()
         # line 5: Eq. 2 and the virtual step of Eq. 9; g and |g|_1 take their direction only, so the rate is left out
         meta_loss = step.meta_loss(manipulate(omega, p, y), unit_rate=True)
         g, *phi_gradients = torch.autograd.grad(meta_loss, [omega, *self.V.phi])

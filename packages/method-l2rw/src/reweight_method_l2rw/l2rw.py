@@ -18,10 +18,9 @@ class L2RW:
     def generate_weights(self, step: Step) -> Tensor:
         """Lines 5-11 of Algorithm 1, on the scale where 1 is plain training: n w_i, shape (n,)."""
         # line 5: epsilon <- 0;  l_f <- sum_i epsilon_i C(y_i, f_i), whose logit gradient is epsilon_i n D_i
-        epsilon = torch.zeros_like(step.losses, requires_grad=True)
-        D_prime = step.n * epsilon[:, None] * step.D
-        # lines 6-7: theta_hat = theta, because epsilon is 0
-        look = step.look_ahead(D_prime, virtual_step=False)
+        epsilon = step.inputs.new_zeros(step.n, requires_grad=True)
+        # lines 6-7: theta_hat = theta, because epsilon is 0; only the direction of the derivative is used
+        look = step.look_ahead(lambda: step.n * epsilon[:, None] * step.D, virtual_step=False, unit_rate=True)
         # lines 8-9, with the weight decay that the official code adds to the clean loss
         l_g = F.cross_entropy(look.logits, step.meta.labels)
         if self.clean_decay:

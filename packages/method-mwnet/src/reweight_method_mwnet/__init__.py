@@ -27,4 +27,5 @@ plugin = MethodPlugin(
     build=_build,
     config=MWNetConfig,
     needs_meta_set=True,
+    reuses_weights=True,
 )

@@ -16,11 +16,12 @@ class MWNet:
     @hookimpl
     def generate_weights(self, step: Step) -> Tensor:
         """Lines 5-7 of Algorithm 1: weights (n,) by the weighting network after its own step."""
-        # line 5: the virtual step, with weights that depend on phi
-        v = self.V(step.losses)
-        meta_loss = step.meta_loss(v[:, None] * step.D)
-        # line 6: phi follows the clean loss
-        self.V.descend(torch.autograd.grad(meta_loss, self.V.phi))
+        if step.looks_ahead:
+            # line 5: the virtual step, with weights that depend on phi
+            v = self.V(step.losses)
+            meta_loss = step.meta_loss(v[:, None] * step.D)
+            # line 6: phi follows the clean loss
+            self.V.descend(torch.autograd.grad(meta_loss, self.V.phi))
         # line 7: the real step takes the new phi
         return self.V(step.losses).detach()
 

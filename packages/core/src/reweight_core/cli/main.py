@@ -12,7 +12,7 @@ import click
 
 from reweight_core.errors import UserError, nearest
 
-COMMANDS = ("train", "eval", "inspect", "list", "plugins")
+COMMANDS = ("train", "eval", "inspect", "check-grad", "bench", "list", "plugins")
 
 
 class _Commands(click.Group):
@@ -24,7 +24,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command:
         if name not in COMMANDS:
             ctx.fail(f"no command is called '{name}'{nearest(name, COMMANDS)}")
-        command: click.Command = import_module(f"reweight_core.cli.{name}_command").command
+        command: click.Command = import_module(f"reweight_core.cli.{name.replace('-', '_')}_command").command
         return command
 
 

@@ -1,0 +1,246 @@
+"""What a step costs: every method and look-ahead against plain PyTorch, in time, arithmetic and memory."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from reweight_core import registry
+from reweight_core.config import RunConfig
+from reweight_core.dataset import Dataset, Split
+from reweight_core.devices import resolve_device
+from reweight_core.measuring import fresh_process, high_water_mark, wait_for
+from reweight_core.models.build import build_model
+from reweight_core.options import fill
+from reweight_core.preparation import PreparedData
+from reweight_core.training import Trainer
+
+PLAIN = "plain"
+"""Name of the reference: forward, cross-entropy, backward and SGD in PyTorch alone."""
+
+
+@attrs.frozen
+class Setting:
+    """What all cells of a benchmark share.
+
+    Attributes:
+        model: network (see ``--model``).
+        shape: channels, height, width of the synthetic images.
+        classes: number of classes.
+        batch_size: n.
+        meta_batch_size: m.
+        device: where to compute.
+        precision: ``fp32`` or ``bf16``.
+        channels_last: whether images and kernels are in channels-last order.
+        memory: ``shared`` or ``lean``.
+    """
+
+    model: str = "resnet32"
+    shape: tuple[int, int, int] = (3, 32, 32)
+    classes: int = 10
+    batch_size: int = 100
+    meta_batch_size: int = 100
+    device: str = "auto"
+    precision: str = "fp32"
+    channels_last: bool = True
+    memory: str = "shared"
+
+
+def run(setting: Setting, cells: list[tuple[str, str | None]], repetitions: int) -> list[dict[str, Any]]:
+    """Measure every cell and the reference, interleaved in one process, and the memory of each in one of its own.
+
+    Args:
+        setting: what the cells share.
+        cells: method and look-ahead (None for a method without one).
+        repetitions: timed steps of each cell.
+
+    Returns:
+        One object a cell, the reference first: ``method``, ``strategy``, ``batch_size``, ``meta_batch_size``,
+        ``seconds_per_step`` (median), ``ratio_to_plain``, ``ratio_to_erm`` (None without an erm cell), ``floor``
+        (arithmetic of the passes over that of plain training; None where it is not known) and ``peak_bytes``.
+    """
+    device = resolve_device(setting.device)
+    trainers = {cell: trainer_of(setting, *cell) for cell in cells}
+    steps: dict[tuple[str, str | None], Callable[[], None]] = {(PLAIN, None): plain_step(setting)}
+    steps |= {cell: one_step(trainer) for cell, trainer in trainers.items()}
+    times: dict[tuple[str, str | None], list[float]] = {cell: [] for cell in steps}
+    for repetition in range(repetitions + 2):
+        for cell, step in steps.items():
+            wait_for(device)
+            started = time.perf_counter()
+            step()
+            wait_for(device)
+            # the first two of each are for warming up
+            if repetition >= 2:
+                times[cell].append(time.perf_counter() - started)
+    seconds = {cell: statistics.median(values) for cell, values in times.items()}
+    floors = {cell: floor(trainer) for cell, trainer in trainers.items()} | {(PLAIN, None): 1.0}
+    erm = seconds.get(("erm", None))
+    return [
+        {
+            "method": method,
+            "strategy": strategy,
+            "batch_size": setting.batch_size,
+            "meta_batch_size": setting.meta_batch_size,
+            "seconds_per_step": seconds[method, strategy],
+            "ratio_to_plain": seconds[method, strategy] / seconds[PLAIN, None],
+            "ratio_to_erm": None if erm is None else seconds[method, strategy] / erm,
+            "floor": floors[method, strategy],
+            "peak_bytes": peak_bytes(setting, method, strategy),
+        }
+        for method, strategy in steps
+    ]
+
+
+def trainer_of(setting: Setting, method: str, strategy: str | None) -> Trainer:
+    """Build the trainer of a cell on synthetic data, with its first batch fed."""
+    plugin = registry.find("method", method)
+    config: RunConfig = fill(
+        RunConfig,
+        "reweight",
+        {
+            "method": method,
+            "model": setting.model,
+            "batch_size": setting.batch_size,
+            "meta_batch_size": setting.meta_batch_size,
+            "device": setting.device,
+            "precision": setting.precision,
+            "channels_last": setting.channels_last,
+            "memory": setting.memory,
+            "lookahead": strategy or "jvp",
+        },
+        method_options=plugin.config(),
+    )
+    trainer = Trainer(config, synthetic(setting))
+    trainer.model.train()
+    trainer.step.lr.fill_(config.lr)
+    trainer.step.feed(
+        torch.arange(setting.batch_size, device=trainer.device),
+        torch.arange(setting.meta_batch_size, device=trainer.device),
+    )
+    return trainer
+
+
+def synthetic(setting: Setting) -> PreparedData:
+    """Make random images with random labels, one batch of training and one of meta examples."""
+    rng = np.random.RandomState(0)
+
+    def split(size: int) -> Split:
+        labels = rng.permutation(np.arange(size) % setting.classes).astype(np.int64)
+        return Split(rng.randint(0, 256, (size, *setting.shape)).astype(np.uint8), labels)
+
+    channels = setting.shape[0]
+    train = split(max(setting.batch_size, setting.classes))
+    meta = split(max(setting.meta_batch_size, setting.classes))
+    dataset = Dataset(
+        train=train,
+        test=meta,
+        meta=meta,
+        classes=tuple(map(str, range(setting.classes))),
+        mean=(127.5,) * channels,
+        std=(74.0,) * channels,
+    )
+    ids = np.arange(len(train))
+    return PreparedData(dataset, train, ids, np.full(len(train), -1), meta, None, "synthetic")
+
+
+def one_step(trainer: Trainer) -> Callable[[], None]:
+    """Return a function that takes one step of a trainer on its first batch."""
+    size = trainer.config.batch_size
+    return lambda: trainer.step.run(size, trainer.stages[0].source)
+
+
+def plain_step(setting: Setting) -> Callable[[], None]:
+    """Return a function that takes one step of plain training as anybody would write it."""
+    device = resolve_device(setting.device)
+    memory_format = torch.channels_last if setting.channels_last else torch.contiguous_format
+    torch.manual_seed(0)
+    model = build_model(setting.model, setting.shape, setting.classes).to(device).to(memory_format=memory_format)
+    images = torch.randn(setting.batch_size, *setting.shape, device=device).contiguous(memory_format=memory_format)
+    labels = torch.arange(setting.batch_size, device=device) % setting.classes
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    model.train()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16, enabled=setting.precision == "bf16"):
+            loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def floor(trainer: Trainer) -> float | None:
+    """Count the passes of one step, in units of plain training: forward 1/3, backward 2/3, forward mode 3/3.
+
+    A meta batch of m costs m/n of a training batch. None for double backward, whose arithmetic depends on the network.
+    """
+    if trainer.config.lookahead == "double" and trainer.meta is not None and trainer.config.method != "erm":
+        return None
+    r = trainer.config.meta_batch_size / trainer.config.batch_size
+    units = {
+        "forward": 1.0,
+        "backward": 2.0,
+        "pullback": 2.0,
+        "pushforward": 3.0,
+        "difference": 1.0,
+        # a look-ahead at other parameters is differentiated once, its features alone are not
+        "forward_at": 3 * r,
+        "_features_pass": r,
+        "_repeated": 1.0,
+    }
+    total = 0.0
+    passes = trainer.step.passes
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal total
+            total += units[name]
+            return function(*args, **kwargs)
+
+        return call
+
+    for name in units:
+        setattr(passes, name, counted(name, getattr(passes, name)))
+    try:
+        one_step(trainer)()
+    finally:
+        for name in units:
+            delattr(passes, name)
+    return total / 3
+
+
+def peak_bytes(setting: Setting, method: str, strategy: str | None) -> int | None:
+    """Measure the memory of three steps in a fresh process: its high-water mark less that before the first step."""
+    cell = json.dumps({"setting": attrs.asdict(setting), "method": method, "strategy": strategy})
+    peak: int | None = fresh_process("reweight_core.bench", cell)
+    return peak
+
+
+def _measure_memory(cell: str) -> int | None:
+    given = json.loads(cell)
+    shape = tuple(given["setting"].pop("shape"))
+    setting = Setting(**given["setting"], shape=shape)
+    device = resolve_device(setting.device)
+    if given["method"] == PLAIN:
+        step = plain_step(setting)
+    else:
+        step = one_step(trainer_of(setting, given["method"], given["strategy"]))
+    with high_water_mark(device) as mark:
+        for _ in range(3):
+            step()
+    return mark[0]
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure_memory(sys.argv[1])))

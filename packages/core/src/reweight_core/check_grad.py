@@ -1,0 +1,99 @@
+"""How far each look-ahead is from double backward, on the user's own network and data, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reweight_core.comparison import LENGTHS, relative_error, weights_under
+from reweight_core.config import RunConfig, as_values, configure
+from reweight_core.errors import UserError
+from reweight_core.lookahead import STRATEGIES, Strategy, finite_difference
+from reweight_core.measuring import fresh_process, high_water_mark, wait_for
+from reweight_core.order import cycled_order, epoch_order
+from reweight_core.preparation import load
+from reweight_core.training import Trainer
+
+REPETITIONS = 5
+
+
+def check(config: RunConfig) -> list[dict[str, Any]]:
+    """Compare the weights of one batch under every look-ahead, in a process of its own.
+
+    Returns:
+        One object a look-ahead: ``strategy``, ``length`` (of fd, else None), ``relative_error``, ``cosine`` and
+        ``sign_agreement`` of its weights against those of ``double`` (the share of entries on the same side of the
+        mean), ``seconds_per_step`` (median) and ``peak_bytes`` of a step; ``error`` in place of all these where it
+        does not work.
+
+    Raises:
+        UserError: if the method does not look ahead, or the network cannot be trained.
+    """
+    rows: list[dict[str, Any]] = fresh_process("reweight_core.check_grad", json.dumps(as_values(config)))
+    return rows
+
+
+def _measure(values: dict[str, Any]) -> list[dict[str, Any]]:
+    config = configure(RunConfig, **values | {"lookahead": "double"})
+    trainer = Trainer(config, load(config))
+    if trainer.lookahead.name == "none":
+        raise UserError(f"method '{config.method}' does not look ahead: there is nothing to compare")
+    assert trainer.meta is not None
+    trainer.model.train()
+    trainer.step.lr.fill_(config.lr)
+    n, m = min(config.batch_size, len(trainer.data.train)), min(config.meta_batch_size, len(trainer.meta))
+    order = epoch_order(config.seed, 0, len(trainer.data.train))[:n]
+    meta_order = cycled_order(config.seed, 0, len(trainer.meta), m)
+    trainer.step.feed(*(torch.from_numpy(ids).to(trainer.device) for ids in (order, meta_order)))
+    ways: list[tuple[str, float | None, Strategy]] = [
+        ("double", None, STRATEGIES["double"]),
+        ("jvp", None, STRATEGIES["jvp"]),
+    ]
+    ways += [("fd", length, finite_difference(length)) for length in LENGTHS]
+    ways += [("head", None, STRATEGIES["head"])]
+    rows: list[dict[str, Any]] = []
+    oracle = None
+    for name, length, strategy in ways:
+        row: dict[str, Any] = {"strategy": name, "length": length}
+        try:
+            weights = weights_under(trainer, n, strategy)
+            if weights is None:
+                raise UserError(f"method '{config.method}' does not look ahead: there is nothing to compare")
+            oracle = weights if oracle is None else oracle
+            row |= {
+                "relative_error": relative_error(weights, oracle),
+                "cosine": torch.cosine_similarity(weights.double().flatten(), oracle.double().flatten(), dim=0).item(),
+                "sign_agreement": _sides(weights).eq(_sides(oracle)).double().mean().item(),
+            }
+            times = []
+            with high_water_mark(trainer.device) as mark:
+                for _ in range(REPETITIONS):
+                    wait_for(trainer.device)
+                    started = time.perf_counter()
+                    weights_under(trainer, n, strategy)
+                    wait_for(trainer.device)
+                    times.append(time.perf_counter() - started)
+            row |= {"seconds_per_step": statistics.median(times), "peak_bytes": mark[0]}
+        except (UserError, RuntimeError) as error:
+            if name == "double":
+                raise
+            row["error"] = str(error).splitlines()[0]
+        rows.append(row)
+    return rows
+
+
+def _sides(weights: Tensor) -> Tensor:
+    return weights > weights.mean()
+
+
+if __name__ == "__main__":
+    try:
+        print(json.dumps(_measure(json.loads(sys.argv[1]))))
+    except UserError as problem:
+        sys.exit(str(problem))

@@ -1,0 +1,45 @@
+"""Finding out, without waiting for the device, that a run has gone wrong."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from reweight_core.errors import UserError
+
+QUANTITIES = ("losses", "weights", "gradient", "meta_loss")
+"""What is watched, in the order in which a step computes it."""
+
+
+class Health:
+    """Remembers on the device the first step at which a quantity was not finite.
+
+    Args:
+        device: where the step runs.
+    """
+
+    def __init__(self, device: torch.device):
+        self._step = torch.zeros((), dtype=torch.int64, device=device)
+        self._first_bad = torch.full((len(QUANTITIES),), -1, dtype=torch.int64, device=device)
+
+    def note(self, **quantities: Tensor | None) -> None:
+        """Count a step and look at its quantities, given by the names of `QUANTITIES`; None for one it has not."""
+        self._step.add_(1)
+        good = torch.stack(
+            [
+                torch.isfinite(value).all() if value is not None else torch.ones_like(self._step, dtype=torch.bool)
+                for value in map(quantities.get, QUANTITIES)
+            ]
+        )
+        self._first_bad.copy_(torch.where(good | (self._first_bad >= 0), self._first_bad, self._step))
+
+    def check(self) -> None:
+        """Read what was remembered; this waits for the device.
+
+        Raises:
+            UserError: if anything was not finite, naming the first step and quantity.
+        """
+        found = [(step, name) for step, name in zip(self._first_bad.tolist(), QUANTITIES, strict=True) if step >= 0]
+        if found:
+            step, name = min(found, key=lambda item: item[0])
+            raise UserError(f"step {step}: the {name.replace('_', ' ')} became infinite or not a number; lower --lr")

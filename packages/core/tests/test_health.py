@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+from reweight_core.errors import UserError
+from reweight_core.health import Health
+from reweight_core.testing import Recorder
+
+GOOD = torch.ones(3)
+
+
+def note(health, **quantities):
+    health.note(**{name: GOOD for name in ("losses", "weights", "gradient")} | {"meta_loss": None} | quantities)
+
+
+@pytest.fixture
+def health():
+    return Health(torch.device("cpu"))
+
+
+def test_finite_steps_pass(health):
+    for _ in range(5):
+        note(health, meta_loss=torch.tensor(1e30))
+    health.check()
+
+
+@pytest.mark.parametrize("bad", [torch.inf, -torch.inf, torch.nan])
+@pytest.mark.parametrize("name", ["losses", "weights", "gradient", "meta_loss"])
+def test_the_first_bad_step_and_quantity_are_named(health, name, bad):
+    note(health)
+    note(health, **{name: torch.tensor([1.0, bad])})
+    note(health, losses=torch.tensor([torch.nan]))
+    with pytest.raises(UserError, match=f"^step 2: the {name.replace('_', ' ')} became infinite or not a number"):
+        health.check()
+
+
+def test_the_cause_comes_before_its_effects(health):
+    note(health, gradient=torch.tensor(torch.nan), losses=torch.tensor(torch.nan))
+    with pytest.raises(UserError, match="step 1: the losses"):
+        health.check()
+
+
+def test_noting_reads_nothing_back(health):
+    with Recorder():
+        note(health, weights=torch.tensor([torch.nan]))
+    with pytest.raises(UserError, match="weights"):
+        health.check()

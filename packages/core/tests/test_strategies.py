@@ -1,0 +1,198 @@
+"""The ways to look ahead against each other and against torch's own optimizers."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.func import functional_call
+from torchvision.models import VisionTransformer, resnet18
+
+from reweight_core.head import find_head
+from reweight_core.lookahead import STRATEGIES, finite_difference
+from reweight_core.models.cifar_resnet import CifarResNet
+from reweight_core.models.small import MLP, LeNet
+from reweight_core.models.wide_resnet import WideResNet
+from reweight_core.optimizers import OptimizerSettings
+from reweight_core.passes import Passes
+from reweight_core.step import Batch, Step
+from reweight_core.virtual_step import VirtualSGD
+
+N, M, C, LR = 6, 5, 4, 0.1
+
+ARCHITECTURES = {
+    "mlp": lambda: MLP((3, 8, 8), C, hidden=(16, 16)),
+    "lenet": lambda: LeNet((3, 8, 8), C),
+    "resnet20": lambda: CifarResNet((3, 8, 8), C, 20),
+    "wide resnet with dropout": lambda: WideResNet((3, 8, 8), C, depth=10, width=1, dropout=0.3),
+    "torchvision's resnet18": lambda: resnet18(num_classes=C),
+    "vision transformer": lambda: VisionTransformer(8, 4, 2, 2, 16, 32, num_classes=C),
+}
+
+
+class Problem:
+    """One batch, one meta batch and a network, the same in every call."""
+
+    def __init__(self, make, dtype=torch.float64, size=8):
+        torch.manual_seed(0)
+        self.model = make().to(dtype).train()
+        for p in self.model.parameters():
+            # torchvision starts the transformer's head at zero, which would hide the rest of the network
+            if p.dim() == 2 and not p.any():
+                nn.init.normal_(p, std=0.1)
+        self.x, self.x_meta = (torch.randn(k, 3, size, size, dtype=dtype) for k in (N, M))
+        self.y, self.y_meta = (torch.randint(C, (k,)) for k in (N, M))
+        self.w = torch.rand(N, dtype=dtype)
+
+    def step(self, strategy, update="plain", lean=False, optimizer=None, model=None):
+        model = copy.deepcopy(self.model) if model is None else model
+        head = find_head(model, self.x)
+        passes = Passes(model, torch.Generator().manual_seed(1), head=head, lean=lean)
+        lr = torch.tensor(LR, dtype=self.x.dtype)
+        rule = VirtualSGD(lr) if update == "plain" else update
+        meta = Batch(torch.arange(M), self.x_meta, self.y_meta)
+        return Step(Batch(torch.arange(N), self.x, self.y), passes, lr, strategy, rule, lambda: meta)
+
+    def gradient(self, strategy, update="plain", **options):
+        """The derivative of the meta loss with respect to the weights of the examples."""
+        w = self.w.clone().requires_grad_()
+        step = self.step(strategy, update, **options)
+        loss = step.meta_loss(w[:, None] * step.D)
+        (gradient,) = torch.autograd.grad(loss, w)
+        return gradient, loss.detach()
+
+
+def relative(found, expected):
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-10), (torch.float32, 2e-6)])
+def test_forward_mode_equals_double_backward(name, dtype, bound):
+    problem = Problem(ARCHITECTURES[name], dtype)
+    (jvp, loss), (double, expected) = problem.gradient(STRATEGIES["jvp"]), problem.gradient(STRATEGIES["double"])
+    assert relative(jvp, double) < bound
+    assert loss.item() == pytest.approx(expected.item(), rel=bound)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_finite_differences_converge_to_forward_mode(name):
+    problem = Problem(ARCHITECTURES[name])
+    exact, _ = problem.gradient(STRATEGIES["jvp"])
+    errors = [relative(problem.gradient(finite_difference(h))[0], exact) for h in (1e-3, 1e-8)]
+    assert errors[1] < 1e-4
+    assert errors[1] < errors[0] + 1e-6
+
+
+@pytest.mark.parametrize("name", ["mlp", "resnet20", "vision transformer"])
+def test_the_head_alone_equals_double_backward_through_the_head(name):
+    problem = Problem(ARCHITECTURES[name])
+    found, loss = problem.gradient(STRATEGIES["head"])
+    model = copy.deepcopy(problem.model)
+    head = find_head(model, problem.x)
+    theta = {n: p for n, p in model.named_parameters() if n.startswith(head + ".")}
+    w = problem.w.clone().requires_grad_()
+    losses = F.cross_entropy(model(problem.x), problem.y, reduction="none")
+    gradients = torch.autograd.grad((w * losses).mean(), list(theta.values()), create_graph=True)
+    theta_hat = {n: p - LR * g for (n, p), g in zip(theta.items(), gradients, strict=True)}
+    expected_loss = F.cross_entropy(functional_call(model, theta_hat, (problem.x_meta,)), problem.y_meta)
+    (expected,) = torch.autograd.grad(expected_loss, w)
+    assert relative(found, expected) < 1e-10
+    assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-12)
+
+
+def test_a_network_that_ends_otherwise_has_no_head():
+    class Scaled(nn.Linear):
+        pass
+
+    ends = nn.Sequential(nn.Flatten(), nn.Linear(192, C), nn.Softplus())
+    assert find_head(ends, torch.zeros(2, 3, 8, 8)) is None
+    assert find_head(nn.Sequential(nn.Flatten(), Scaled(192, C)), torch.zeros(2, 3, 8, 8)) == "1"
+
+
+OPTIMIZERS = {
+    "sgd": (OptimizerSettings("sgd", 0.9, 5e-4, "optimizer"), torch.optim.SGD, {"momentum": 0.9}),
+    "adam": (OptimizerSettings("adam", 0, 5e-4, "optimizer"), torch.optim.Adam, {}),
+    "adamw": (OptimizerSettings("adamw", 0, 5e-4, "optimizer"), torch.optim.AdamW, {}),
+}
+
+
+@pytest.mark.parametrize("steps_before", [0, 3])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_virtual_step_is_the_one_that_the_optimizer_would_take(name, steps_before):
+    settings, kind, options = OPTIMIZERS[name]
+    problem = Problem(ARCHITECTURES["lenet"])
+    lr = torch.tensor(LR, dtype=torch.float64)
+    ours, theirs = copy.deepcopy(problem.model), copy.deepcopy(problem.model)
+    optimizer = settings.build(list(ours.parameters()), lr)
+    reference = kind(theirs.parameters(), lr=LR, weight_decay=5e-4, **options)
+
+    def backward(model):
+        model.zero_grad()
+        (problem.w * F.cross_entropy(model(problem.x), problem.y, reduction="none")).mean().backward()
+
+    for _ in range(steps_before):
+        for model, stepping in ((ours, optimizer), (theirs, reference)):
+            backward(model)
+            stepping.step()
+    rule = settings.build_virtual_step(optimizer, lr)
+    looks = {}
+    for strategy in ("jvp", "double"):
+        w = problem.w.clone().requires_grad_()
+        step = problem.step(STRATEGIES[strategy], rule, model=ours)
+        look = step.look_ahead(w[:, None] * step.D)
+        loss = look.close(F.cross_entropy(look.logits, problem.y_meta))
+        looks[strategy] = look.parameters, torch.autograd.grad(loss, w)[0]
+    backward(theirs)
+    reference.step()
+    for parameter_name, expected in theirs.named_parameters():
+        for parameters, _ in looks.values():
+            torch.testing.assert_close(parameters[parameter_name].detach(), expected.detach(), rtol=1e-9, atol=1e-12)
+    assert relative(looks["jvp"][1], looks["double"][1]) < 1e-10
+
+
+@pytest.mark.parametrize("strategy", ["jvp", "fd"])
+def test_freeing_the_graph_meanwhile_changes_nothing(strategy):
+    problem = Problem(ARCHITECTURES["wide resnet with dropout"])
+    models, gradients = [], []
+    for lean in (False, True):
+        model = copy.deepcopy(problem.model)
+        step = problem.step(STRATEGIES[strategy], lean=lean, model=model)
+        w = problem.w.clone().requires_grad_()
+        gradients.append(torch.autograd.grad(step.meta_loss(w[:, None] * step.D), w)[0])
+        step._passes.backward(step.D)
+        models.append(model)
+    assert torch.equal(*gradients)
+    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-12, atol=1e-14)
+    for a, b in zip(models[0].buffers(), models[1].buffers(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_without_a_virtual_step_the_meta_batch_comes_first():
+    problem, order = Problem(ARCHITECTURES["lenet"]), []
+    step = problem.step(STRATEGIES["jvp"])
+    for name in ("forward", "forward_at"):
+        original = getattr(step._passes, name)
+        setattr(step._passes, name, lambda *a, name=name, original=original: (order.append(name), original(*a))[1])
+    w = problem.w.clone().requires_grad_()
+    look = step.look_ahead(lambda: w[:, None] * step.D, virtual_step=False, unit_rate=True)
+    look.close(F.cross_entropy(look.logits, problem.y_meta))
+    assert order == ["forward_at", "forward"]
+
+
+def test_bf16_passes_keep_residuals_and_products_in_single_precision():
+    problem = Problem(ARCHITECTURES["resnet20"], torch.float32)
+    exact, _ = problem.gradient(STRATEGIES["jvp"])
+    model = copy.deepcopy(problem.model)
+    passes = Passes(model, torch.Generator(), autocast=torch.bfloat16)
+    meta = Batch(torch.arange(M), problem.x_meta, problem.y_meta)
+    lr = torch.tensor(LR)
+    batch = Batch(torch.arange(N), problem.x, problem.y)
+    step = Step(batch, passes, lr, STRATEGIES["jvp"], VirtualSGD(lr), lambda: meta)
+    w = problem.w.clone().requires_grad_()
+    (found,) = torch.autograd.grad(step.meta_loss(w[:, None] * step.D), w)
+    assert step.D.dtype == step.losses.dtype == found.dtype == torch.float32
+    assert all(g.dtype == torch.float32 for g in passes.pullback(step.D).values())
+    assert 0 < relative(found, exact) < 0.3

@@ -1,0 +1,130 @@
+"""The engine's options through the methods that use them."""
+
+import json
+
+import attrs
+import pytest
+import torch
+
+from reweight_core import bench
+from reweight_core.cli.main import main
+from reweight_core.errors import UserError
+from reweight_core.testing import tiny_trainer
+from reweight_core.testing.method_suite import feed, run_steps
+
+TINY = bench.Setting(model="resnet20", shape=(3, 8, 8), batch_size=8, meta_batch_size=4, device="cpu")
+
+
+@pytest.mark.parametrize("method", ["mwnet", "gdw"])
+def test_between_look_aheads_the_weighting_network_decides_and_stays(method):
+    trainer = tiny_trainer(method)
+    run_steps(trainer, 2)
+    before = {name: tensor.clone() for name, tensor in trainer.method.state_dict().items()}
+    feed(trainer, 3)
+    trainer.model.train()
+    step = trainer.step.open(10, looks_ahead=False)
+    weights = trainer.hooks.generate_weights(step)
+    v = trainer.method.V(step.losses).detach()
+    if method == "gdw":
+        others = step.one_hot == 0
+        torch.testing.assert_close(weights[others], v[:, None].expand_as(weights)[others])
+    else:
+        torch.testing.assert_close(weights, v)
+    assert step.look is None
+    assert all(torch.equal(before[name], tensor) for name, tensor in trainer.method.state_dict().items())
+
+
+@pytest.mark.parametrize("method", ["l2rw", "erm", "random"])
+def test_methods_without_a_rule_for_other_steps_refuse(method):
+    with pytest.raises(UserError, match=f"--meta-every 2: method '{method}'"):
+        tiny_trainer(method, meta_every=2)
+
+
+def test_clipping_is_refused_in_the_virtual_step_and_done_in_the_real_one():
+    with pytest.raises(UserError, match="--virtual-step optimizer cannot follow --max-grad-norm"):
+        tiny_trainer("mwnet", virtual_step="optimizer", max_grad_norm=1.0)
+    trainer = tiny_trainer("mwnet", max_grad_norm=1e-3, momentum=0.0, weight_decay=0.0)
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    run_steps(trainer, 1)
+    moved = torch.cat([(p - b).flatten() for p, b in zip(trainer.model.parameters(), before, strict=True)])
+    assert moved.norm().item() == pytest.approx(0.1 * 1e-3, rel=1e-3)
+
+
+def test_adam_in_the_virtual_step_is_warned_of():
+    with pytest.warns(UserWarning, match="gradient's sign"):
+        tiny_trainer("gdw", virtual_step="optimizer", optimizer="adam")
+
+
+@pytest.mark.parametrize(
+    ("method", "strategy", "m", "floor"),
+    [
+        ("erm", None, 8, 3),
+        ("l2rw", "jvp", 8, 9),
+        ("l2rw", "fd", 8, 7),
+        ("l2rw", "head", 8, 4),
+        ("l2rw", "fd", 2, 4 + 0.75),
+        ("mwnet", "jvp", 8, 11),
+        ("gdw", "jvp", 4, 8 + 1.5),
+        ("gdw", "fd", 8, 9),
+        ("mwnet", "head", 4, 3.5),
+    ],
+)
+def test_a_step_makes_no_pass_beyond_its_arithmetic_floor(method, strategy, m, floor):
+    """In units of a forward pass, r = m/n: L2RW 6+3r and 4+3r, MW-Net and GDW 8+3r and 6+3r, the head 3+r."""
+    setting = attrs.evolve(TINY, meta_batch_size=m)
+    assert 3 * bench.floor(bench.trainer_of(setting, method, strategy)) == pytest.approx(floor)
+
+
+def test_lean_memory_costs_one_more_forward_pass():
+    setting = attrs.evolve(TINY, meta_batch_size=8, memory="lean")
+    assert 3 * bench.floor(bench.trainer_of(setting, "gdw", "jvp")) == pytest.approx(12)
+
+
+def test_the_benchmark_describes_every_cell(capsys):
+    main(
+        [
+            "bench",
+            "--methods",
+            "erm,l2rw",
+            "--strategies",
+            "fd,head",
+            "--model",
+            "mlp",
+            "--image",
+            "1x8x8",
+            "--batch-size",
+            "8",
+            "--meta-batch-size",
+            "4",
+            "--device",
+            "cpu",
+            "--repetitions",
+            "3",
+            "--json",
+        ]
+    )
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["method"], row["strategy"]) for row in rows] == [
+        ("plain", None),
+        ("erm", None),
+        ("l2rw", "fd"),
+        ("l2rw", "head"),
+    ]
+    for row in rows:
+        assert row["seconds_per_step"] > 0
+        assert (row["batch_size"], row["meta_batch_size"]) == (8, 4)
+        assert row["peak_bytes"] is None or row["peak_bytes"] >= 0
+    assert rows[0]["ratio_to_plain"] == rows[1]["ratio_to_erm"] == 1
+    assert [row["floor"] for row in rows] == pytest.approx([1, 1, (4 + 1.5) / 3, 3.5 / 3])
+
+
+def test_the_check_compares_every_look_ahead_with_double_backward(capsys):
+    main(["check-grad", "--method", "l2rw", "--noise", "uniform:0.4", "--device", "cpu", "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["strategy"] for row in rows] == ["double", "jvp", "fd", "fd", "fd", "head"]
+    by_name = {(row["strategy"], row["length"]): row for row in rows}
+    assert by_name["double", None]["relative_error"] == 0
+    assert by_name["jvp", None]["relative_error"] < 1e-4
+    assert by_name["jvp", None]["cosine"] == pytest.approx(1)
+    assert 0 < min(row["relative_error"] for row in rows if row["strategy"] == "fd") < 0.05
+    assert all(0 <= row["sign_agreement"] <= 1 for row in rows)
