@@ -280,8 +280,8 @@ class TestOwnFactory:
             (
                 "class net(nn.Module):\n"
                 "    def __init__(self): super().__init__()\n"
-                "    def forward(self, x): return x, x",
-                r"logits of shape \(2, 10\), but returns tuple",
+                "    def forward(self, x): return 'x'",
+                r"logits of shape \(2, 10\), but returns str",
             ),
             (
                 "def net(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).requires_grad_(False)",

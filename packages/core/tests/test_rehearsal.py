@@ -49,7 +49,14 @@ def test_it_leaves_no_trace(strategy):
 @pytest.mark.parametrize("strategy", STRATEGIES.values())
 def test_attention_works_with_every_look_ahead(strategy):
     model = Attention(dropout=0.0)
-    rehearse(model, IMAGES, 3, strategy, find_head(model, IMAGES))
+    with pytest.warns(UserWarning, match="attention runs on its plain implementation"):
+        rehearse(model, IMAGES, 3, strategy, find_head(model, IMAGES))
+
+
+def test_nothing_is_said_of_attention_where_there_is_none(recwarn):
+    rehearse(Net(), IMAGES, 3, STRATEGIES["jvp"])
+    rehearse(Attention(dropout=0.0), IMAGES, 3, None)
+    assert not [w for w in recwarn if "attention" in str(w.message)]
 
 
 @pytest.mark.parametrize(

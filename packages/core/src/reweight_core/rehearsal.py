@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from reweight_core.errors import UserError, reason
 from reweight_core.lookahead import Request, Strategy
@@ -33,8 +36,10 @@ def rehearse(
     generator = torch.Generator(device)
     passes = Passes(copy.deepcopy(model).train(), generator, head=head)
     before = _global_random_state(device)
+    attention = _AttentionSeen()
     try:
-        logits = passes.forward(inputs)
+        with attention:
+            logits = passes.forward(inputs)
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         if found != (2, num_classes):
             raise UserError(f"in train mode the model must return logits {(2, num_classes)}, but returns {found}")
@@ -48,11 +53,29 @@ def rehearse(
         raise
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"the model cannot be trained: {reason(error)}") from error
+    if strategy is not None and attention.found:
+        warnings.warn(
+            "attention runs on its plain implementation where the look-ahead differentiates it: the fused ones have "
+            "no rule for that",
+            stacklevel=2,
+        )
     if not torch.equal(before, _global_random_state(device)):
         raise UserError(
             "the model draws random numbers where they cannot be repeated (dropout inside attention or recurrent "
             "layers, alpha dropout, rrelu): set that dropout to 0 or use torch.nn.Dropout layers"
         )
+
+
+class _AttentionSeen(TorchFunctionMode):
+    """Finds out whether a network runs attention inside the ``with`` block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.found |= func in (F.scaled_dot_product_attention, F.multi_head_attention_forward)
+        return func(*args, **(kwargs or {}))
 
 
 def _global_random_state(device: torch.device) -> Tensor:

@@ -184,6 +184,7 @@ class Trainer:
         self.model.train()
         ids, meta_ids = self._order("train", self._sizes[0], 1)
         self.step.feed(ids, meta_ids[0])
+        self.step.lr.fill_(self.stages[0].lr)
         self._choose_lookahead()
         run_folder.write_config(folder, self.config, self.data, self.device, attrs.asdict(self.lookahead))
         history: list[dict[str, Any]] = []

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,8 @@ def build_model(name: str, input_shape: tuple[int, ...], num_classes: int) -> nn
 
     Raises:
         UserError: if there is no such network, or it does not map such images to C logits, or cannot learn.
+
+    A network that returns more than logits is left with them alone (`_logits_alone`).
     """
     build = _find(name)
     shape = "x".join(map(str, input_shape))
@@ -40,6 +42,7 @@ def build_model(name: str, input_shape: tuple[int, ...], num_classes: int) -> nn
     if not isinstance(model, nn.Module):
         raise UserError(f"model '{name}' is of type {type(model).__name__}, not a torch.nn.Module")
 
+    model.register_forward_hook(_logits_alone)
     # in eval mode, so that the trial leaves BatchNorm's statistics and the random state alone
     model.eval()
     try:
@@ -55,6 +58,18 @@ def build_model(name: str, input_shape: tuple[int, ...], num_classes: int) -> nn
     if not any(p.requires_grad for p in model.parameters()):
         raise UserError(f"model '{name}' has no trainable parameters")
     return model.train()
+
+
+def _logits_alone(model: nn.Module, inputs: Any, output: Any) -> Any:
+    """Return the logits of a network that returns more: the field `logits` or `out`, or the first entry."""
+    if isinstance(output, Tensor):
+        return output
+    for name in ("logits", "out"):
+        if isinstance(output, Mapping) and name in output:
+            return output[name]
+        if hasattr(output, name):
+            return getattr(output, name)
+    return output[0] if isinstance(output, tuple | list) and output else output
 
 
 def _find(name: str) -> Callable[[tuple[int, ...], int], Any]:
