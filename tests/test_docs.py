@@ -80,6 +80,9 @@ def test_documented_command_works(command, workplace, documented_plugin, capsys)
     if arguments[0] == "train" and "--help" not in arguments:
         # nothing is downloaded in a test: of these commands only the options are checked
         arguments += ["--help"] if "cifar" in command else ["--steps", "2"]
+    if arguments[0] == "bench":
+        # the whole benchmark takes minutes: one small cell of it is run
+        arguments += shlex.split("--methods l2rw --strategies fd --model mlp --image 1x8x8 --repetitions 1")
     if "folder" in arguments:
         arguments += ["--image-size", "32"]
     code = run(*arguments)
