@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from reweight_core import checkpoint, run_folder
+from reweight_core import DataPlugin, checkpoint, registry, run_folder
 from reweight_core.config import RunConfig, as_values, configure
 from reweight_core.errors import UserError
 
@@ -184,7 +184,11 @@ def test_out_that_cannot_be_made_is_refused(tmp_path, out):
         run_folder.create(RunConfig(out=tmp_path / out))
 
 
-def test_the_options_of_a_run_are_read_back(tmp_path):
+def test_the_options_of_a_run_are_read_back(tmp_path, monkeypatch):
+    find, names = registry.find, registry.names
+    digits = DataPlugin(name="digits", summary="none", build=lambda config: None)
+    monkeypatch.setattr(registry, "find", lambda kind, name: digits if kind == "data" else find(kind, name))
+    monkeypatch.setattr(registry, "names", lambda kind: ["digits"] if kind == "data" else names(kind))
     config = configure(method="erm", lr=0.3, out=tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"format": 1, "options": as_values(config)}))
     assert run_folder.read_config(tmp_path) == config

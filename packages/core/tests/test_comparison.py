@@ -44,6 +44,8 @@ def looking(monkeypatch):
     def make(model="resnet20", **options):
         plugin = MethodPlugin("erm", "looks", lambda config, context: Looking(), needs_meta_set=True)
         monkeypatch.setattr("reweight_core.erm.plugin", plugin)
+        # the tiny data come from no plugin
+        monkeypatch.setattr("reweight_core.registry.version_of", lambda kind, name: "tiny 1.0")
         trainer = tiny_trainer("erm", model=model, **options)
         trainer.model.train()
         feed(trainer, 0)
