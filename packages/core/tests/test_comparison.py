@@ -147,4 +147,6 @@ def test_a_network_without_forward_mode_gets_double_backward_with_a_warning(look
 def test_a_look_ahead_that_was_asked_for_is_kept(looking, lookahead, tmp_path):
     trainer = looking(model="mlp", lookahead=lookahead, epochs=1)
     trainer.run(tmp_path)
-    assert trainer.lookahead.name == lookahead
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["lookahead"] == lookahead
+    assert json.loads(line)["lookahead_length"] == (3e-4 if lookahead == "fd" else None)

@@ -150,9 +150,12 @@ def head(request: Request) -> LookAhead:
     return Linearised(request, last, last.pushforward)
 
 
+FD_LENGTH = 3e-4
+"""Distance along v where ``--lookahead fd`` is asked for and none is measured."""
+
 STRATEGIES: dict[str, Strategy] = {
     "jvp": jvp,
-    "fd": finite_difference(3e-4),
+    "fd": finite_difference(FD_LENGTH),
     "head": head,
     "double": DoubleBackward,
 }

@@ -27,7 +27,7 @@ from reweight_core.evaluation import accuracy
 from reweight_core.examples import Examples
 from reweight_core.files import write_json
 from reweight_core.head import find_head
-from reweight_core.lookahead import STRATEGIES
+from reweight_core.lookahead import FD_LENGTH, STRATEGIES
 from reweight_core.method_hooks import MethodHooks
 from reweight_core.models.build import build_model
 from reweight_core.optimizers import OptimizerSettings
@@ -221,7 +221,7 @@ class Trainer:
             return Choice("none")
         if self.config.lookahead != "auto":
             rehearse(self.model, images, classes, STRATEGIES[self.config.lookahead], head)
-            return Choice(self.config.lookahead)
+            return Choice(self.config.lookahead, FD_LENGTH if self.config.lookahead == "fd" else None)
         try:
             rehearse(self.model, images, classes, STRATEGIES["jvp"], head)
             return Choice("jvp")
