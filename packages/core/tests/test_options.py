@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reweight_core.errors import UserError
-from reweight_core.options import Option, convert, fill, option, options_of, table
+from reweight_core.options import Option, Owner, convert, fill, option, options_of, table
 
 
 @attrs.frozen
@@ -24,7 +24,8 @@ class Oven:
     not_an_option: int = 7
 
 
-OPTIONS = {item.name: item for item in options_of(Oven, "oven")}
+OVEN = Owner("oven", Oven)
+OPTIONS = {item.name: item for item in options_of(OVEN)}
 
 
 def test_every_declared_option_is_listed_in_order_and_no_other_field():
@@ -32,9 +33,11 @@ def test_every_declared_option_is_listed_in_order_and_no_other_field():
 
 
 def test_a_declaration_becomes_an_option_with_flag_type_and_help():
-    assert OPTIONS["heat"] == Option("heat", "oven", float, (), False, 180.0, "Degrees.")
+    assert OPTIONS["heat"] == Option("heat", "heat", "oven", float, (), False, False, 180.0, "Degrees.")
     choices = ("top", "bottom")
-    assert OPTIONS["side_mode"] == Option("side_mode", "oven", str, choices, True, None, "Another side.")
+    assert OPTIONS["side_mode"] == Option(
+        "side_mode", "side_mode", "oven", str, choices, True, False, None, "Another side."
+    )
     assert OPTIONS["side_mode"].flag == "--side-mode"
     types = {name: (item.type, item.optional) for name, item in OPTIONS.items()}
     assert types["fan"] == (bool, False)
@@ -48,7 +51,7 @@ def test_a_type_that_no_flag_can_have_is_a_mistake_of_the_author():
         sizes: list[int] = option([], "Sizes.")
 
     with pytest.raises(TypeError, match="an option must be"):
-        options_of(Wrong, "wrong")
+        options_of(Owner("wrong", Wrong))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +134,7 @@ def test_any_value_is_converted_to_the_type_or_refused(name, value):
 
 
 def test_fill_takes_the_declared_values_and_leaves_the_others():
-    oven = fill(Oven, "oven", {"heat": "200", "lr": 0.1}, not_an_option=9)
+    oven = fill(OVEN, {"heat": "200", "lr": 0.1}, not_an_option=9)
     assert oven == Oven(heat=200.0, not_an_option=9)
 
 
@@ -141,12 +144,12 @@ def test_fill_takes_the_declared_values_and_leaves_the_others():
 )
 def test_a_failed_check_names_the_flag(values, message):
     with pytest.raises(UserError) as caught:
-        fill(Oven, "oven", values)
+        fill(OVEN, values)
     assert str(caught.value) == message
 
 
 def test_no_check_is_made_of_an_optional_value_that_is_not_given():
-    assert fill(Oven, "oven", {"timer": None}).timer is None
+    assert fill(OVEN, {"timer": None}).timer is None
 
 
 def test_a_check_of_the_whole_configuration_may_raise_value_error():
@@ -160,7 +163,7 @@ def test_a_check_of_the_whole_configuration_may_raise_value_error():
                 raise ValueError("'low' must not be above 'high'")
 
     with pytest.raises(UserError, match=r"^--low must not be above --high$"):
-        fill(Pair, "pair", {"low": 2})
+        fill(Owner("pair", Pair), {"low": 2})
 
 
 def test_two_owners_of_one_option_are_an_error_that_names_both():
@@ -169,7 +172,7 @@ def test_two_owners_of_one_option_are_an_error_that_names_both():
         heat: float = option(250.0, "Degrees.")
 
     with pytest.raises(UserError, match="plugin 'grill' declares --heat, which 'oven' has already"):
-        table({"oven": Oven, "grill": Grill})
+        table([OVEN, Owner("grill", Grill)])
 
 
 def test_the_options_of_several_owners_are_gathered_by_name():
@@ -177,6 +180,34 @@ def test_the_options_of_several_owners_are_gathered_by_name():
     class Clock:
         alarm: bool = option(True, "Ring.")
 
-    gathered = table({"oven": Oven, "clock": Clock})
+    gathered = table([OVEN, Owner("clock", Clock)])
     assert list(gathered) == [*OPTIONS, "alarm"]
     assert gathered["alarm"].owner == "clock"
+
+
+def test_the_options_of_a_component_carry_its_name_and_fill_its_fields():
+    @attrs.frozen
+    class Foil:
+        width: int = option(30, "Centimetres.", check=gt(0))
+
+    owner = Owner.of_component("tin-foil", Foil)
+    (item,) = options_of(owner)
+    assert (item.name, item.field, item.flag) == ("tin_foil_width", "width", "--tin-foil-width")
+    assert fill(owner, {"tin_foil_width": "40", "width": 7}) == Foil(width=40)
+    with pytest.raises(UserError, match="--tin-foil-width must be > 0"):
+        fill(owner, {"tin_foil_width": 0})
+
+
+def test_a_field_named_like_a_keyword_ends_in_an_underscore_that_the_option_lacks():
+    @attrs.frozen
+    class Party:
+        with_: tuple[str, ...] = option((), "Guests.")
+
+    owner = Owner("party", Party)
+    (item,) = options_of(owner)
+    assert (item.name, item.flag, item.multiple) == ("with", "--with", True)
+    assert fill(owner, {"with": ["ann", "bob"]}) == fill(owner, {"with": ("ann", "bob")}) == Party(with_=("ann", "bob"))
+    assert fill(owner, {"with": "ann"}) == Party(with_=("ann",))
+    for wrong in (3, ["ann", 4], None):
+        with pytest.raises(UserError, match=r"--with .* must be a list of names"):
+            fill(owner, {"with": wrong})

@@ -1,12 +1,18 @@
+import copy
+from contextlib import nullcontext
+
 import pytest
 import torch
+import torch.autograd.forward_ad as fwad
 import torch.nn.functional as F
 from torch import nn
+from torch.func import functional_call
 
 from reweight_core.errors import UserError
 from reweight_core.models.cifar_resnet import CifarResNet
 from reweight_core.models.wide_resnet import WideResNet
 from reweight_core.passes import Passes
+from reweight_core.tangent_rules import TangentRules
 
 
 class PartlyDetached(nn.Module):
@@ -45,7 +51,8 @@ def test_the_two_products_are_adjoint(name):
     torch.manual_seed(0)
     shape = (5, 3, 8, 8) if "ResNet" in name else (5, 3, 2, 2)
     passes = Passes(NETWORKS[name]().double().train(), torch.Generator().manual_seed(1))
-    logits = passes.forward(torch.randn(shape, dtype=torch.float64))
+    passes.begin(torch.randn(shape, dtype=torch.float64))
+    logits = passes.forward()
     D = torch.randn(logits.shape, dtype=torch.float64)
     v = {key: torch.randn_like(p) for key, p in passes.parameters.items()}
     back = passes.pullback(D)
@@ -54,9 +61,52 @@ def test_the_two_products_are_adjoint(name):
     )
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_real_pass_is_the_same_alone_and_with_the_product_on_its_way(name):
+    torch.manual_seed(0)
+    shape = (5, 3, 8, 8) if "ResNet" in name else (5, 3, 2, 2)
+    images = torch.randn(shape, dtype=torch.float64)
+    model = NETWORKS[name]().double().train()
+    alone, along = (Passes(copy.deepcopy(model), torch.Generator().manual_seed(1)) for _ in range(2))
+    v = {key: torch.randn_like(p) for key, p in alone.parameters.items()}
+    alone.begin(images)
+    along.begin(images)
+    logits = alone.forward().detach()
+    product = alone.pushforward(v)
+    torch.testing.assert_close(along.pushforward(v), product)
+    torch.testing.assert_close(along.forward().detach(), logits)
+    D = torch.randn(logits.shape, dtype=torch.float64)
+    alone.backward(D)
+    along.backward(D)
+    for key in v:
+        torch.testing.assert_close(along.parameters[key].grad, alone.parameters[key].grad)
+    for found, expected in zip(along._model.buffers(), alone._model.buffers(), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("frozen", ["weight", "bias", "both"])
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Conv2d(3, 4, 3, stride=2, groups=1), nn.Linear(5, 4), nn.BatchNorm2d(3)],
+    ids=["conv", "linear", "norm"],
+)
+def test_the_rules_of_layers_agree_with_torchs_where_parameters_are_frozen(layer, frozen):
+    layer = copy.deepcopy(layer).double().train()
+    x, moved = (torch.randn(6, 3, 5, 5, dtype=torch.float64) for _ in range(2))
+    tangents = {n: torch.randn_like(p) for n, p in layer.named_parameters() if frozen not in (n, "both")}
+
+    def product(rules):
+        with fwad.dual_level(), rules:
+            duals = {n: fwad.make_dual(dict(layer.named_parameters())[n], t) for n, t in tangents.items()}
+            return fwad.unpack_dual(F.relu(functional_call(layer, duals, (fwad.make_dual(x, moved),)))).tangent.detach()
+
+    torch.testing.assert_close(product(TangentRules()), product(nullcontext()))
+
+
 def test_dropout1d_of_a_batch_of_vectors_drops_whole_rows_as_torch_does():
     passes = Passes(UnbatchedDropout(), torch.Generator().manual_seed(0))
-    dropped = passes.forward(torch.ones(200, 3, 2, 2)) == 0
+    passes.begin(torch.ones(200, 3, 2, 2))
+    dropped = passes.forward() == 0
     assert torch.equal(dropped.all(1), dropped.any(1))
     assert 60 < dropped.all(1).sum() < 140
 
@@ -76,6 +126,6 @@ def test_a_network_without_a_forward_mode_rule_is_an_error_that_names_the_way_ou
             return Doubled.apply(super().forward(x))
 
     passes = Passes(Net(2, 2), torch.Generator())
-    passes.forward(torch.ones(3, 2))
+    passes.begin(torch.ones(3, 2))
     with pytest.raises(UserError, match="--lookahead double"):
         passes.pushforward({key: torch.ones_like(p) for key, p in passes.parameters.items()})

@@ -9,7 +9,8 @@ from reweight_core.errors import UserError
 from reweight_core.hookspecs import hookimpl
 from reweight_core.run_folder import append_metrics
 from reweight_core.testing import tiny_trainer
-from reweight_core.training import batch_sizes, cosine, train
+from reweight_core.schedules import cosine
+from reweight_core.training import batch_sizes, train
 
 
 class Plan:
@@ -65,7 +66,7 @@ def test_the_last_epoch_is_reported_not_the_best(run):
 def test_every_stage_has_its_epochs_source_and_schedule(run):
     method = Plan({"name": "a", "epochs": 2, "lr": 0.1}, {"name": "b", "epochs": 3, "lr": 0.01, "source": "meta"})
     lines, _ = run(method)
-    expected = [("a", cosine(0.1, e, 2)) for e in range(2)] + [("b", cosine(0.01, e, 3)) for e in range(3)]
+    expected = [("a", 0.1 * cosine(e, 2)) for e in range(2)] + [("b", 0.01 * cosine(e, 3)) for e in range(3)]
     assert [(line["stage"], line["lr"]) for line in lines] == expected
     assert [line["step"] for line in lines] == [5, 10, 15, 20, 25]
     assert max(max(ids) for ids in method.ids[10:]) < 8
@@ -81,7 +82,7 @@ def test_a_limit_of_steps_ends_any_plan(run, steps, epochs_done):
 
 def test_the_schedule_of_a_limited_run_is_fitted_to_it(run):
     lines, _ = run(Plan({}), steps=13)
-    assert [line["lr"] for line in lines] == [cosine(0.1, e, 3) for e in range(3)]
+    assert [line["lr"] for line in lines] == [0.1 * cosine(e, 3) for e in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_a_last_batch_of_one_is_left_out(examples, batch_size, sizes):
 
 
 def test_the_cosine_is_the_closed_form():
-    rates = [cosine(0.1, epoch, 80) for epoch in range(80)]
+    rates = [0.1 * cosine(epoch, 80) for epoch in range(80)]
     assert rates[0] == 0.1
     assert rates[40] == pytest.approx(0.05)
     assert rates[-1] == pytest.approx(0.1 * math.sin(math.pi / 160) ** 2)

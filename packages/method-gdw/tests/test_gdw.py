@@ -76,6 +76,8 @@ def make_method(config):
         weight_decay=DECAY,
         device=torch.device("cpu"),
         dtype=torch.float64,
+        model=nn.Identity(),
+        train=None,
     )
     torch.manual_seed(1)
     return plugin.build(config, context)

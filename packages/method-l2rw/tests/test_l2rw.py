@@ -73,6 +73,8 @@ def make_method(record, config=None, seed=10):
         weight_decay=DECAY,
         device=torch.device("cpu"),
         dtype=torch.float64,
+        model=nn.Identity(),
+        train=None,
     )
     return record.build(config or record.config(), context)
 

@@ -73,6 +73,8 @@ def make_method():
         weight_decay=DECAY,
         device=torch.device("cpu"),
         dtype=torch.float64,
+        model=nn.Identity(),
+        train=None,
     )
     torch.manual_seed(1)
     return plugin.build(MWNetConfig(weight_lr=WEIGHT_LR, weight_l2=WEIGHT_L2, weight_hidden=HIDDEN), context)
@@ -220,7 +222,7 @@ class TestState:
 class TestWeightingNetwork:
     @staticmethod
     def make(dtype=torch.float64):
-        context = Context(CLASSES, SIZE, 10, DECAY, torch.device("cpu"), dtype)
+        context = Context(CLASSES, SIZE, 10, DECAY, torch.device("cpu"), dtype, nn.Identity(), None)
         torch.manual_seed(4)
         return WeightingNetwork(context, lr=0.01, hidden=20)
 

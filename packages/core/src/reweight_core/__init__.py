@@ -11,30 +11,38 @@ from reweight_core.config import DataConfig, RunConfig, configure
 from reweight_core.errors import UserError
 from reweight_core.hookspecs import hookimpl
 from reweight_core.options import option
-from reweight_core.records import Context, DataPlugin, MethodPlugin, ModelPlugin, NoisePlugin
+from reweight_core.records import ComponentPlugin, Context, DataPlugin, MethodPlugin, ModelPlugin, NoisePlugin
 from reweight_core.stages import Stage
 
 if TYPE_CHECKING:
     from reweight_core.dataset import Dataset, Split
     from reweight_core.evaluation import evaluate
-    from reweight_core.step import Step
+    from reweight_core.examples import Examples
+    from reweight_core.step import Batch, Step
     from reweight_core.training import train
+    from reweight_core.virtual_step import VirtualSGD
     from reweight_core.weighting import WeightingNetwork
 
 _LAZY = {
+    "Batch": "reweight_core.step",
     "Dataset": "reweight_core.dataset",
+    "Examples": "reweight_core.examples",
     "Split": "reweight_core.dataset",
     "Step": "reweight_core.step",
+    "VirtualSGD": "reweight_core.virtual_step",
     "WeightingNetwork": "reweight_core.weighting",
     "evaluate": "reweight_core.evaluation",
     "train": "reweight_core.training",
 }
 
 __all__ = [
+    "Batch",
+    "ComponentPlugin",
     "Context",
     "DataConfig",
     "DataPlugin",
     "Dataset",
+    "Examples",
     "MethodPlugin",
     "ModelPlugin",
     "NoisePlugin",
@@ -43,6 +51,7 @@ __all__ = [
     "Stage",
     "Step",
     "UserError",
+    "VirtualSGD",
     "WeightingNetwork",
     "configure",
     "evaluate",

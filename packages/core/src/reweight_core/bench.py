@@ -20,7 +20,7 @@ from reweight_core.dataset import Dataset, Split
 from reweight_core.devices import resolve_device
 from reweight_core.measuring import fresh_process, high_water_mark, wait_for
 from reweight_core.models.build import build_model
-from reweight_core.options import fill
+from reweight_core.options import Owner, fill
 from reweight_core.preparation import PreparedData
 from reweight_core.training import Trainer
 
@@ -105,8 +105,7 @@ def trainer_of(setting: Setting, method: str, strategy: str | None) -> Trainer:
     """Build the trainer of a cell on synthetic data, with its first batch fed."""
     plugin = registry.find("method", method)
     config: RunConfig = fill(
-        RunConfig,
-        "reweight",
+        Owner("reweight", RunConfig),
         {
             "method": method,
             "model": setting.model,
@@ -189,9 +188,10 @@ def floor(trainer: Trainer) -> float | None:
         return None
     r = trainer.config.meta_batch_size / trainer.config.batch_size
     units = {
-        "forward": 1.0,
+        "_real_pass": 1.0,
         "backward": 2.0,
         "pullback": 2.0,
+        # the real pass included, where it takes the product with it
         "pushforward": 3.0,
         "difference": 1.0,
         # a look-ahead at other parameters is differentiated once, its features alone are not

@@ -14,6 +14,7 @@ from torch import Tensor
 from reweight_core.comparison import LENGTHS, relative_error, weights_under
 from reweight_core.config import RunConfig, as_values, configure
 from reweight_core.errors import UserError
+from reweight_core.examples import Examples
 from reweight_core.lookahead import STRATEGIES, Strategy, finite_difference
 from reweight_core.measuring import fresh_process, high_water_mark, wait_for
 from reweight_core.order import cycled_order, epoch_order
@@ -44,7 +45,7 @@ def _measure(values: dict[str, Any]) -> list[dict[str, Any]]:
     trainer = Trainer(config, load(config))
     if trainer.lookahead.name == "none":
         raise UserError(f"method '{config.method}' does not look ahead: there is nothing to compare")
-    assert trainer.meta is not None
+    assert isinstance(trainer.meta, Examples)
     trainer.model.train()
     trainer.step.lr.fill_(config.lr)
     n, m = min(config.batch_size, len(trainer.data.train)), min(config.meta_batch_size, len(trainer.meta))

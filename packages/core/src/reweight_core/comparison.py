@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -84,9 +84,7 @@ def _untouched(trainer: Trainer) -> Iterator[None]:
     strategy = trainer.step.strategy
     buffers = {name: buffer.clone() for name, buffer in trainer.model.named_buffers()}
     generators = {name: generator.get_state() for name, generator in trainer.step.generators.items()}
-    method: Mapping[str, Tensor] = {}
-    if hasattr(trainer.method, "state_dict"):
-        method = {name: tensor.clone() for name, tensor in trainer.method.state_dict().items()}
+    parts = {name: tensor.clone() for name, tensor in trainer.state_of_parts().items()}
     try:
         yield
     finally:
@@ -95,5 +93,4 @@ def _untouched(trainer: Trainer) -> Iterator[None]:
             buffer.copy_(buffers[name])
         for name, generator in trainer.step.generators.items():
             generator.set_state(generators[name])
-        if method:
-            trainer.method.load_state_dict(method)
+        trainer.load_state_of_parts(parts)

@@ -12,7 +12,7 @@ from attrs.validators import and_, ge, gt, le, lt
 
 from reweight_core import registry
 from reweight_core.errors import UserError, nearest
-from reweight_core.options import HELP, Option, convert, fill, option, table
+from reweight_core.options import Option, Owner, convert, fill, option, options_of, table
 from reweight_core.records import NoOptions
 
 Config = TypeVar("Config", bound="DataConfig")
@@ -55,6 +55,10 @@ class RunConfig(DataConfig):
     """Everything a training run is made of; `configure` builds it, `reweight_core.train` runs it."""
 
     method: str = option("erm", "Method plugin (see `reweight list`).")
+    with_: tuple[str, ...] = option(
+        (), "Component to add to the method (see `reweight list`); give it again for another. They act in this order."
+    )
+    preset: str | None = option(None, "Setting of the method's paper: other defaults, which options override.")
     model: str = option(
         "resnet32",
         "Network: a model plugin, one of torchvision's classification models by name, or your own as "
@@ -66,7 +70,16 @@ class RunConfig(DataConfig):
     )
     batch_size: int = option(100, "Training batch size n.", check=gt(1))
     meta_batch_size: int = option(100, "Meta batch size m (at most the meta set).", check=gt(1))
-    lr: float = option(0.1, "Initial learning rate; it follows a cosine to 0, epoch by epoch.", check=gt(0))
+    lr: float = option(0.1, "Initial learning rate.", check=gt(0))
+    schedule: Literal["cosine", "cyclic", "step", "constant"] = option(
+        "cosine",
+        "Learning rate: cosine to 0, epoch by epoch; cyclic: half-cosines to 0 of 1, 2, 4, ... epochs, each from 0.9 "
+        "of the peak before, step by step; step: times --lr-drop-factor at the epochs --lr-drops.",
+    )
+    lr_drops: str | None = option(
+        None, "Epochs after which --schedule step lowers the rate, e.g. 160,180; default: at 80 and 90 % of the epochs."
+    )
+    lr_drop_factor: float = option(0.1, "Factor of each drop of --schedule step.", check=and_(gt(0), lt(1)))
     momentum: float = option(0.9, "Momentum of SGD (without Nesterov).", check=and_(ge(0), lt(1)))
     weight_decay: float = option(5e-4, "Weight decay on all parameters.", check=ge(0))
     augment: Literal["none", "crop", "flip", "crop-flip"] | None = option(
@@ -97,11 +110,12 @@ class RunConfig(DataConfig):
     checkpoint_every: int = option(10, "Epochs between checkpoints; the last epoch always has one.", check=gt(0))
     out: Path | None = option(None, "Folder of the run; default: a new one below runs/.")
     method_options: Any = NoOptions()
+    component_options: tuple[Any, ...] = ()
 
 
-def plugin_classes(config_class: type, given: Mapping[str, Any]) -> dict[str, type]:
-    """Return owner -> configuration class for core and the plugins that the given names choose."""
-    owners: dict[str, type] = {OWNER: config_class}
+def owners_of(config_class: type, given: Mapping[str, Any]) -> list[Owner]:
+    """List core and the plugins that the given names choose."""
+    owners = [Owner(OWNER, config_class)]
     core = table(owners)
     for kind in ("method", "data"):
         if kind in core:
@@ -109,28 +123,53 @@ def plugin_classes(config_class: type, given: Mapping[str, Any]) -> dict[str, ty
             # help must work before any dataset is installed
             if kind not in given and name not in registry.names(kind):
                 continue
-            record = registry.find(kind, name)
-            if name in owners:
-                raise UserError(f"--{kind} {name}: another part of the run has this name; use one of them alone")
-            owners[name] = record.config
+            owners.append(Owner(name, registry.find(kind, name).config))
+    if "with" in core:
+        for name in convert(core["with"], given.get("with", _preset_of(given).get("with", ()))):
+            owners.append(Owner.of_component(name, registry.find("component", name).config))
+    names = [owner.name for owner in owners]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(
+                f"'{name}' is chosen twice in this run (method, data and components); use one of them alone"
+            )
     return owners
 
 
 def known_options(config_class: type, given: Mapping[str, Any]) -> dict[str, Option]:
-    """List every option of core and of the chosen plugins, defaults as the dataset wants them."""
-    owners = plugin_classes(config_class, given)
+    """List every option of core and of the chosen plugins, defaults as the dataset and the preset want them."""
+    owners = owners_of(config_class, given)
     options = table(owners)
     data = given.get("data", options["data"].default)
-    better = registry.find("data", data).defaults if data in owners else {}
+    better = dict(registry.find("data", data).defaults) if data in [owner.name for owner in owners] else {}
+    if "preset" in options:
+        preset = _preset_of(given)
+        unknown = [] if "with" in given else [name for name in preset if name not in options]
+        if unknown:
+            raise UserError(f"--preset {given['preset']} sets unknown options: {', '.join(unknown)}")
+        better |= preset
     return {
         name: attrs.evolve(item, default=better[name]) if name in better else item for name, item in options.items()
     }
 
 
+def _preset_of(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the defaults of the preset that is asked for."""
+    name, method = given.get("preset"), given.get("method", "erm")
+    if name is None:
+        return {}
+    presets: Mapping[str, Mapping[str, Any]] = registry.find("method", method).presets
+    if name not in presets:
+        known = f"it has {', '.join(presets)}" if presets else "it has none"
+        raise UserError(f"--preset {name}: method '{method}' has no such preset{nearest(name, presets)}; {known}")
+    return presets[name]
+
+
 def configure(config_class: type[Config] = RunConfig, /, **given: Any) -> Config:  # type: ignore[assignment]
     """Build a configuration from option values by name (underscores), plugins' options included.
 
-    Values rank: given here > the dataset's better defaults > the option's default.
+    Values rank: given here > the preset's > the dataset's better defaults > the option's default. The name of
+    ``--with`` is a keyword of Python: ``configure(**{"with": ["mixup"]})``.
 
     Raises:
         UserError: for an unknown plugin, option or value.
@@ -140,12 +179,17 @@ def configure(config_class: type[Config] = RunConfig, /, **given: Any) -> Config
         if name not in options:
             raise UserError(f"no option is called '{name}' here{nearest(name, options)}")
     values = {name: item.default for name, item in options.items()} | given
-    plugins = {}
+    plugins: dict[str, Any] = {}
     for kind in ("method", "data"):
         if kind in options:
             record = registry.find(kind, values[kind])
-            plugins[f"{kind}_options"] = fill(record.config, record.name, values)
-    config: Config = fill(config_class, OWNER, values, **plugins)
+            plugins[f"{kind}_options"] = fill(Owner(record.name, record.config), values)
+    if "with" in options:
+        components = convert(options["with"], values["with"])
+        plugins["component_options"] = tuple(
+            fill(Owner.of_component(name, registry.find("component", name).config), values) for name in components
+        )
+    config: Config = fill(Owner(OWNER, config_class), values, **plugins)
     noise_of(config)
     return config
 
@@ -180,32 +224,40 @@ def read_file(path: Path, config_class: type, given: Mapping[str, Any]) -> dict[
         raise UserError(f"--config {path}: {error}") from None
     sections = {name: value for name, value in content.items() if isinstance(value, dict)}
     values = {name.replace("-", "_"): value for name, value in content.items() if name not in sections}
-    owners = plugin_classes(config_class, values | dict(given))
-    core = table({OWNER: config_class})
+    owners = {owner.name: owner for owner in owners_of(config_class, values | dict(given))}
+    core = table([Owner(OWNER, config_class)])
     for name in values:
         if name not in core:
             raise UserError(f"--config {path}: no option is called '{name}'{nearest(name, core)}")
-    installed = {name for kind in ("method", "data") for name in registry.names(kind)}
+    installed = {name for kind in ("method", "data", "component") for name in registry.names(kind)}
     for section, content_of_section in sections.items():
         if section not in installed:
             raise UserError(f"--config {path}: no plugin is called '{section}'{nearest(section, installed)}")
         if section not in owners:
             continue
-        declared = table({section: owners[section]})
+        # in the section of its plugin an option needs no prefix
+        declared = {item.field: item.name for item in options_of(owners[section])}
         for key, value in content_of_section.items():
             name = key.replace("-", "_")
             if name not in declared:
                 raise UserError(f"--config {path}: '{section}' has no option '{key}'{nearest(name, declared)}")
-            values[name] = value
+            values[declared[name]] = value
     return values
 
 
 def as_values(config: DataConfig) -> dict[str, Any]:
     """Return every option of a configuration by name, plugins' included, ready for JSON and for `configure`."""
+    parts = [Owner(OWNER, type(config)), Owner(config.data, type(config.data_options))]
+    configs: list[Any] = [config, config.data_options]
+    if isinstance(config, RunConfig):
+        parts.append(Owner(config.method, type(config.method_options)))
+        parts += [
+            Owner.of_component(*pair) for pair in zip(config.with_, map(type, config.component_options), strict=True)
+        ]
+        configs += [config.method_options, *config.component_options]
     values: dict[str, Any] = {}
-    for part in (config, config.data_options, getattr(config, "method_options", NoOptions())):
-        for field in attrs.fields(type(part)):
-            if HELP in field.metadata:
-                value = getattr(part, field.name)
-                values[field.name] = str(value.absolute()) if isinstance(value, Path) else value
+    for owner, part in zip(parts, configs, strict=True):
+        for item in options_of(owner):
+            value = getattr(part, item.field)
+            values[item.name] = str(value.absolute()) if isinstance(value, Path) else value
     return values

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reweight_core.examples import Examples
 from reweight_core.hookspecs import hookimpl
 from reweight_core.stages import Stage
-from reweight_core.step import Step
+from reweight_core.step import Batch, Step
 
 
 class Defaults:
@@ -25,6 +25,11 @@ class Defaults:
         return held_out
 
     @hookimpl(trylast=True)
+    def transform_batch(self, batch: Batch) -> Batch:
+        """The batch as it is."""
+        return batch
+
+    @hookimpl(trylast=True)
     def generate_weights(self, step: Step) -> Tensor:
         """A weight of 1 for every example, (n,)."""
         return torch.ones_like(step.losses)
@@ -33,3 +38,8 @@ class Defaults:
     def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
         """The logit gradient times its weights, (n, C)."""
         return (weights if weights.dim() == 2 else weights[:, None]) * step.D
+
+    @hookimpl(trylast=True)
+    def evaluation_model(self, model: nn.Module) -> nn.Module:
+        """The network in training."""
+        return model

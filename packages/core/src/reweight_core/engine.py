@@ -6,7 +6,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from reweight_core.examples import Examples
+from reweight_core.examples import BatchSource, Examples
 from reweight_core.health import Health
 from reweight_core.lookahead import Strategy
 from reweight_core.method_hooks import MethodHooks
@@ -48,7 +48,7 @@ class TrainingStep:
         hooks: the method.
         strategy: how the look-ahead is differentiated.
         train: training examples with observed labels.
-        meta: clean examples, or None.
+        meta: what meta batches come from, or None.
         settings: how the network is optimized.
         seed: seed of the draws inside the step (augmentation; dropout).
         autocast: number type that the network computes in, or None for its parameters' own.
@@ -71,7 +71,7 @@ class TrainingStep:
         hooks: MethodHooks,
         strategy: Strategy,
         train: Examples,
-        meta: Examples | None,
+        meta: Examples | BatchSource | None,
         *,
         settings: OptimizerSettings,
         seed: int,
@@ -126,24 +126,30 @@ class TrainingStep:
         if self._max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
         self._optimizer.step()
+        self._hooks.follow_update(self.passes.parameters)
         self._note(step, weights, D_prime, source)
 
     def open(self, size: int, source: str = "train", looks_ahead: bool = True) -> Step:
         """Return the step as a method sees it (arguments as `run`)."""
+        original = self._draw(source, self._ids[size])
         return Step(
-            self._draw(source, self._ids[size]),
+            self._hooks.transform_batch(original),
             self.passes,
             self.lr,
             self.strategy,
             self._update,
             lambda: self._draw("meta", self._meta_ids),
             looks_ahead,
+            original,
+            self._optimizer.state,
         )
 
     def _draw(self, source: str, ids: Tensor) -> Batch:
         examples = self._sources[source]
         assert examples is not None, "a method that needs a meta set is refused without one"
-        return examples.batch(ids, self.generators["augmentation"])
+        if isinstance(examples, Examples):
+            return examples.batch(ids, self.generators["augmentation"])
+        return examples.draw_batch()
 
     def _note(self, step: Step, weights: Tensor, D_prime: Tensor, source: str) -> None:
         self.health.note(losses=step.losses, weights=weights, gradient=D_prime, meta_loss=step.meta_value)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from reweight_core.dataset import Dataset, Split
 from reweight_core.step import Batch
+
+
+class BatchSource(Protocol):
+    """Something that meta batches come from, in place of a set of examples that is gone through in random order."""
+
+    def draw_batch(self) -> Batch:
+        """Give the meta batch of a step. Called inside the step; its size is always the same."""
 
 
 class Examples:
@@ -19,6 +28,11 @@ class Examples:
         dtype: type of the batches.
         augment: ``none``, ``crop``, ``flip`` or ``crop-flip``; None for the dataset's own.
         memory_format: order of the batches in memory.
+
+    Attributes:
+        images: as given, uint8 (N, channels, height, width).
+        labels: as given, int64 (N,).
+        memory_format: as given.
     """
 
     def __init__(
@@ -35,7 +49,7 @@ class Examples:
         self.labels = torch.from_numpy(split.labels).to(device)
         self._mean = torch.tensor(dataset.mean, dtype=dtype, device=device)[:, None, None]
         self._std = torch.tensor(dataset.std, dtype=dtype, device=device)[:, None, None]
-        self._memory_format = memory_format
+        self.memory_format = memory_format
         self._padding = dataset.padding if augment in ("crop", "crop-flip") else 0
         self._reflect = dataset.padding_mode == "reflect"
         self._flip = augment in ("flip", "crop-flip")
@@ -49,7 +63,7 @@ class Examples:
             images = self.images.index_select(0, ids)
         else:
             images = self._augmented(ids, generator)
-        inputs = ((images.to(self._mean.dtype) - self._mean) / self._std).contiguous(memory_format=self._memory_format)
+        inputs = ((images.to(self._mean.dtype) - self._mean) / self._std).contiguous(memory_format=self.memory_format)
         return Batch(ids, inputs, self.labels.index_select(0, ids))
 
     def _augmented(self, ids: Tensor, generator: torch.Generator) -> Tensor:

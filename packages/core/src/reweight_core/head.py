@@ -47,7 +47,8 @@ class Head:
         return self._linear(self._features(), v)
 
     def _features(self) -> Tensor:
-        assert self._passes.features is not None, "the real forward pass comes before these products"
+        self._passes.forward()
+        assert self._passes.features is not None, "the look-ahead was given a head"
         return self._passes.features
 
     def _linear(self, features: Tensor, parameters: Direction) -> Tensor:

@@ -1,9 +1,10 @@
-"""The hooks that a method implements.
+"""The hooks that a method or a component implements.
 
 A method is an object with some of these functions, marked with `hookimpl`. Where it has none, core's own
-implementation (`reweight_core.defaults`) is used, so a method writes only what it changes. Hooks called inside a step
-take tensors and return tensors; they must not read values back to the host (``.item()``, boolean masks, ``if tensor``),
-because the step may be recorded once and replayed.
+implementation (`reweight_core.defaults`) is used, so a method writes only what it changes. A component, which adds to
+any method, wraps the hooks of which one result is used (``hookimpl(wrapper=True)``); of several components, the first
+on the command line acts first. Hooks called inside a step take tensors and return tensors; they must not read values
+back to the host (``.item()``, boolean masks, ``if tensor``), because the step may be recorded once and replayed.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from reweight_core.examples import Examples
+    from reweight_core.examples import BatchSource, Examples
     from reweight_core.stages import Stage
-    from reweight_core.step import Step
+    from reweight_core.step import Batch, Step
 
 PROJECT = "reweight"
 
@@ -42,14 +43,26 @@ class Hooks:
         """
 
     @hookspec(firstresult=True)
-    def provide_meta_set(self, held_out: Examples | None) -> Examples | None:
-        """Supply the clean examples of the meta batches. Called once, before training; one result is used.
+    def provide_meta_set(self, held_out: Examples | None) -> Examples | BatchSource | None:
+        """Supply the examples of the meta batches. Called once, before training; one result is used.
 
         Args:
             held_out: the clean meta set taken out of the data, or None if there is none.
 
         Returns:
-            The examples to draw meta batches from; the default is ``held_out``.
+            The examples to draw meta batches from in random order, or an object whose ``draw_batch()`` gives the
+            meta batch inside a step; the default is ``held_out``.
+        """
+
+    @hookspec(firstresult=True)
+    def transform_batch(self, batch: Batch) -> Batch | None:
+        """Change a training batch before its forward pass. Called inside every step; one result is used.
+
+        Args:
+            batch: the augmented, normalised images with their labels.
+
+        Returns:
+            The batch to train on, with the same ids; the default is ``batch``.
         """
 
     @hookspec(firstresult=True)
@@ -78,6 +91,38 @@ class Hooks:
 
         Returns:
             D', detached, shape (n, C); the default is ``weights * step.D``.
+        """
+
+    @hookspec
+    def follow_update(self, parameters: Mapping[str, Tensor]) -> None:
+        """Hear of the new parameters. Called inside every step, after the update; all implementations are called.
+
+        Args:
+            parameters: the trainable parameters by name, to be read only.
+        """
+
+    @hookspec
+    def finish_epoch(self, epoch: int, corrupted: Tensor | None) -> Mapping[str, float] | None:
+        """Do an epoch's last work. Called between steps, before evaluation; all implementations are called.
+
+        Args:
+            epoch: number of epochs finished.
+            corrupted: whether each training example's observed label is wrong, bool (N,), where that is known: for
+                figures only, never to train by.
+
+        Returns:
+            Figures to add to the epoch's line of ``metrics.jsonl``, or None.
+        """
+
+    @hookspec(firstresult=True)
+    def evaluation_model(self, model: nn.Module) -> nn.Module | None:
+        """Give the network to evaluate and to keep. Called between steps; one result is used.
+
+        Args:
+            model: the network in training, which must stay as it is.
+
+        Returns:
+            A network of the same structure; the default is ``model``.
         """
 
     @hookspec

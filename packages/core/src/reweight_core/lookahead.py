@@ -28,7 +28,7 @@ class LookAhead(Protocol):
     """A virtual step that was taken.
 
     Attributes:
-        parameters: theta_hat by name.
+        parameters: theta_hat by name; of the head alone, if only that takes the step.
         logits: logits of the meta batch under theta_hat, shape (m, C).
         value: value of the objective, detached; None until `close` was called.
     """
@@ -95,8 +95,10 @@ class Linearised:
         gradients = torch.autograd.grad(objective, list(self.parameters.values()), materialize_grads=True)
         v = dict(zip(self.parameters, gradients, strict=True))
         v |= {name: slope * v[name] for name, slope in self._slopes.items()}
+        # first: where the training batch's pass has not run yet, it can take the product with it
+        Jv = self._product(v)
         D_prime = self._request.D_prime()
-        Jv = self._product(v).to(D_prime.dtype)
+        Jv = Jv.to(D_prime.dtype)
         self.value = objective.detach()
         surrogate = self.value - self._request.rate * ((D_prime - D_prime.detach()) * Jv).sum()
         if surrogate.requires_grad:
@@ -144,10 +146,17 @@ def finite_difference(length: float) -> Strategy:
     return fd
 
 
-def head(request: Request) -> LookAhead:
-    """Look ahead with the last linear layer alone, in closed form."""
-    last = Head(request.passes)
-    return Linearised(request, last, last.pushforward)
+class HeadLookAhead(Linearised):
+    """The look-ahead with the last linear layer alone (strategy ``head``)."""
+
+    def __init__(self, request: Request):
+        self._head = Head(request.passes)
+        super().__init__(request, self._head, self._head.pushforward)
+
+    @property
+    def training_logits(self) -> Tensor:
+        """Logits (n, C) of the training batch under theta_hat, on the features of the real pass, detached."""
+        return self._head.pushforward(self.parameters).detach()
 
 
 FD_LENGTH = 3e-4
@@ -156,7 +165,7 @@ FD_LENGTH = 3e-4
 STRATEGIES: dict[str, Strategy] = {
     "jvp": jvp,
     "fd": finite_difference(FD_LENGTH),
-    "head": head,
+    "head": HeadLookAhead,
     "double": DoubleBackward,
 }
 """By the name of ``--lookahead``."""

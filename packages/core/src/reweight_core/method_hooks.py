@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pluggy
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reweight_core.defaults import Defaults
 from reweight_core.errors import UserError
-from reweight_core.examples import Examples
+from reweight_core.examples import BatchSource, Examples
 from reweight_core.hookspecs import PROJECT, Hooks
 from reweight_core.stages import Stage
-from reweight_core.step import Step
+from reweight_core.step import Batch, Step
 
 _DEFAULTS = "core's defaults"
 
@@ -25,18 +25,28 @@ class MethodHooks:
         method: the object that a method plugin built.
         name: its name, for messages.
         observers: further objects with hooks (progress display).
+        components: objects of component plugins by name, in the order in which they act.
 
     Raises:
-        UserError: if a hook is misspelled or has wrong arguments, or if an observer also weights.
+        UserError: if a hook is misspelled or has wrong arguments, or if one that only one may implement has two
+            implementations.
     """
 
-    def __init__(self, method: object, name: str, observers: Sequence[object] = ()):
+    def __init__(
+        self,
+        method: object,
+        name: str,
+        observers: Sequence[object] = (),
+        components: Mapping[str, object] | None = None,
+    ):
         self._name = name
+        components = components or {}
         defaults = Defaults()
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(Hooks)
         labels = [f"{type(observer).__name__} (observer {i})" for i, observer in enumerate(observers)]
-        for plugin, label in zip([defaults, method, *observers], [_DEFAULTS, f"method '{name}'", *labels], strict=True):
+        labels = [_DEFAULTS, f"method '{name}'", *(f"component '{name}'" for name in components), *labels]
+        for plugin, label in zip([defaults, method, *components.values(), *observers], labels, strict=True):
             try:
                 self._manager.register(plugin, label)
                 self._manager.check_pending()
@@ -47,13 +57,18 @@ class MethodHooks:
                     if implementation.kwargnames:
                         # pluggy 1.6 never passes an argument that has a default, 1.7 does
                         raise UserError(f"{label}: the arguments of {caller.name} must not have defaults")
-        self._in_step = {}
-        for hook in (self._manager.hook.generate_weights, self._manager.hook.manipulate_gradient):
+        self._called = {}
+        for hook in (
+            self._manager.hook.transform_batch,
+            self._manager.hook.generate_weights,
+            self._manager.hook.manipulate_gradient,
+            self._manager.hook.evaluation_model,
+        ):
             chosen = [i.plugin_name for i in hook.get_hookimpls() if not i.wrapper and i.plugin is not defaults]
             if len(chosen) > 1:
                 raise UserError(f"{hook.name} is implemented by {' and by '.join(chosen)}: only one can be used")
             # without the defaults behind it, a hook that forgets to return is found out
-            self._in_step[hook.name] = self._manager.subset_hook_caller(hook.name, [defaults] if chosen else [])
+            self._called[hook.name] = self._manager.subset_hook_caller(hook.name, [defaults] if chosen else [])
 
     @property
     def observe_epoch(self) -> pluggy.HookCaller:
@@ -69,19 +84,45 @@ class MethodHooks:
         """See `Hooks.plan_stages`."""
         return list(self._manager.hook.plan_stages(stage=stage))
 
-    def provide_meta_set(self, held_out: Examples | None) -> Examples | None:
+    def provide_meta_set(self, held_out: Examples | None) -> Examples | BatchSource | None:
         """See `Hooks.provide_meta_set`."""
-        meta: Examples | None = self._manager.hook.provide_meta_set(held_out=held_out)
+        meta: Examples | BatchSource | None = self._manager.hook.provide_meta_set(held_out=held_out)
         return meta
+
+    def transform_batch(self, batch: Batch) -> Batch:
+        """See `Hooks.transform_batch`."""
+        transformed = self._called["transform_batch"](batch=batch)
+        if not isinstance(transformed, Batch):
+            raise UserError(f"transform_batch returned {type(transformed).__name__}, not a batch (a forgotten return?)")
+        return transformed
+
+    def follow_update(self, parameters: Mapping[str, Tensor]) -> None:
+        """See `Hooks.follow_update`."""
+        self._manager.hook.follow_update(parameters=parameters)
+
+    def finish_epoch(self, epoch: int, corrupted: Tensor | None) -> dict[str, float]:
+        """See `Hooks.finish_epoch`; the figures of all implementations together."""
+        figures: dict[str, float] = {}
+        # pluggy gives the last one registered first
+        for found in reversed(self._manager.hook.finish_epoch(epoch=epoch, corrupted=corrupted)):
+            figures |= found
+        return figures
+
+    def evaluation_model(self, model: nn.Module) -> nn.Module:
+        """See `Hooks.evaluation_model`."""
+        chosen = self._called["evaluation_model"](model=model)
+        if not isinstance(chosen, nn.Module):
+            raise UserError(f"evaluation_model returned {type(chosen).__name__}, not a network (a forgotten return?)")
+        return chosen
 
     def generate_weights(self, step: Step) -> Tensor:
         """See `Hooks.generate_weights`."""
-        weights = self._in_step["generate_weights"](step=step)
+        weights = self._called["generate_weights"](step=step)
         return self._checked("generate_weights", weights, step.D, [(step.n,), tuple(step.D.shape)])
 
     def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
         """See `Hooks.manipulate_gradient`."""
-        D_prime = self._in_step["manipulate_gradient"](step=step, weights=weights)
+        D_prime = self._called["manipulate_gradient"](step=step, weights=weights)
         return self._checked("manipulate_gradient", D_prime, step.D, [tuple(step.D.shape)])
 
     def _checked(self, hook: str, result: object, like: Tensor, shapes: list[tuple[int, ...]]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,20 +33,24 @@ class Option:
     """One option of a configuration class, with its type resolved.
 
     Attributes:
-        name: field name (underscores); the flag is ``--`` with hyphens.
+        name: the option's name (underscores); the flag is ``--`` with hyphens.
+        field: the field's name: the same, but for the name of a component before it, or a ``_`` behind a keyword.
         owner: who declares it: ``reweight``, or the plugin's name.
         type: ``str``, ``int``, ``float``, ``bool`` or ``Path``.
         choices: allowed values of a ``Literal`` field, else empty.
         optional: whether ``None`` is a value.
+        multiple: whether it may be given several times, a ``tuple[str, ...]`` field.
         default: default value, plugins' better defaults not yet applied.
         help: text for ``--help``.
     """
 
     name: str
+    field: str
     owner: str
     type: type
     choices: tuple[str, ...]
     optional: bool
+    multiple: bool
     default: Any
     help: str
 
@@ -56,14 +60,47 @@ class Option:
         return "--" + self.name.replace("_", "-")
 
 
-def options_of(config_class: type, owner: str) -> list[Option]:
-    """List the options that a configuration class declares with `option`."""
+@attrs.frozen
+class Owner:
+    """Who declares options.
+
+    Attributes:
+        name: ``reweight``, or the plugin's name.
+        config_class: the attrs class whose fields are the options.
+        prefix: what stands before the options' names: a component's name and ``_``, else nothing.
+    """
+
+    name: str
+    config_class: type
+    prefix: str = ""
+
+    @classmethod
+    def of_component(cls, name: str, config_class: type) -> Owner:
+        """Return the owner of a component's options."""
+        return cls(name, config_class, name.replace("-", "_") + "_")
+
+
+def options_of(owner: Owner) -> list[Option]:
+    """List the options that an owner declares with `option`."""
     found = []
-    for field in attrs.fields(attrs.resolve_types(config_class)):
+    for field in attrs.fields(attrs.resolve_types(owner.config_class)):
         if HELP not in field.metadata:
             continue
-        kind, choices, optional = _plain_type(field.type)
-        found.append(Option(field.name, owner, kind, choices, optional, field.default, field.metadata[HELP]))
+        multiple = field.type == tuple[str, ...]
+        kind, choices, optional = (str, (), False) if multiple else _plain_type(field.type)
+        found.append(
+            Option(
+                name=owner.prefix + field.name.rstrip("_"),
+                field=field.name,
+                owner=owner.name,
+                type=kind,
+                choices=choices,
+                optional=optional,
+                multiple=multiple,
+                default=field.default,
+                help=field.metadata[HELP],
+            )
+        )
     return found
 
 
@@ -78,18 +115,18 @@ def _plain_type(annotation: Any) -> tuple[type, tuple[str, ...], bool]:
     return annotation, (), optional
 
 
-def table(groups: Mapping[str, type]) -> dict[str, Option]:
+def table(owners: Iterable[Owner]) -> dict[str, Option]:
     """Gather the options of several owners by name.
 
     Raises:
         UserError: if two owners declare the same option, which is an error of the plugin.
     """
     options: dict[str, Option] = {}
-    for owner, config_class in groups.items():
-        for item in options_of(config_class, owner):
+    for owner in owners:
+        for item in options_of(owner):
             if item.name in options:
                 raise UserError(
-                    f"plugin '{owner}' declares {item.flag}, which '{options[item.name].owner}' has already: "
+                    f"plugin '{owner.name}' declares {item.flag}, which '{options[item.name].owner}' has already: "
                     "report it to the plugin's author"
                 )
             options[item.name] = item
@@ -100,6 +137,11 @@ def convert(item: Option, value: Any) -> Any:
     """Bring a given value to the option's type, or raise `UserError`."""
     if value is None and item.optional:
         return None
+    if item.multiple:
+        values = (value,) if isinstance(value, str) else value
+        if not isinstance(values, list | tuple) or not all(isinstance(part, str) for part in values):
+            raise UserError(f"{item.flag} {value!r}: must be a list of names")
+        return tuple(values)
     if item.choices and value not in item.choices:
         known = ", ".join(item.choices)
         raise UserError(f"{item.flag} {value}: must be one of {known}{nearest(str(value), item.choices)}")
@@ -119,19 +161,19 @@ def convert(item: Option, value: Any) -> Any:
     return converted
 
 
-def fill(config_class: type, owner: str, values: Mapping[str, Any], **others: Any) -> Any:
-    """Build an instance of a configuration class from the values among `values` that it declares.
+def fill(owner: Owner, values: Mapping[str, Any], **others: Any) -> Any:
+    """Build an instance of an owner's configuration class from the values, by option name, that it declares.
 
     Raises:
         UserError: if a value has the wrong type or fails its check.
     """
-    declared = {item.name: item for item in options_of(config_class, owner)}
-    arguments = {name: convert(item, values[name]) for name, item in declared.items() if name in values}
+    declared = options_of(owner)
+    arguments = {item.field: convert(item, values[item.name]) for item in declared if item.name in values}
     try:
-        return config_class(**arguments, **others)
+        return owner.config_class(**arguments, **others)
     except ValueError as error:
         # attrs validators begin their message with the field's name in quotes
         text = str(error.args[0])
-        for name, item in declared.items():
-            text = text.replace(f"'{name}'", item.flag)
+        for item in declared:
+            text = text.replace(f"'{item.field}'", item.flag)
         raise UserError(text) from None

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from reweight_core.batch_norm import FastBatchNorm
 from reweight_core.errors import UserError
 from reweight_core.randomness import RandomTape
+from reweight_core.tangent_rules import TangentRules
 
 Direction = Mapping[str, Tensor]
 """A tensor for each parameter, by name."""
@@ -36,7 +36,7 @@ class Passes:
     Attributes:
         parameters: the trainable parameters by name.
         head: as given.
-        features: what went into the head in the last forward pass, detached, (n, d); only with a head.
+        features: what went into the head in the real pass, detached, (n, d); None before it, or without a head.
     """
 
     features: Tensor | None = None
@@ -55,30 +55,45 @@ class Passes:
         self._autocast = autocast
         self._device = next(iter(self.parameters.values())).device.type
         self._inputs: Tensor
-        self._logits: Tensor
+        self._logits: Tensor | None = None
         self._has_graph = False
         self._lean = lean
         self.head = head
         self._meta_features: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Run the real forward pass and return its logits (n, C), attached."""
-        with self._tape.record(), self._precision(), self._features_kept():
-            self._logits = self._model(inputs)
-        self._inputs, self._has_graph = inputs, True
+    def begin(self, inputs: Tensor) -> None:
+        """Begin a step on these inputs (n, ...), whose real pass has not run yet."""
+        self._inputs, self._logits, self._has_graph = inputs, None, False
+        self.features = self._meta_features = None
+
+    def forward(self) -> Tensor:
+        """Return the logits (n, C) of the real pass, attached; it runs when they are first asked for."""
+        if self._logits is None:
+            self._logits, self._has_graph = self._real_pass(), True
         return self._logits
+
+    def _real_pass(self) -> Tensor:
+        with self._tape.record(), self._precision(), self._features_kept():
+            logits: Tensor = self._model(self._inputs)
+        return logits
 
     def backward(self, D: Tensor) -> None:
         """Add J^T D to the gradients of the parameters, D of shape (n, C), and free the real pass."""
-        logits = self._logits if self._has_graph else self._repeated()
+        self.forward()
+        logits = self._attached()
         logits.backward(gradient=D.to(logits.dtype))
-        del self._logits, self._inputs
-        self._meta_features = None
+        del self._inputs
+        self._logits = self._meta_features = None
 
     def forward_at(self, parameters: Direction, inputs: Tensor) -> Tensor:
         """Return the logits under other parameters, with the batch statistics of these inputs."""
         with self._tape.fresh():
             return self._call(parameters, inputs)
+
+    @property
+    def has_meta_features(self) -> bool:
+        """Whether `features_at` was asked for in this step."""
+        return self._meta_features is not None
 
     def features_at(self, inputs: Tensor) -> Tensor:
         """Return what goes into the head for these inputs, (m, d), with their batch statistics.
@@ -100,37 +115,41 @@ class Passes:
 
     def pullback(self, D: Tensor, create_graph: bool = False) -> dict[str, Tensor]:
         """Return J^T D for D of shape (n, C), by parameter name."""
+        real = self.forward()
         # whoever calls backward() through a graph of the gradients must not free the real pass
-        logits = self._repeated() if create_graph or not self._has_graph else self._logits
+        logits = self._repeated() if create_graph else self._attached()
         gradients = torch.autograd.grad(
             logits,
             list(self.parameters.values()),
-            grad_outputs=D.to(self._logits.dtype),
+            grad_outputs=D.to(real.dtype),
             retain_graph=create_graph or not self._lean,
             create_graph=create_graph,
             materialize_grads=True,
         )
         if self._lean:
-            self._logits, self._has_graph = self._logits.detach(), False
+            self._logits, self._has_graph = real.detach(), False
         return dict(zip(self.parameters, gradients, strict=True))
 
     def pushforward(self, v: Direction) -> Tensor:
         """Return J v, shape (n, C), by forward-mode differentiation.
 
+        If the real pass has not run yet, it runs here and takes the product with it, unless memory is to be saved.
+
         Raises:
             UserError: if an operator of the network has no forward-mode rule.
         """
+        if self._lean:
+            self.forward()
         try:
-            # gradient mode is on only so that the network's own no_grad regions can be told
-            with (
-                torch.enable_grad(),
-                fwad.dual_level(),
-                FastBatchNorm(),
-                self._tape.replay(),
-                _differentiable_attention(),
-            ):
-                duals = {name: fwad.make_dual(p.detach(), v[name]) for name, p in self.parameters.items()}
-                _, product = fwad.unpack_dual(self._call(duals, self._inputs))
+            # gradient mode is on also without a graph, so that the network's own no_grad regions can be told
+            with torch.enable_grad(), fwad.dual_level(), TangentRules(), _differentiable_attention():
+                if self._logits is None:
+                    self._logits, product = self._real_pass_along(v)
+                    self._has_graph = True
+                else:
+                    duals = {name: fwad.make_dual(p.detach(), v[name]) for name, p in self.parameters.items()}
+                    with self._tape.replay():
+                        _, product = fwad.unpack_dual(self._call(duals, self._inputs))
         except NotImplementedError as error:
             raise UserError(
                 f"--lookahead jvp: the model has an operator without a forward-mode derivative "
@@ -138,16 +157,28 @@ class Passes:
             ) from error
         if product is None:
             raise UserError("--lookahead jvp: the model's output does not depend on its parameters")
-        return product
+        return product.detach()
+
+    def _real_pass_along(self, v: Direction) -> tuple[Tensor, Tensor | None]:
+        """Run the real pass with tangents; return its logits, attached, and J v."""
+        duals = {name: fwad.make_dual(p, v[name]) for name, p in self.parameters.items()}
+        with self._tape.record(), self._precision(), self._features_kept():
+            return fwad.unpack_dual(functional_call(self._model, duals, (self._inputs,)))
 
     @torch.no_grad()
     def difference(self, v: Direction, length: float) -> Tensor:
         """Return J v, shape (n, C), approximately: by one more forward pass at a distance `length` along v."""
+        with torch.enable_grad():
+            logits = self.forward()
         norm = torch.stack(torch._foreach_norm(list(v.values()))).norm()
         h = length / torch.where(norm == 0, 1, norm)
         moved = {name: p + h * v[name] for name, p in self.parameters.items()}
         with self._tape.replay():
-            return (self._call(moved, self._inputs).to(h.dtype) - self._logits.to(h.dtype)) / h
+            return (self._call(moved, self._inputs).to(h.dtype) - logits.to(h.dtype)) / h
+
+    def _attached(self) -> Tensor:
+        """Return the logits of the real pass with a graph."""
+        return self._logits if self._logits is not None and self._has_graph else self._repeated()
 
     def _repeated(self) -> Tensor:
         """Return the logits of the real pass with a graph of their own."""

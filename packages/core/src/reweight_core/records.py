@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from reweight_core.dataset import Dataset
+    from reweight_core.examples import Examples
 
     Corruption = Callable[[np.ndarray, int, np.random.RandomState], np.ndarray]
 
@@ -24,7 +25,7 @@ class NoOptions:
 
 @attrs.frozen
 class Context:
-    """What a method may know when it is built.
+    """What a method or a component may know when it is built.
 
     Attributes:
         num_classes: number of classes C.
@@ -33,6 +34,8 @@ class Context:
         weight_decay: weight decay of the classifier's optimizer.
         device: where the run's tensors lie.
         dtype: floating-point type of the model's parameters.
+        model: the network, to be read only.
+        train: the training examples with their observed labels.
     """
 
     num_classes: int
@@ -41,6 +44,8 @@ class Context:
     weight_decay: float
     device: torch.device
     dtype: torch.dtype
+    model: nn.Module
+    train: Examples
 
 
 @attrs.frozen
@@ -54,6 +59,9 @@ class MethodPlugin:
         config: attrs class whose fields, made with `reweight_core.option`, become options.
         needs_meta_set: whether a run without clean examples must be refused.
         reuses_weights: whether the method has a rule for steps without a look-ahead (``--meta-every``).
+        looks_ahead_by_head: whether it looks ahead with the last linear layer alone, whatever ``--lookahead`` says.
+        one_label: whether it is defined for one label an example only, so that nothing may mix or smooth targets.
+        presets: better defaults of any option by the name of ``--preset``, then by option name (underscores).
     """
 
     name: str
@@ -62,6 +70,30 @@ class MethodPlugin:
     config: type = NoOptions
     needs_meta_set: bool = False
     reuses_weights: bool = False
+    looks_ahead_by_head: bool = False
+    one_label: bool = False
+    presets: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class ComponentPlugin:
+    """Something to add to any method by ``--with``, registered under the group ``reweight.components``.
+
+    Attributes:
+        name: name on the command line; must equal the entry point's name.
+        summary: one line for ``reweight list``.
+        build: ``build(config, context)`` returns the object that implements hooks; import torch inside it.
+        config: attrs class whose fields, made with `reweight_core.option`, become options ``--NAME-FIELD``.
+        mixes_targets: whether targets are no longer one label an example.
+        per_example: whether it keeps state by position in the training set.
+    """
+
+    name: str
+    summary: str
+    build: Callable[[Any, Context], object]
+    config: type = NoOptions
+    mixes_targets: bool = False
+    per_example: bool = False
 
 
 @attrs.frozen

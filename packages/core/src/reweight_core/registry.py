@@ -11,10 +11,11 @@ from typing import Any
 import attrs
 
 from reweight_core.errors import UserError, nearest, reason
-from reweight_core.records import DataPlugin, MethodPlugin, ModelPlugin, NoisePlugin
+from reweight_core.records import ComponentPlugin, DataPlugin, MethodPlugin, ModelPlugin, NoisePlugin
 
 GROUPS: dict[str, tuple[str, type]] = {
     "method": ("reweight.methods", MethodPlugin),
+    "component": ("reweight.components", ComponentPlugin),
     "data": ("reweight.data", DataPlugin),
     "noise": ("reweight.noise", NoisePlugin),
     "model": ("reweight.models", ModelPlugin),
@@ -31,7 +32,7 @@ class PluginStatus:
     """One line of ``reweight plugins``.
 
     Attributes:
-        kind: method, data, noise or model.
+        kind: method, component, data, noise or model.
         name: the entry point's name.
         distribution: the package that provides it.
         version: that package's version.

@@ -39,16 +39,21 @@ def rehearse(
     attention = _AttentionSeen()
     try:
         with attention:
-            logits = passes.forward(inputs)
+            passes.begin(inputs)
+            logits = passes.forward()
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         if found != (2, num_classes):
             raise UserError(f"in train mode the model must return logits {(2, num_classes)}, but returns {found}")
         D = (logits.detach().softmax(1) - 1 / num_classes).requires_grad_()
+        passes.backward(D.detach())
         if strategy is not None:
             one = torch.ones((), device=device)
-            look = strategy(Request(passes, inputs, lambda: D, VirtualSGD(one), one))
-            look.close(F.cross_entropy(look.logits, torch.zeros(2, dtype=torch.int64, device=device))).backward()
-        passes.backward(D.detach())
+            # with a virtual step, and without one, where the real pass may come last
+            for update in (VirtualSGD(one), None):
+                passes.begin(inputs)
+                look = strategy(Request(passes, inputs, lambda: D, update, one))
+                look.close(F.cross_entropy(look.logits, torch.zeros(2, dtype=torch.int64, device=device))).backward()
+                passes.backward(D.detach())
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:

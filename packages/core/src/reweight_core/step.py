@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
+from typing import Any, Literal
 
 import attrs
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reweight_core.lookahead import LookAhead, Request, Strategy, head
+from reweight_core.lookahead import HeadLookAhead, LookAhead, Request, Strategy
 from reweight_core.passes import Passes
 from reweight_core.virtual_step import VirtualStep
 
@@ -23,11 +24,26 @@ class Batch:
         ids: positions in their set, int64 (n,).
         inputs: augmented, normalised images (n, channels, height, width).
         labels: observed labels, int64 (n,).
+        targets: what the loss compares with, rows (n, C) of sum 1; None for the labels as they are.
     """
 
     ids: Tensor
     inputs: Tensor
     labels: Tensor
+    targets: Tensor | None = None
+
+
+def one_hot(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+    """Return labels (n,) as rows (n, C)."""
+    # comparing with a range does what F.one_hot does, without its reading of the labels' maximum
+    return (labels[:, None] == torch.arange(num_classes, device=labels.device)).to(dtype)
+
+
+def target_rows(batch: Batch, num_classes: int) -> Tensor:
+    """Return the targets of a batch as rows (n, C), of the labels if it has no others."""
+    if batch.targets is not None:
+        return batch.targets
+    return one_hot(batch.labels, num_classes, torch.promote_types(batch.inputs.dtype, torch.float32))
 
 
 class Step:
@@ -37,8 +53,10 @@ class Step:
 
     Attributes:
         ids: positions in the training set, int64 (n,); per-example state is indexed by them.
-        inputs: augmented, normalised images (n, channels, height, width).
+        inputs: augmented, normalised images (n, channels, height, width), mixed if a component mixes them.
         labels: observed labels, int64 (n,).
+        original: the batch before components transformed it.
+        optimizer_state: the optimizer's state by parameter (momentum buffers), to be read only.
         lr: current learning rate, a tensor without dimensions.
         looks_ahead: False between the steps of ``--meta-every``; a method then weights without looking ahead.
         look: the last look-ahead, or None.
@@ -53,11 +71,16 @@ class Step:
         update: VirtualStep | None,
         draw_meta_batch: Callable[[], Batch],
         looks_ahead: bool = True,
+        original: Batch | None = None,
+        optimizer_state: Mapping[Tensor, Mapping[str, Any]] | None = None,
     ):
         self.ids, self.inputs, self.labels = batch.ids, batch.inputs, batch.labels
+        self.original, self.optimizer_state = original or batch, optimizer_state or {}
+        self._batch = batch
         self.lr, self.looks_ahead = lr, looks_ahead
         self.look: LookAhead | None = None
         self._passes, self._strategy, self._update = passes, strategy, update
+        passes.begin(self.inputs)
         self._draw_meta_batch = draw_meta_batch
 
     @property
@@ -78,10 +101,10 @@ class Step:
     @cached_property
     def logits(self) -> Tensor:
         """Logits l of the real forward pass in train mode, (n, C), at least single precision."""
-        if self.looks_ahead and self._strategy is head:
+        if self.looks_ahead and self._strategy is HeadLookAhead and not self._passes.has_meta_features:
             # without a graph of its own, the meta batch takes least memory while there is no other
             self._passes.features_at(self.meta.inputs)
-        logits = self._passes.forward(self.inputs).detach()
+        logits = self._passes.forward().detach()
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     @cached_property
@@ -90,10 +113,13 @@ class Step:
 
     @cached_property
     def one_hot(self) -> Tensor:
-        """The labels y as rows, (n, C)."""
-        # comparing with a range does what F.one_hot does, without its reading of the labels' maximum
-        classes = torch.arange(self.logits.shape[1], device=self.labels.device)
-        return (self.labels[:, None] == classes).to(self.logits.dtype)
+        """The labels as rows, (n, C)."""
+        return one_hot(self.labels, self.logits.shape[1], self.logits.dtype)
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """What the loss compares with, y, as rows (n, C): the labels, unless a component mixes or smooths them."""
+        return self.one_hot if self._batch.targets is None else self._batch.targets.to(self.logits.dtype)
 
     @cached_property
     def probabilities(self) -> Tensor:
@@ -102,13 +128,15 @@ class Step:
 
     @cached_property
     def losses(self) -> Tensor:
-        """Cross-entropy of each example, (n,)."""
+        """Cross-entropy of each example with its target, (n,)."""
+        if self._batch.targets is not None:
+            return -(self.targets * self._log_probabilities).sum(1)
         return -self._log_probabilities.gather(1, self.labels[:, None]).squeeze(1)
 
     @cached_property
     def D(self) -> Tensor:
         """Gradient (p - y)/n of the batch's mean loss with respect to its logits, (n, C)."""
-        return (self.probabilities - self.one_hot) / self.n
+        return (self.probabilities - self.targets) / self.n
 
     def look_ahead(
         self,
@@ -116,28 +144,40 @@ class Step:
         *,
         virtual_step: bool = True,
         unit_rate: bool = False,
+        scope: Literal["all", "head"] = "all",
+        update: VirtualStep | None = None,
+        also: Tensor | None = None,
     ) -> LookAhead:
         """Take one virtual step with the logit gradient D' and evaluate the meta batch after it.
 
-        The step is one of plain SGD at the current learning rate unless the run asks for another.
+        The step is one of plain SGD at the current learning rate unless the method or the run asks for another.
 
         Args:
             D_prime: logit gradient (n, C), built from whatever the objective is to be differentiated in; or a
-                function that returns it. Without a virtual step a function saves memory: the meta batch is then
-                done with before the training batch's forward pass runs.
+                function that returns it. A function saves memory where the meta batch can then be done with before
+                the training batch's forward pass runs: without a virtual step, and with ``scope="head"``.
             virtual_step: if False, theta_hat = theta (D' is zero, or its step is to be ignored).
             unit_rate: take the derivative at rate 1 instead of the learning rate, for rules that only use its
                 direction; a learning rate of 0 is then no special case.
+            scope: ``head`` for a step of the last linear layer alone, whose derivative has a closed form; the
+                look-ahead then also knows the training batch's logits after it, as `training_logits`.
+            update: rule of the virtual step, with a rate of its own, in place of the run's.
+            also: more images that share the meta batch's forward pass (BatchNorm's statistics are those of all); their
+                logits follow the meta batch's in the look-ahead's.
         """
-        self.look = self._strategy(
-            Request(
-                passes=self._passes,
-                inputs=self.meta.inputs,
-                D_prime=D_prime if callable(D_prime) else lambda: D_prime,
-                update=self._update if virtual_step else None,
-                rate=torch.ones_like(self.lr) if unit_rate else self.lr,
-            )
+        inputs = self.meta.inputs if also is None else torch.cat([self.meta.inputs, also])
+        update = update or self._update
+        request = Request(
+            passes=self._passes,
+            inputs=inputs,
+            D_prime=D_prime if callable(D_prime) else lambda: D_prime,
+            update=update if virtual_step else None,
+            rate=torch.ones_like(self.lr) if unit_rate else update.rate if update else self.lr,
         )
+        if scope == "head":
+            # without a graph of its own, this pass takes least memory while there is no other
+            self._passes.features_at(inputs)
+        self.look = (HeadLookAhead if scope == "head" else self._strategy)(request)
         return self.look
 
     def meta_loss(self, D_prime: Tensor, *, virtual_step: bool = True, unit_rate: bool = False) -> Tensor:

@@ -6,7 +6,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from reweight_core import checkpoint, registry, run_folder
+from reweight_core.allocation import keep_freed_memory
 from reweight_core.comparison import Choice, choose
 from reweight_core.config import RunConfig
 from reweight_core.dataset import Split
@@ -33,8 +34,9 @@ from reweight_core.models.build import build_model
 from reweight_core.optimizers import OptimizerSettings
 from reweight_core.order import cycled_order, derived_seed, epoch_order
 from reweight_core.preparation import PreparedData, load
-from reweight_core.records import Context
+from reweight_core.records import Context, MethodPlugin
 from reweight_core.rehearsal import rehearse
+from reweight_core.schedules import schedule
 from reweight_core.stages import Stage
 
 
@@ -107,11 +109,23 @@ class Trainer:
     def __init__(self, config: RunConfig, data: PreparedData, observers: Sequence[object] = ()):
         self.config, self.data = config, data
         self.device = resolve_device(config.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         plugin = registry.find("method", config.method)
+        components = {name: registry.find("component", name) for name in config.with_}
         if plugin.needs_meta_set and data.meta is None:
             raise UserError(
                 f"method '{config.method}' needs clean examples: give --meta-size N to take N trusted ones out of "
                 "the training set, or data with a meta set of their own"
+            )
+        for name, component in components.items():
+            if plugin.one_label and component.mixes_targets:
+                raise UserError(
+                    f"--with {name}: method '{config.method}' is defined for one label an example, which this changes"
+                )
+        if plugin.looks_ahead_by_head and config.lookahead not in ("auto", "head"):
+            raise UserError(
+                f"--lookahead {config.lookahead}: method '{config.method}' looks ahead with the last linear layer only"
             )
         if config.meta_every > 1 and not plugin.reuses_weights:
             raise UserError(
@@ -132,25 +146,30 @@ class Trainer:
             torch.manual_seed(config.seed)
             self.model = build_model(config.model, data.dataset.input_shape, len(data.dataset.classes))
             self.model.to(self.device).to(memory_format=self._memory_format)
-            dtype = next(self.model.parameters()).dtype
+            train_set = self._examples(data.train, config.augment)
             context = Context(
                 num_classes=len(data.dataset.classes),
                 train_size=len(data.train),
                 seed=derived_seed(config.seed, config.method),
                 weight_decay=config.weight_decay,
                 device=self.device,
-                dtype=dtype,
+                dtype=next(self.model.parameters()).dtype,
+                model=self.model,
+                train=train_set,
             )
             self.method = plugin.build(config.method_options, context)
-        self.hooks = MethodHooks(self.method, config.method, observers)
-        train_set = self._examples(data.train, config.augment)
+            self.components = {
+                name: component.build(options, attrs.evolve(context, seed=derived_seed(config.seed, name)))
+                for (name, component), options in zip(components.items(), config.component_options, strict=True)
+            }
+        self.hooks = MethodHooks(self.method, config.method, observers, self.components)
         held_out = self._examples(data.meta, config.augment) if data.meta else None
         self.meta = self.hooks.provide_meta_set(held_out)
         self._test = self._examples(data.dataset.test, "none")
         self._val = self._examples(data.val, "none") if data.val else None
         images = train_set.batch(torch.arange(2, device=self.device), None).inputs
         head = find_head(self.model, images)
-        self.lookahead = self._rehearse(images, head, plugin.needs_meta_set)
+        self.lookahead = self._rehearse(images, head, plugin)
         self.step = TrainingStep(
             self.model,
             self.hooks,
@@ -172,6 +191,14 @@ class Trainer:
         self._sizes = batch_sizes(len(train_set), config.batch_size)
         epochs = math.ceil(config.steps / len(self._sizes)) if config.steps else config.epochs
         self.stages = self.hooks.plan_stages(Stage("train", epochs, config.lr))
+        for stage in self.stages:
+            schedule(config.schedule, stage.epochs, config.lr_drops, config.lr_drop_factor)
+            for name, component in components.items():
+                if component.per_example and stage.source == "meta":
+                    raise UserError(
+                        f"--with {name}: it keeps what it learns by training example, but method '{config.method}' "
+                        "trains on the meta set"
+                    )
         self._total = sum(stage.epochs for stage in self.stages) * len(self._sizes)
         if config.steps:
             self._total = min(self._total, config.steps)
@@ -193,6 +220,7 @@ class Trainer:
                 if self._done == self._total:
                     break
                 metrics = self._train_epoch(stage, epoch)
+                metrics |= self.hooks.finish_epoch(self._epochs_done, self._corrupted)
                 self._choose_lookahead()
                 metrics |= self._evaluate()
                 history.append(metrics)
@@ -204,7 +232,7 @@ class Trainer:
         run_folder.write_samples(folder, self.data, self.step.samples)
         summary = self._summary(history, time.perf_counter() - started)
         write_json(folder / "summary.json", summary)
-        return Run(folder, summary, self.model.eval())
+        return Run(folder, summary, self.hooks.evaluation_model(self.model).eval())
 
     def _examples(self, split: Split, augment: str | None) -> Examples:
         return Examples(split, self.data.dataset, self.device, torch.get_default_dtype(), augment, self._memory_format)
@@ -213,10 +241,13 @@ class Trainer:
     def _memory_format(self) -> torch.memory_format:
         return torch.channels_last if self.config.channels_last else torch.contiguous_format
 
-    def _rehearse(self, images: torch.Tensor, head: str | None, looks_ahead: bool) -> Choice:
+    def _rehearse(self, images: torch.Tensor, head: str | None, plugin: MethodPlugin) -> Choice:
         """Rehearse training; return the look-ahead to begin with."""
         classes = len(self.data.dataset.classes)
-        if not looks_ahead:
+        if plugin.looks_ahead_by_head:
+            rehearse(self.model, images, classes, STRATEGIES["head"], head)
+            return Choice("head")
+        if not plugin.needs_meta_set:
             rehearse(self.model, images, classes, None, head)
             return Choice("none")
         if self.config.lookahead != "auto":
@@ -239,12 +270,14 @@ class Trainer:
     def _train_epoch(self, stage: Stage, epoch: int) -> dict[str, Any]:
         started = time.perf_counter()
         before = self._done
-        rate = cosine(stage.lr, epoch, stage.epochs)
-        self.step.lr.fill_(rate)
+        factor = schedule(self.config.schedule, stage.epochs, self.config.lr_drops, self.config.lr_drop_factor)
         self.step.sums.reset()
         sizes = self._sizes[: self._total - self._done]
         ids, meta_ids = self._order(stage.source, sum(sizes), len(sizes))
-        for batch, batch_meta in zip(ids.split(sizes), meta_ids, strict=True):
+        rate = 0.0
+        for index, (batch, batch_meta) in enumerate(zip(ids.split(sizes), meta_ids, strict=True)):
+            rate = stage.lr * factor(epoch + index / len(self._sizes))
+            self.step.lr.fill_(rate)
             self.step.feed(batch, batch_meta)
             self.step.run(len(batch), stage.source, looks_ahead=self._done % self.config.meta_every == 0)
             self._done += 1
@@ -265,7 +298,7 @@ class Trainer:
             "lookahead_error": self.lookahead.error,
             "train_loss": train_loss,
             "meta_loss": meta_loss,
-            "noise_auroc": self._noise_auroc(self.step.samples.tensors["last_weight"]),
+            **self._weight_figures(),
             "seconds": seconds,
             "seconds_per_step": seconds / (self._done - before),
         }
@@ -276,19 +309,43 @@ class Trainer:
         if source == "train":
             ids = epoch_order(seed, epoch, len(self.data.train))[:length]
         else:
-            assert self.meta is not None
+            assert isinstance(self.meta, Examples)
             ids = cycled_order(seed, epoch, len(self.meta), length, "train")
-        m = min(self.config.meta_batch_size, len(self.meta)) if self.meta else 0
-        meta_ids = cycled_order(seed, epoch, len(self.meta), steps * m) if self.meta else np.empty(0, np.int64)
+        m, meta_ids = 0, np.empty(0, np.int64)
+        if isinstance(self.meta, Examples):
+            m = min(self.config.meta_batch_size, len(self.meta))
+            meta_ids = cycled_order(seed, epoch, len(self.meta), steps * m)
         return (
             torch.from_numpy(ids).to(self.device),
             torch.from_numpy(meta_ids.reshape(steps, m)).to(self.device),
         )
 
     def _evaluate(self) -> dict[str, Any]:
+        model = self.hooks.evaluation_model(self.model)
         return {
-            "val_accuracy": accuracy(self.model, self._val) if self._val else None,
-            "test_accuracy": accuracy(self.model, self._test),
+            "val_accuracy": accuracy(model, self._val) if self._val else None,
+            "test_accuracy": accuracy(model, self._test),
+        }
+
+    @property
+    def _corrupted(self) -> torch.Tensor | None:
+        """Whether each training example's observed label is wrong, bool (N,), or None where that is unknown."""
+        if (self.data.true_labels < 0).any():
+            return None
+        return torch.from_numpy(self.data.true_labels != self.data.train.labels).to(self.device)
+
+    def _weight_figures(self) -> dict[str, float | None]:
+        """Describe the weights that the examples had when they were last visited."""
+        seen = self.step.samples.tensors["visits"] > 0
+        weights, corrupted = self.step.samples.tensors["last_weight"][seen], self._corrupted
+        of_clean, of_corrupted = (
+            (weights[:0], weights[:0]) if corrupted is None else (weights[~corrupted[seen]], weights[corrupted[seen]])
+        )
+        return {
+            "noise_auroc": self._noise_auroc(self.step.samples.tensors["last_weight"]),
+            "zero_weight_ratio": (weights == 0).float().mean().item(),
+            "mean_weight_clean": of_clean.mean().item() if len(of_clean) else None,
+            "mean_weight_corrupted": of_corrupted.mean().item() if len(of_corrupted) else None,
         }
 
     def _noise_auroc(self, weights: torch.Tensor) -> float | None:
@@ -302,11 +359,30 @@ class Trainer:
         values = weights.cpu().numpy()[seen]
         return float(roc_auc_score(corrupted[seen], -values)) if np.isfinite(values).all() else None
 
+    def state_of_parts(self) -> dict[str, torch.Tensor]:
+        """Return the state of the method and of the components, each tensor's name after its plugin's."""
+        return {
+            f"{name}.{key}": tensor
+            for name, part in self._parts_with_state().items()
+            for key, tensor in part.state_dict().items()
+        }
+
+    def load_state_of_parts(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Restore what `state_of_parts` returned."""
+        for name, part in self._parts_with_state().items():
+            start = f"{name}."
+            part.load_state_dict({key.removeprefix(start): t for key, t in state.items() if key.startswith(start)})
+
+    def _parts_with_state(self) -> dict[str, Any]:
+        parts = {self.config.method: self.method, **self.components}
+        return {name: part for name, part in parts.items() if hasattr(part, "state_dict")}
+
     def _save_checkpoint(self, folder: Path, stage: Stage) -> None:
         dataset = self.data.dataset
-        state = self.step.state_dict()
-        if hasattr(self.method, "state_dict"):
-            state |= {f"{self.config.method}.{name}": value for name, value in self.method.state_dict().items()}
+        state = self.step.state_dict() | self.state_of_parts()
+        kept = self.hooks.evaluation_model(self.model)
+        if kept is not self.model:
+            state |= {f"network.{name}": tensor for name, tensor in self.model.state_dict().items()}
         manifest = {
             "stage": stage.name,
             "epoch": self._epochs_done,
@@ -317,7 +393,7 @@ class Trainer:
             "std": dataset.std,
             "data_fingerprint": self.data.fingerprint,
         }
-        checkpoint.save(folder / "checkpoints", self._done, self.model.state_dict(), state, manifest)
+        checkpoint.save(folder / "checkpoints", self._done, kept.state_dict(), state, manifest)
 
     def _summary(self, history: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
         last = history[-1]
@@ -340,11 +416,6 @@ def batch_sizes(examples: int, batch_size: int) -> list[int]:
     """Return the sizes of an epoch's batches; the last is smaller, and left out if BatchNorm could not take it."""
     full, rest = divmod(examples, batch_size)
     return [batch_size] * full + [rest] * (rest > 1)
-
-
-def cosine(lr: float, epoch: int, epochs: int) -> float:
-    """Return the rate of an epoch, 0-based: lr (1 + cos(pi epoch / epochs)) / 2, as in GDW's official code."""
-    return lr * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
 def peak_memory(device: torch.device) -> int | None:

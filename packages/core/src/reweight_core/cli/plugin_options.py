@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 import click
 
 from reweight_core import config as configuration
 from reweight_core import registry
 from reweight_core.errors import UserError
-from reweight_core.options import Option, options_of
+from reweight_core.options import Option, Owner, options_of
 
 _GIVEN = "reweight.given"
 _OPTIONS = "reweight.options"
@@ -73,23 +72,24 @@ class PluginCommand(click.Command):
             with formatter.section(title):
                 formatter.write_dl(records)
 
-    def _first_pass(self, ctx: click.Context, args: Sequence[str]) -> dict[str, str]:
-        names = [n for n in ("method", "data") if n in attrs.fields_dict(self.config_class)]
+    def _first_pass(self, ctx: click.Context, args: Sequence[str]) -> dict[str, Any]:
+        known = {item.name: item for item in options_of(Owner(configuration.OWNER, self.config_class))}
+        chosen = [known[name] for name in ("method", "data", "with", "preset") if name in known]
         first = click.Command(
             ctx.command.name,
-            params=[click.Option([f"--{name}"]) for name in [*names, "config"]],
+            params=[click.Option(["--config"]), *(click.Option([i.flag, i.name], multiple=i.multiple) for i in chosen)],
             context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
             add_help_option=False,
         )
         with first.make_context(ctx.info_name, list(args), resilient_parsing=True) as parsed:
-            return {name: value for name, value in parsed.params.items() if value is not None}
+            return {name: value for name, value in parsed.params.items() if value not in (None, ())}
 
     def _with_config(self, callback: Callable[..., Any]) -> Callable[..., Any]:
         @click.pass_context
         def call(ctx: click.Context, /, config_file: Path | None, **parameters: Any) -> Any:
             known: dict[str, Option] = ctx.meta[_OPTIONS]
             given = {n: parameters.pop(n) for n in known}
-            given = ctx.meta[_GIVEN] | {n: value for n, value in given.items() if value is not None}
+            given = ctx.meta[_GIVEN] | {n: value for n, value in given.items() if value not in (None, ())}
             return callback(config=configuration.configure(self.config_class, **given), **parameters)
 
         return call
@@ -97,12 +97,13 @@ class PluginCommand(click.Command):
 
 def _owners(flag: str) -> list[str]:
     """List the installed plugins that declare an option."""
-    return [
-        f"--{kind} {name}"
-        for kind in ("method", "data")
-        for name, record in registry.load_all(kind).items()
-        if flag in {item.flag for item in options_of(record.config, name)}
-    ]
+    found = []
+    for kind in ("method", "data", "component"):
+        for name, record in registry.load_all(kind).items():
+            owner = (Owner.of_component if kind == "component" else Owner)(name, record.config)
+            if flag in {item.flag for item in options_of(owner)}:
+                found.append(f"--{'with' if kind == 'component' else kind} {name}")
+    return found
 
 
 def _click_option(item: Option) -> click.Option:
@@ -115,6 +116,9 @@ def _click_option(item: Option) -> click.Option:
     )
     if item.type is bool:
         return click.Option([flags, item.name], default=None, help=text)
+    if item.multiple:
+        names = f"  [default: {', '.join(shown)}]" if shown else ""
+        return click.Option([flags, item.name], multiple=True, metavar="NAME", help=item.help + names)
     return click.Option([flags, item.name], type=kind, default=None, help=text)
 
 

@@ -13,7 +13,7 @@ import pytest
 from reweight_core import registry
 from reweight_core.config import DataConfig, configure
 from reweight_core.dataset import Dataset
-from reweight_core.options import options_of
+from reweight_core.options import Owner, options_of
 from reweight_core.preparation import load
 from reweight_core.records import DataPlugin
 
@@ -48,7 +48,7 @@ class DataSuite:
         plugin = registry.find("data", self.name)
         assert isinstance(plugin, DataPlugin)
         assert plugin.summary and "\n" not in plugin.summary
-        assert all(item.help for item in options_of(plugin.config, self.name))
+        assert all(item.help for item in options_of(Owner(self.name, plugin.config)))
 
     def test_finding_the_plugin_imports_no_torch(self) -> None:
         code = (

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from reweight_core import registry
+from reweight_core.dataset import Split
+from reweight_core.examples import Examples
 from reweight_core.hookspecs import PROJECT
-from reweight_core.options import options_of
+from reweight_core.options import Owner, options_of
 from reweight_core.records import MethodPlugin
 from reweight_core.step import Step
 from reweight_core.testing.recorder import Recorder
@@ -41,7 +43,7 @@ class MethodSuite:
         plugin = registry.find("method", self.name)
         assert isinstance(plugin, MethodPlugin)
         assert plugin.summary and "\n" not in plugin.summary
-        assert all(item.help for item in options_of(plugin.config, self.name))
+        assert all(item.help for item in options_of(Owner(self.name, plugin.config)))
 
     def test_finding_the_plugin_imports_no_torch(self) -> None:
         code = (
@@ -117,10 +119,9 @@ def feed(trainer: Trainer, index: int) -> None:
     n, m = trainer.config.batch_size, trainer.config.meta_batch_size
     generator = torch.Generator().manual_seed(index)
     source = trainer.stages[0].source
-    assert trainer.meta is not None
-    size = len(trainer.data.train) if source == "train" else len(trainer.meta)
-    ids = torch.randperm(size, generator=generator)[:n]
-    meta_ids = torch.randperm(len(trainer.meta), generator=generator)[:m]
+    meta_size = len(trainer.meta) if isinstance(trainer.meta, Examples) else 0
+    ids = torch.randperm(len(trainer.data.train) if source == "train" else meta_size, generator=generator)[:n]
+    meta_ids = torch.randperm(meta_size, generator=generator)[:m]
     trainer.step.feed(ids, meta_ids)
     trainer.step.lr.fill_(0.1 / (1 + index))
 
@@ -128,8 +129,9 @@ def feed(trainer: Trainer, index: int) -> None:
 def run_fed(trainer: Trainer) -> None:
     """Run the step that was fed."""
     source = trainer.stages[0].source
-    available = len(trainer.data.train) if source == "train" else len(trainer.meta or ())
-    trainer.step.run(min(trainer.config.batch_size, available), source)
+    examples = trainer.data.train if source == "train" else trainer.meta
+    assert isinstance(examples, Examples | Split)
+    trainer.step.run(min(trainer.config.batch_size, len(examples)), source)
 
 
 def run_steps(trainer: Trainer, stop: int, first: int = 0) -> None:
@@ -141,12 +143,10 @@ def run_steps(trainer: Trainer, stop: int, first: int = 0) -> None:
 
 
 def full_state(trainer: Trainer) -> dict[str, Tensor]:
-    """Return everything that training carries on: network, step and method."""
+    """Return everything that training carries on: network, step, method and components."""
     state = {f"model.{name}": tensor for name, tensor in trainer.model.state_dict().items()}
     state |= {f"step.{name}": tensor for name, tensor in trainer.step.state_dict().items()}
-    if hasattr(trainer.method, "state_dict"):
-        state |= {f"method.{name}": tensor for name, tensor in trainer.method.state_dict().items()}
-    return state
+    return state | {f"parts.{name}": tensor for name, tensor in trainer.state_of_parts().items()}
 
 
 def load_full_state(trainer: Trainer, state: Mapping[str, Tensor]) -> None:
@@ -157,8 +157,7 @@ def load_full_state(trainer: Trainer, state: Mapping[str, Tensor]) -> None:
 
     trainer.model.load_state_dict(part("model."))
     trainer.step.load_state_dict(part("step."))
-    if hasattr(trainer.method, "load_state_dict"):
-        trainer.method.load_state_dict(part("method."))
+    trainer.load_state_of_parts(part("parts."))
 
 
 def assert_same_state(first: Trainer, second: Trainer, atol: float = 0.0) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from reweight_core import registry
 from reweight_core.config import RunConfig
 from reweight_core.dataset import Dataset, Split
-from reweight_core.options import fill
+from reweight_core.options import Owner, fill
 from reweight_core.preparation import PreparedData
 from reweight_core.training import Trainer
 
@@ -35,22 +37,24 @@ def tiny_dataset(classes: int = 4, per_class: int = 11, size: int = 8, seed: int
     )
 
 
-def tiny_trainer(method: str, model: str = "resnet20", **options: object) -> Trainer:
+def tiny_trainer(method: str, model: str = "resnet20", **options: Any) -> Trainer:
     """Build the trainer of a method on `tiny_dataset`, a quarter of its labels wrong, on the CPU.
 
     Args:
         method: name of an installed method.
         model: network (see ``--model``).
-        options: core's options and the method's, by name (underscores).
+        options: core's options and those of the method and of the components that ``with`` names, by name.
     """
     dataset = tiny_dataset()
-    method_options = fill(registry.find("method", method).config, method, options)
-    defaults = {"epochs": 2, "batch_size": 10, "meta_batch_size": 6, "device": "cpu"}
+    values = {"epochs": 2, "batch_size": 10, "meta_batch_size": 6, "device": "cpu", **options}
+    components = {name: registry.find("component", name) for name in values.get("with", ())}
     config: RunConfig = fill(
-        RunConfig,
-        "reweight",
-        defaults | options | {"method": method, "model": model},
-        method_options=method_options,
+        Owner("reweight", RunConfig),
+        values | {"method": method, "model": model},
+        method_options=fill(Owner(method, registry.find("method", method).config), options),
+        component_options=tuple(
+            fill(Owner.of_component(name, component.config), options) for name, component in components.items()
+        ),
     )
     observed = dataset.train.labels.copy()
     observed[::4] = (observed[::4] + 1) % len(dataset.classes)

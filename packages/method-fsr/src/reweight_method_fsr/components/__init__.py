@@ -1,0 +1,1 @@
+"""What FSR adds to re-weighting, usable with any method."""
