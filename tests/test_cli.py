@@ -130,7 +130,7 @@ def test_each_epoch_has_a_line_of_metrics(epochs, config):
 
 
 def test_the_meta_loss_is_known_exactly_for_methods_that_look_ahead(epochs, config):
-    looks_ahead = config["options"]["method"] in {"gdw", "l2rw", "mwnet"}
+    looks_ahead = config["options"]["method"] in {"fsr", "gdw", "l2rw", "mwnet"}
     assert all((metrics["meta_loss"] is not None) == looks_ahead for metrics in epochs if "meta_loss" in metrics)
     assert all("meta_loss" in metrics for metrics in epochs)
 

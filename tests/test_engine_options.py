@@ -12,7 +12,9 @@ from reweight_core.errors import UserError
 from reweight_core.testing import tiny_trainer
 from reweight_core.testing.method_suite import feed, run_steps
 
-TINY = bench.Setting(model="resnet20", shape=(3, 8, 8), batch_size=8, meta_batch_size=4, device="cpu")
+TINY = bench.Setting(
+    model="resnet20", shape=(3, 8, 8), batch_size=8, meta_batch_size=4, device="cpu", options={"probe_size": 6}
+)
 
 
 @pytest.mark.parametrize("method", ["mwnet", "gdw"])
@@ -59,7 +61,7 @@ def test_adam_in_the_virtual_step_is_warned_of():
     ("method", "strategy", "m", "floor"),
     [
         ("erm", None, 8, 3),
-        ("l2rw", "jvp", 8, 9),
+        ("l2rw", "jvp", 8, 8),
         ("l2rw", "fd", 8, 7),
         ("l2rw", "head", 8, 4),
         ("l2rw", "fd", 2, 4 + 0.75),
@@ -67,17 +69,19 @@ def test_adam_in_the_virtual_step_is_warned_of():
         ("gdw", "jvp", 4, 8 + 1.5),
         ("gdw", "fd", 8, 9),
         ("mwnet", "head", 4, 3.5),
+        ("fsr", None, 8, 3 + (8 + 6) / 8),
     ],
 )
 def test_a_step_makes_no_pass_beyond_its_arithmetic_floor(method, strategy, m, floor):
-    """In units of a forward pass, r = m/n: L2RW 6+3r and 4+3r, MW-Net and GDW 8+3r and 6+3r, the head 3+r."""
+    """In units of a forward pass, r = m/n: L2RW 5+3r, 4+3r; MW-Net and GDW 8+3r, 6+3r; the head 3+r; FSR 4+q/n."""
     setting = attrs.evolve(TINY, meta_batch_size=m)
     assert 3 * bench.floor(bench.trainer_of(setting, method, strategy)) == pytest.approx(floor)
 
 
-def test_lean_memory_costs_one_more_forward_pass():
+@pytest.mark.parametrize(("method", "floor"), [("l2rw", 9), ("gdw", 12)])
+def test_lean_memory_costs_one_more_forward_pass(method, floor):
     setting = attrs.evolve(TINY, meta_batch_size=8, memory="lean")
-    assert 3 * bench.floor(bench.trainer_of(setting, "gdw", "jvp")) == pytest.approx(12)
+    assert 3 * bench.floor(bench.trainer_of(setting, method, "jvp")) == pytest.approx(floor)
 
 
 def test_the_benchmark_describes_every_cell(capsys):

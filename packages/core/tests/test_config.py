@@ -12,7 +12,7 @@ from reweight_core import registry
 from reweight_core.config import DataConfig, RunConfig, as_values, configure, known_options, read_file
 from reweight_core.errors import UserError
 from reweight_core.options import option
-from reweight_core.records import DataPlugin, MethodPlugin, NoisePlugin
+from reweight_core.records import ComponentPlugin, DataPlugin, MethodPlugin, NoisePlugin, NoOptions
 
 
 @attrs.frozen
@@ -48,10 +48,31 @@ def parse_rate(argument):
     return lambda labels, num_classes, rng: labels
 
 
+@attrs.frozen
+class SpiceOptions:
+    """Options of the component `sweet-spice`."""
+
+    amount: float = option(0.5, "How much.", check=gt(0))
+
+
 RECORDS = {
+    "component": {
+        "sweet-spice": ComponentPlugin("sweet-spice", "adds to any method", never_built, SpiceOptions),
+        "lid": ComponentPlugin("lid", "has no options", never_built),
+        "shelf": ComponentPlugin("shelf", "is called like a dataset", never_built),
+    },
     "method": {
         "erm": MethodPlugin("erm", "plain", never_built),
-        "stir": MethodPlugin("stir", "stirs", never_built, StirOptions),
+        "stir": MethodPlugin(
+            "stir",
+            "stirs",
+            never_built,
+            StirOptions,
+            presets={
+                "feast": {"with": ("sweet-spice", "lid"), "sweet_spice_amount": 2.0, "speed": 9.0, "lr": 0.7},
+                "wrong": {"spede": 1.0},
+            },
+        ),
         "twin": MethodPlugin("twin", "is called like a dataset", never_built),
         "greedy": MethodPlugin("greedy", "takes an option of core's", never_built, GreedyOptions),
     },
@@ -110,6 +131,45 @@ def test_a_dataset_may_give_a_default_for_an_option_of_the_method():
     assert configure(method="stir", data="shelf", speed=2).method_options.speed == 2.0
 
 
+def test_a_preset_ranks_above_the_dataset_and_below_what_is_given():
+    config = configure(method="stir", preset="feast", data="shelf")
+    assert (config.lr, config.method_options.speed, config.model) == (0.7, 9.0, "mlp")
+    assert config.with_ == ("sweet-spice", "lid")
+    assert config.component_options == (SpiceOptions(amount=2.0), NoOptions())
+    config = configure(method="stir", preset="feast", lr=0.2, sweet_spice_amount=3)
+    assert (config.lr, config.component_options[0]) == (0.2, SpiceOptions(amount=3.0))
+
+
+def test_given_components_take_the_place_of_the_presets():
+    config = configure(method="stir", preset="feast", **{"with": ["lid"]})
+    assert (config.with_, config.component_options, config.lr) == (("lid",), (NoOptions(),), 0.7)
+    assert configure(**{"with": "sweet-spice"}).component_options == (SpiceOptions(),)
+
+
+def test_the_options_of_a_component_are_those_of_runs_that_it_is_in():
+    with pytest.raises(UserError, match="no option is called 'sweet_spice_amount'"):
+        configure(sweet_spice_amount=1.0)
+
+
+def test_a_preset_with_an_option_that_nobody_has_is_refused():
+    with pytest.raises(UserError, match="--preset wrong sets unknown options: spede"):
+        configure(method="stir", preset="wrong")
+
+
+@pytest.mark.parametrize(
+    ("method", "message"), [("stir", "it has feast, wrong"), ("erm", "method 'erm' has no such preset; it has none")]
+)
+def test_an_unknown_preset_is_an_error_that_lists_those_there_are(method, message):
+    with pytest.raises(UserError, match=message):
+        configure(method=method, preset="fast")
+
+
+def test_a_component_has_a_section_of_its_own_in_a_file(tmp_path):
+    path = write(tmp_path, 'with = ["lid", "sweet-spice"]\n[sweet-spice]\namount = 4\n')
+    config = configure(**read_file(path, RunConfig, {}))
+    assert (config.with_, config.component_options) == (("lid", "sweet-spice"), (NoOptions(), SpiceOptions(amount=4.0)))
+
+
 def test_a_file_ranks_between_what_is_given_and_the_datasets_default(tmp_path):
     path = write(tmp_path, 'method = "stir"\ndata = "shelf"\nlr = 0.3\nepochs = 7\n[stir]\nspeed = 4\n')
     options = {"epochs": 9}
@@ -145,7 +205,7 @@ def test_known_options_show_the_datasets_defaults_and_their_owners():
         ({"method": "stir", "whisk": "wirre"}, "must be one of wire, wooden (did you mean 'wire'?)"),
         ({"method": "stir", "speed": -1}, "--speed must be > 0: -1.0"),
         ({"method": "greedy"}, "plugin 'greedy' declares --lr, which 'reweight' has already"),
-        ({"method": "twin", "data": "twin"}, "--data twin: another part of the run has this name"),
+        ({"method": "twin", "data": "twin"}, "'twin' is chosen twice in this run"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused(values, message):

@@ -6,7 +6,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -42,6 +42,7 @@ class Setting:
         precision: ``fp32`` or ``bf16``.
         channels_last: whether images and kernels are in channels-last order.
         memory: ``shared`` or ``lean``.
+        options: options of methods by name; a method takes those that it declares.
     """
 
     model: str = "resnet32"
@@ -53,6 +54,7 @@ class Setting:
     precision: str = "fp32"
     channels_last: bool = True
     memory: str = "shared"
+    options: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 def run(setting: Setting, cells: list[tuple[str, str | None]], repetitions: int) -> list[dict[str, Any]]:
@@ -115,9 +117,9 @@ def trainer_of(setting: Setting, method: str, strategy: str | None) -> Trainer:
             "precision": setting.precision,
             "channels_last": setting.channels_last,
             "memory": setting.memory,
-            "lookahead": strategy or "jvp",
+            "lookahead": strategy or "auto",
         },
-        method_options=plugin.config(),
+        method_options=fill(Owner(method, plugin.config), setting.options),
     )
     trainer = Trainer(config, synthetic(setting))
     trainer.model.train()
@@ -184,9 +186,8 @@ def floor(trainer: Trainer) -> float | None:
 
     A meta batch of m costs m/n of a training batch. None for double backward, whose arithmetic depends on the network.
     """
-    if trainer.config.lookahead == "double" and trainer.meta is not None and trainer.config.method != "erm":
+    if trainer.config.lookahead == "double":
         return None
-    r = trainer.config.meta_batch_size / trainer.config.batch_size
     units = {
         "_real_pass": 1.0,
         "backward": 2.0,
@@ -194,28 +195,27 @@ def floor(trainer: Trainer) -> float | None:
         # the real pass included, where it takes the product with it
         "pushforward": 3.0,
         "difference": 1.0,
-        # a look-ahead at other parameters is differentiated once, its features alone are not
-        "forward_at": 3 * r,
-        "_features_pass": r,
         "_repeated": 1.0,
     }
+    # of other inputs: a look-ahead at other parameters is differentiated once, its features alone are not
+    units_an_input = {"forward_at": 3.0 / trainer.config.batch_size, "_features_pass": 1.0 / trainer.config.batch_size}
     total = 0.0
     passes = trainer.step.passes
 
     def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             nonlocal total
-            total += units[name]
+            total += units[name] if name in units else units_an_input[name] * len(args[-1])
             return function(*args, **kwargs)
 
         return call
 
-    for name in units:
+    for name in units | units_an_input:
         setattr(passes, name, counted(name, getattr(passes, name)))
     try:
         one_step(trainer)()
     finally:
-        for name in units:
+        for name in units | units_an_input:
             delattr(passes, name)
     return total / 3
 

@@ -101,6 +101,8 @@ digits = DataPlugin(
         "batch_size": 100,
         "meta_size": 100,
         "weight_lr": 1e-2,
+        "dictionary_size": 200,
+        "probe_size": 100,
     },
 )
 cifar10 = DataPlugin(

@@ -23,9 +23,9 @@ class FSR:
         self.config, self.weight_decay = config, context.weight_decay
         self._train = context.train
         self._generator = torch.Generator(context.device).manual_seed(context.seed)
-        self._rate = torch.tensor(config.virtual_lr, device=context.device)
+        self._rate = torch.tensor(config.virtual_lr, device=context.device, dtype=context.dtype)
         size, device = context.train_size, context.device
-        self._scores = torch.zeros(size, device=device)
+        self._scores = torch.zeros(size, device=device, dtype=context.dtype)
         self._seen = torch.zeros(size, dtype=torch.bool, device=device)
         self._warming_up = torch.tensor(config.warmup_epochs > 0, device=device)
         self._pusher: Pusher = (

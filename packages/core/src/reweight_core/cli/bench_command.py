@@ -7,7 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from reweight_core.errors import UserError
+from reweight_core.errors import UserError, nearest
 
 
 @click.command(name="bench")
@@ -24,6 +24,9 @@ from reweight_core.errors import UserError
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
 @click.option("--channels-last/--no-channels-last", default=True, show_default=True)
 @click.option("--memory", type=click.Choice(["shared", "lean"]), default="shared", show_default=True)
+@click.option(
+    "--set", "options", multiple=True, metavar="NAME=VALUE", help="An option of a method, e.g. probe=separate."
+)
 @click.option("--repetitions", default=20, show_default=True, help="Timed steps of each cell.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
@@ -38,12 +41,14 @@ def command(
     precision: str,
     channels_last: bool,
     memory: str,
+    options: tuple[str, ...],
     repetitions: int,
     as_json: bool,
 ) -> None:
     """Measure what a step of each method costs, against plain PyTorch in the same run, on synthetic images."""
     from reweight_core import bench, registry
     from reweight_core.lookahead import STRATEGIES
+    from reweight_core.options import Owner, options_of
 
     shape = tuple(int(part) for part in image.split("x") if part.isdigit())
     if len(shape) != 3:
@@ -51,9 +56,18 @@ def command(
     for name in strategies.split(","):
         if name not in STRATEGIES:
             raise UserError(f"--strategies {name}: must be among {', '.join(STRATEGIES)}")
+    values = {name.replace("-", "_"): value for name, _, value in (text.partition("=") for text in options)}
     setting = bench.Setting(
-        model, shape, classes, batch_size, meta_batch_size, device, precision, channels_last, memory
+        model, shape, classes, batch_size, meta_batch_size, device, precision, channels_last, memory, values
     )
+    known = {
+        item.name
+        for name in methods.split(",")
+        for item in options_of(Owner(name, registry.find("method", name).config))
+    }
+    for name in values:
+        if name not in known:
+            raise UserError(f"--set {name}: no method of --methods has this option{nearest(name, known)}")
     cells: list[tuple[str, str | None]] = []
     for method in methods.split(","):
         looks_ahead = registry.find("method", method).needs_meta_set

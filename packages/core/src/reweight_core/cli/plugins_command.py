@@ -21,7 +21,7 @@ def command(as_json: bool) -> None:
         return
     table = Table(box=box.SIMPLE)
     for field in attrs.fields(registry.PluginStatus):
-        table.add_column(field.name, no_wrap=field.name != "error")
+        table.add_column(field.name, no_wrap=field.name in ("name", "status"), overflow="fold", min_width=6)
     for row in rows:
         table.add_row(*attrs.astuple(row))
     Console(markup=False, emoji=False, highlight=False).print(table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -17,7 +17,6 @@ from reweight_core.dataset import Split
 from reweight_core.examples import Examples
 from reweight_core.hookspecs import PROJECT
 from reweight_core.options import Owner, options_of
-from reweight_core.records import MethodPlugin
 from reweight_core.step import Step
 from reweight_core.testing.recorder import Recorder
 from reweight_core.testing.tiny import tiny_trainer
@@ -32,6 +31,7 @@ class MethodSuite:
         options: options of the method to test it with, by name.
     """
 
+    kind: ClassVar[str] = "method"
     name: ClassVar[str]
     options: ClassVar[Mapping[str, Any]] = {}
 
@@ -39,22 +39,29 @@ class MethodSuite:
         """Build a trainer of the method on tiny data; override it for a method that needs more."""
         return tiny_trainer(self.name, **{**self.options, **options})
 
+    def owner(self, config_class: type) -> Owner:
+        """Return who declares the plugin's options."""
+        return Owner(self.name, config_class)
+
+    def plugin_object(self) -> object:
+        """Return what the plugin builds."""
+        return self.trainer().method
+
     def test_entry_point_holds_a_complete_record(self) -> None:
-        plugin = registry.find("method", self.name)
-        assert isinstance(plugin, MethodPlugin)
+        plugin = registry.find(self.kind, self.name)
         assert plugin.summary and "\n" not in plugin.summary
-        assert all(item.help for item in options_of(Owner(self.name, plugin.config)))
+        assert all(item.help for item in options_of(self.owner(plugin.config)))
 
     def test_finding_the_plugin_imports_no_torch(self) -> None:
         code = (
             "import sys; from reweight_core import registry; "
-            f"registry.find('method', {self.name!r}); sys.exit('torch' in sys.modules)"
+            f"registry.find({self.kind!r}, {self.name!r}); sys.exit('torch' in sys.modules)"
         )
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
     def test_hook_arguments_have_no_defaults(self) -> None:
         # pluggy 1.6 never passes an argument that has a default, 1.7 does: the same plugin would train differently
-        for name, function in inspect.getmembers(self.trainer().method, callable):
+        for name, function in inspect.getmembers(self.plugin_object(), callable):
             if hasattr(function, f"{PROJECT}_impl"):
                 parameters = inspect.signature(function).parameters.values()
                 assert all(p.default is p.empty for p in parameters), name
@@ -86,32 +93,37 @@ class MethodSuite:
         assert_same_state(uninterrupted, restored)
 
     def test_recorded_step_replays_like_an_eager_one(self) -> None:
-        eager, recorded = self.trainer(), self.trainer()
-        # optimizers make their state in the first step, so the first is not recorded
-        run_steps(eager, 1)
-        run_steps(recorded, 1)
-        for index in range(1, 5):
-            feed(eager, index)
-            # some of torch's forward-mode rules round differently while any dispatch mode is active
-            with Recorder():
-                run_fed(eager)
-        recorder = Recorder()
-        feed(recorded, 1)
-        with recorder:
-            run_fed(recorded)
-        for index in range(2, 5):
-            feed(recorded, index)
-            recorder.replay()
-        assert_same_state(eager, recorded)
-        outside = self.trainer()
-        run_steps(outside, 5)
-        assert_same_state(outside, recorded, atol=1e-4)
+        assert_replays_like_eager(self.trainer)
 
     def test_running_batch_statistics_change_once_a_step(self) -> None:
         trainer = self.trainer()
         run_steps(trainer, 3)
         counts = [b for name, b in trainer.model.named_buffers() if name.endswith("num_batches_tracked")]
         assert counts and all(count.item() == 3 for count in counts)
+
+
+def assert_replays_like_eager(make_trainer: Callable[[], Trainer]) -> None:
+    """Compare a recorded step that is replayed with eager steps, bit for bit."""
+    eager, recorded = make_trainer(), make_trainer()
+    # optimizers make their state in the first step, so the first is not recorded
+    run_steps(eager, 1)
+    run_steps(recorded, 1)
+    for index in range(1, 5):
+        feed(eager, index)
+        # some of torch's forward-mode rules round differently while any dispatch mode is active
+        with Recorder():
+            run_fed(eager)
+    recorder = Recorder()
+    feed(recorded, 1)
+    with recorder:
+        run_fed(recorded)
+    for index in range(2, 5):
+        feed(recorded, index)
+        recorder.replay()
+    assert_same_state(eager, recorded)
+    outside = make_trainer()
+    run_steps(outside, 5)
+    assert_same_state(outside, recorded, atol=1e-4)
 
 
 def feed(trainer: Trainer, index: int) -> None:

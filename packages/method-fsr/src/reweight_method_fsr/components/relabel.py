@@ -16,7 +16,8 @@ class Relabel:
 
     def __init__(self, config: RelabelConfig, context: Context):
         self.config = config
-        self._average = torch.zeros(context.train_size, context.num_classes, device=context.device)
+        shape = (context.train_size, context.num_classes)
+        self._average = torch.zeros(shape, device=context.device, dtype=context.dtype)
         self._counts = torch.tensor(config.warmup_epochs == 0, device=context.device)
 
     @hookimpl(wrapper=True)
