@@ -19,6 +19,18 @@ ROWS = {
     "`l2rw`": {"method": "l2rw", "noise": "uniform:0.4"},
     "`mwnet`": {"method": "mwnet", "noise": "uniform:0.4"},
     "`gdw`": {"method": "gdw", "noise": "uniform:0.4"},
+    "`erm --with mixup`, no clean examples": {
+        "method": "erm",
+        "noise": "uniform:0.4",
+        "with": ["mixup"],
+        "meta_size": 0,
+    },
+    "`fsr --with mixup --with relabel`, no clean examples": {
+        "method": "fsr",
+        "noise": "uniform:0.4",
+        "with": ["mixup", "relabel"],
+        "meta_size": 0,
+    },
 }
 
 

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from reweight_core.cli.main import main
+from reweight_core.testing import ComponentSuite
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("packages/*/README.md"))]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("packages/*/README.md"))]
 COMMANDS = sorted(
     {
         command
@@ -41,7 +42,7 @@ def workplace(tmp_path, monkeypatch):
 
 @pytest.fixture
 def documented_plugin(tmp_path, monkeypatch):
-    """The method of docs/plugins.md, installed as its pyproject.toml says."""
+    """The method of docs/plugins.md, installed as its pyproject.toml says, and the component."""
     module = blocks("docs/plugins.md", "python")[0]
     pyproject = blocks("docs/plugins.md", "toml")[0]
     site = tmp_path / "site"
@@ -52,8 +53,17 @@ def documented_plugin(tmp_path, monkeypatch):
     entry = re.search(r'^small-loss = "(.*)"$', pyproject, re.M)
     assert entry
     (dist_info / "entry_points.txt").write_text(f"[reweight.methods]\nsmall-loss = {entry[1]}\n")
+    component = next(code for code in blocks("docs/plugins.md", "python") if "ComponentPlugin(" in code)
+    (site / "reweight_component_jitter.py").write_text(component)
+    component_info = site / "reweight_component_jitter-0.1.0.dist-info"
+    component_info.mkdir()
+    (component_info / "METADATA").write_text("Metadata-Version: 2.1\nName: reweight-component-jitter\nVersion: 0.1.0\n")
+    (component_info / "entry_points.txt").write_text(
+        "[reweight.components]\njitter = reweight_component_jitter:plugin\n"
+    )
     monkeypatch.syspath_prepend(site)
     yield
+    sys.modules.pop("reweight_component_jitter", None)
     sys.modules.pop("reweight_method_small_loss", None)
 
 
@@ -82,7 +92,8 @@ def test_documented_command_works(command, workplace, documented_plugin, capsys)
         arguments += ["--help"] if "cifar" in command else ["--steps", "2"]
     if arguments[0] == "bench":
         # the whole benchmark takes minutes: one small cell of it is run
-        arguments += shlex.split("--methods l2rw --strategies fd --model mlp --image 1x8x8 --repetitions 1")
+        cell = "--methods fsr" if "fsr" in command else "--methods l2rw --strategies fd"
+        arguments += shlex.split(f"{cell} --model mlp --image 1x8x8 --repetitions 1")
     if "folder" in arguments:
         arguments += ["--image-size", "32"]
     code = run(*arguments)
@@ -106,6 +117,17 @@ def test_documented_suite_accepts_the_documented_plugin(documented_plugin):
     suite.test_entry_point_holds_a_complete_record()
     suite.test_weights_are_finite_and_detached()
     suite.test_recorded_step_replays_like_an_eager_one()
+
+
+def test_the_documented_component_keeps_the_contract(documented_plugin):
+    class TestJitter(ComponentSuite):
+        name = "jitter"
+
+    suite = TestJitter()
+    suite.test_entry_point_holds_a_complete_record()
+    suite.test_restored_state_continues_like_an_uninterrupted_run()
+    suite.test_recorded_step_replays_like_an_eager_one()
+    assert run("train", "--with", "jitter", "--jitter-amount", "0.2", "--steps", "2") == 0
 
 
 def test_documented_hooks_are_those_of_the_specification():

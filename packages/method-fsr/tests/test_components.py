@@ -7,14 +7,12 @@ from hypothesis import strategies as st
 from reweight_method_fsr.components.mixup import mixed
 from reweight_method_fsr.components.relabel import normalised
 
-from reweight_core import UserError, configure, hookimpl, registry
-from reweight_core.checkpoint import load_latest
+from reweight_core import UserError, hookimpl, registry
 from reweight_core.erm import ERM
 from reweight_core.method_hooks import MethodHooks
 from reweight_core.step import Batch
 from reweight_core.testing import tiny_trainer
 from reweight_core.testing.method_suite import feed, run_fed, run_steps
-from reweight_core.training import train
 
 
 def transformed(*components, **options):
@@ -142,17 +140,6 @@ def test_averaged_weights_follow_their_recursion_and_statistics_are_those_of_tra
         assert not torch.equal(p, trainer.model.get_parameter(name))
     for name, buffer in averaged.named_buffers():
         assert torch.equal(buffer, trainer.model.get_buffer(name))
-
-
-def test_the_averaged_network_is_evaluated_and_kept_and_the_trained_one_is_in_the_state(tmp_path):
-    options = {"data": "digits", "steps": 3, "meta_size": 0, "device": "cpu", "out": tmp_path / "run"}
-    run = train(configure(**options, **{"with": ["ema"]}))
-    checkpoint = load_latest(run.folder / "checkpoints")
-    for name, tensor in run.model.state_dict().items():
-        assert torch.equal(checkpoint.model[name], tensor)
-    name = next(name for name, _ in run.model.named_parameters())
-    assert torch.equal(checkpoint.state[f"ema.average.{name}"], checkpoint.model[name])
-    assert not torch.equal(checkpoint.state[f"network.{name}"], checkpoint.model[name])
 
 
 @pytest.mark.parametrize("component", ["mixup", "label-smoothing"])

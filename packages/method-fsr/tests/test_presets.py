@@ -1,35 +1,43 @@
 import pytest
-from reweight_method_fsr import plugin
 
-from reweight_core import RunConfig, configure
+from reweight_core import RunConfig
 from reweight_core.config import known_options
+from reweight_core.options import convert
 
 
-@pytest.mark.parametrize("preset", plugin.presets)
-def test_a_preset_is_a_valid_configuration_and_help_shows_its_values(preset):
-    values = plugin.presets[preset]
-    config = configure(method="fsr", preset=preset)
-    shown = known_options(RunConfig, {"method": "fsr", "preset": preset})
-    for name, value in values.items():
-        assert shown[name].default == value
-    assert config.with_ == values["with"]
-    assert config.epochs == values["epochs"]
+def values(preset):
+    options = known_options(RunConfig, {"method": "fsr", "preset": preset})
+    return {name: convert(item, item.default) for name, item in options.items()}
 
 
-def test_the_presets_have_the_numbers_of_the_paper():
-    noise = configure(method="fsr", preset="cifar-noise")
-    fsr, relabel = noise.method_options, noise.component_options[1]
-    assert (fsr.dictionary_size, fsr.probe_size, noise.batch_size, fsr.score_momentum) == (2000, 200, 100, 0.9)
-    assert (relabel.decay, relabel.multiplier) == (0.1, 2.0)
-    tail = configure(method="fsr", preset="cifar-lt-deferred")
-    assert (tail.method_options.dictionary_size, tail.method_options.probe_size) == (3000, 800)
-    assert (tail.method_options.weights, tail.method_options.warmup_epochs, tail.epochs) == ("shift", 160, 200)
-    webvision = configure(method="fsr", preset="webvision")
-    assert (webvision.method_options.dictionary_size, webvision.batch_size) == (5000, 16)
-    assert webvision.component_options[1].multiplier == 1.0
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("cifar-noise", (2000, 200, 100, 127, 20, "clip")),
+        ("raw", (2000, 200, 100, 127, 20, "clip")),
+        ("cifar-lt", (3000, 800, 128, 200, 20, "shift")),
+        ("cifar-lt-deferred", (3000, 800, 128, 200, 160, "shift")),
+        ("cifar-lt-noise", (2000, 200, 128, 200, 160, "clip")),
+        ("webvision", (5000, 200, 16, 127, 20, "clip")),
+        ("inaturalist", (2000, 350, 32, 90, 60, "shift")),
+    ],
+)
+def test_a_preset_has_the_numbers_of_paper_and_script(preset, expected):
+    names = ("dictionary_size", "probe_size", "batch_size", "epochs", "warmup_epochs", "weights")
+    found = values(preset)
+    assert tuple(found[name] for name in names) == expected
+    assert (found["score_momentum"], found["virtual_lr"], found["virtual_momentum"]) == (0.9, 0.1, 0.9)
 
 
-def test_every_option_of_a_preset_can_be_overridden():
-    config = configure(method="fsr", preset="cifar-lt", weights="clip", lr=0.5, **{"with": ["mixup"]})
-    assert (config.method_options.weights, config.lr, config.with_) == ("clip", 0.5, ("mixup",))
-    assert config.epochs == 200
+@pytest.mark.parametrize(("preset", "multiplier"), [("cifar-noise", 2.0), ("cifar-lt-noise", 2.0), ("webvision", 1.0)])
+def test_settings_with_noise_mix_and_relabel(preset, multiplier):
+    found = values(preset)
+    assert {"mixup", "relabel", "ema"} == set(found["with"])
+    assert (found["relabel_decay"], found["relabel_multiplier"], found["mixup_alpha"]) == (0.1, multiplier, 0.5)
+
+
+def test_long_tails_are_smoothed_and_neither_mixed_nor_relabelled():
+    found = values("cifar-lt")
+    assert set(found["with"]) == {"label-smoothing", "ema"}
+    assert (found["label_smoothing_amount"], found["reward_smoothing"]) == (0.1, 0.1)
+    assert (found["schedule"], found["lr_drops"], found["lr_drop_factor"]) == ("step", "160,180", 0.01)

@@ -34,4 +34,5 @@ plugin = MethodPlugin(
     config=GDWConfig,
     needs_meta_set=True,
     reuses_weights=True,
+    one_label=True,
 )

@@ -20,8 +20,12 @@ def command(as_json: bool) -> None:
         click.echo(json.dumps([attrs.asdict(row) for row in rows], indent=2))
         return
     table = Table(box=box.SIMPLE)
-    for field in attrs.fields(registry.PluginStatus):
-        table.add_column(field.name, no_wrap=field.name in ("name", "status"), overflow="fold", min_width=6)
+    for column in ("kind", "name", "distribution", "version", "status"):
+        table.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(*attrs.astuple(row))
-    Console(markup=False, emoji=False, highlight=False).print(table)
+        table.add_row(row.kind, row.name, row.distribution, row.version, row.status)
+    console = Console(markup=False, emoji=False, highlight=False)
+    console.print(table)
+    for row in rows:
+        if row.error:
+            console.print(f"{row.kind} '{row.name}' of {row.distribution}: {row.error}", soft_wrap=True)
