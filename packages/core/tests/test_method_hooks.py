@@ -8,6 +8,7 @@ from reweight_core.errors import UserError
 from reweight_core.hookspecs import hookimpl
 from reweight_core.method_hooks import MethodHooks
 from reweight_core.stages import Stage
+from reweight_core.step import Batch
 
 N, C = 4, 3
 
@@ -201,3 +202,36 @@ def test_a_mistake_of_an_observer_is_not_blamed_on_the_method():
 
     with pytest.raises(UserError, match=r"^Listener \(observer 0\): .*'numbers'"):
         MethodHooks(ERM(), "mine", observers=[Listener()])
+
+
+@pytest.mark.parametrize("hook", ["transform_batch", "evaluation_model"])
+def test_a_component_that_forgets_to_return_is_found_out(hook):
+    class Forgetful:
+        @hookimpl(wrapper=True)
+        def transform_batch(self, batch):
+            batch = yield
+            return batch if hook != "transform_batch" else None
+
+        @hookimpl(wrapper=True)
+        def evaluation_model(self, model):
+            model = yield
+            return model if hook != "evaluation_model" else None
+
+    hooks = MethodHooks(ERM(), "erm", components={"forgetful": Forgetful()})
+    with pytest.raises(UserError, match=f"{hook} returned NoneType"):
+        hooks.transform_batch(Batch(torch.zeros(1), torch.zeros(1), torch.zeros(1)))
+        hooks.evaluation_model(torch.nn.Identity())
+
+
+def test_figures_of_an_epoch_come_from_all_parts():
+    class Counting:
+        def __init__(self, name):
+            self.name = name
+
+        @hookimpl
+        def finish_epoch(self, epoch, corrupted):
+            return {self.name: float(epoch)}
+
+    hooks = MethodHooks(Counting("method"), "mine", components={"one": Counting("one"), "two": Counting("two")})
+    assert hooks.finish_epoch(3, None) == {"method": 3.0, "one": 3.0, "two": 3.0}
+    assert MethodHooks(ERM(), "erm").finish_epoch(3, None) == {}

@@ -196,3 +196,60 @@ def test_bf16_passes_keep_residuals_and_products_in_single_precision():
     assert step.D.dtype == step.losses.dtype == found.dtype == torch.float32
     assert all(g.dtype == torch.float32 for g in passes.pullback(step.D).values())
     assert 0 < relative(found, exact) < 0.3
+
+
+@pytest.mark.parametrize("also", [False, True], ids=["meta batch", "joint with other images"])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-10), (torch.float32, 2e-6)])
+@pytest.mark.parametrize("name", ["lenet", "resnet20"])
+def test_the_heads_look_ahead_equals_double_backward_through_the_head_alone(name, dtype, bound, also):
+    problem = Problem(ARCHITECTURES[name], dtype)
+    rate, decay, momentum = torch.tensor(0.1, dtype=dtype), 0.01, 0.9
+    model = copy.deepcopy(problem.model).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=momentum)
+    # one step, so that there is momentum
+    F.cross_entropy(model(problem.x), problem.y).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    reference = copy.deepcopy(model)
+    buffers = [optimizer.state[p]["momentum_buffer"].clone() for p in list(model.parameters())[-2:]]
+    others = torch.randn(5, *problem.x.shape[1:], dtype=dtype) if also else None
+
+    step = problem.step(STRATEGIES["jvp"], model=model)
+    w = problem.w.clone().requires_grad_()
+    look = step.look_ahead(
+        lambda: w[:, None] * step.D,
+        scope="head",
+        update=VirtualSGD(rate, momentum, decay, optimizer.state),
+        also=others,
+    )
+    (found,) = torch.autograd.grad(look.close(F.cross_entropy(look.logits[:M], problem.y_meta)), w)
+
+    head = reference.get_submodule(find_head(reference, problem.x))
+    kept = {}
+    head.register_forward_pre_hook(lambda module, inputs: kept.update(z=inputs[0].detach()))
+    reference(problem.x)
+    weights = problem.w.clone().requires_grad_()
+    losses = F.cross_entropy(head(kept.pop("z")), problem.y, reduction="none")
+    gradients = torch.autograd.grad((weights * losses).mean(), [head.weight, head.bias], create_graph=True)
+    moved = [
+        p.detach() - rate * (g + decay * p.detach() + momentum * m)
+        for p, g, m in zip((head.weight, head.bias), gradients, buffers, strict=True)
+    ]
+    images = problem.x_meta if others is None else torch.cat([problem.x_meta, others])
+    reference(images)
+    logits = kept.pop("z") @ moved[0].T + moved[1]
+    (expected,) = torch.autograd.grad(F.cross_entropy(logits[:M], problem.y_meta), weights)
+    assert relative(found, expected) < bound
+    torch.testing.assert_close(look.logits.detach(), logits.detach(), rtol=10 * bound, atol=10 * bound)
+    assert len(look.logits) == len(images)
+
+
+def test_the_training_logits_after_the_heads_step_are_those_of_the_real_features():
+    problem = Problem(ARCHITECTURES["resnet20"], torch.float64)
+    model = copy.deepcopy(problem.model).train()
+    step = problem.step(STRATEGIES["jvp"], model=model)
+    look = step.look_ahead(step.D, scope="head")
+    name = find_head(model, problem.x)
+    moved = step._passes.features @ look.parameters[f"{name}.weight"].T + look.parameters[f"{name}.bias"]
+    torch.testing.assert_close(look.training_logits, moved.detach())
+    assert not torch.allclose(look.training_logits, step.logits)
