@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reweight_core import UserError
-from reweight_data_noisy.noise import flip, flip_targets, parse_flip, parse_uniform, uniform
+from reweight_data_noisy.noise import SUPERCLASSES, draw, flip, flip2_matrix, flip_targets, parse, uniform
 
 KINDS = [uniform, flip]
 
@@ -93,16 +93,156 @@ def test_realised_matrix_is_the_definition_within_binomial_error(corrupt, rate, 
     assert np.mean(noisy != labels) == pytest.approx(wrong, abs=5 * np.sqrt(0.25 / len(labels)))
 
 
-@pytest.mark.parametrize(("parse", "corrupt"), [(parse_uniform, uniform), (parse_flip, flip)])
-def test_argument_is_the_rate(parse, corrupt):
+@pytest.mark.parametrize(("kind", "corrupt"), [("uniform", uniform), ("flip", flip)])
+def test_argument_is_the_rate(kind, corrupt):
     labels = np.arange(100) % 10
-    got = parse("0.4")(labels, 10, np.random.RandomState(0))
+    got = parse(kind, "0.4")(labels, 10, np.random.RandomState(0))
     assert (got == corrupt(labels, 10, np.random.RandomState(0), rate=0.4)).all()
 
 
-@pytest.mark.parametrize("argument", ["1.5", "-0.1", "nan", "inf", "", "many", "0.4:0.2"])
-@pytest.mark.parametrize(("parse", "kind"), [(parse_uniform, "uniform"), (parse_flip, "flip")])
-def test_rate_outside_zero_to_one_is_refused(parse, kind, argument):
+@pytest.mark.parametrize("argument", ["1.5", "-0.1", "nan", "inf", "", "many", "0.4;0.2"])
+@pytest.mark.parametrize(
+    "kind",
+    ["uniform", "uniform-exclusive", "l2rw-uniform", "flip", "flip2", "background", "asymmetric", "hierarchical"],
+)
+def test_rate_outside_zero_to_one_is_refused(kind, argument):
     with pytest.raises(UserError) as refused:
-        parse(argument)
+        parse(kind, argument)
     assert str(refused.value) == f"--noise {kind}:{argument}: the rate must be between 0 and 1"
+
+
+def expected_matrix(kind, classes, rate):
+    """The definitions, entry by entry."""
+    T = np.zeros((classes, classes))
+    for i in range(classes):
+        for j in range(classes):
+            if kind == "uniform-exclusive":
+                T[i, j] = 1 - rate if i == j else rate / (classes - 1)
+            elif kind == "l2rw-uniform":
+                T[i, j] = (i == j) * (1 - rate) + (j < classes - 1) * rate / (classes - 1)
+            elif kind == "background:3":
+                T[i, j] = (i == j) * (1 - rate) + (j == 3) * rate
+            elif kind == "hierarchical":
+                T[i, j] = 1 - rate if i == j else rate / 4 * (SUPERCLASSES[i] == SUPERCLASSES[j])
+            elif kind == "asymmetric":
+                similar = {9: 1, 2: 0, 3: 5, 5: 3, 4: 7}.get(i)
+                T[i, j] = float(i == j) if similar is None else (1 - rate) * (i == j) + rate * (j == similar)
+            elif kind == "flip2":
+                pairs = [(3, 9), (4, 8), (1, 8), (4, 8), (2, 5), (4, 7), (2, 9), (5, 8), (5, 6), (4, 5)]
+                T[i, j] = 1 - rate if i == j else rate / 2 * (j in pairs[i])
+    return T
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.4, 1.0])
+@pytest.mark.parametrize(
+    ("kind", "classes", "wrong"),
+    [
+        ("uniform-exclusive", 10, 1.0),
+        ("uniform-exclusive", 2, 1.0),
+        ("l2rw-uniform", 10, 0.9),
+        ("background:3", 10, 0.9),
+        ("flip2", 10, 1.0),
+        ("asymmetric", 10, 0.5),
+        ("hierarchical", 100, 1.0),
+    ],
+)
+def test_realised_noise_is_the_definition(kind, classes, wrong, rate):
+    each = 200_000 // classes
+    labels = np.random.RandomState(1).permutation(np.repeat(np.arange(classes), each))
+    name, _, target = kind.partition(":")
+    noisy = parse(name, f"{rate}:{target}" if target else str(rate))(labels, classes, np.random.RandomState(11))
+    assert noisy.dtype == np.int64
+    realised = np.zeros((classes, classes))
+    np.add.at(realised, (labels, noisy), 1 / each)
+    expected = expected_matrix(kind, classes, rate)
+    assert (np.abs(realised - expected) <= 5 * np.sqrt(expected * (1 - expected) / each) + 1e-9).all()
+    assert np.mean(noisy != labels) == pytest.approx(wrong * rate, abs=0.006)
+
+
+@pytest.mark.parametrize("kind", ["l2rw-uniform", "background"])
+def test_l2rws_kinds_corrupt_an_exact_number(kind):
+    # of a class that is drawn never (the last) every chosen label is visibly changed
+    labels = np.full(1001, 9)
+    noisy = parse(kind, "0.4")(labels, 10, np.random.RandomState(3))
+    assert (noisy != labels).sum() == 400
+    assert noisy[noisy != labels].max() < 9
+    assert len(set(noisy[noisy != labels])) == (1 if kind == "background" else 9)
+
+
+def test_superclasses_are_twenty_of_five():
+    assert np.bincount(SUPERCLASSES).tolist() == [5] * 20
+    # aquatic mammals: beaver, dolphin, otter, seal, whale; trees: maple, oak, palm, pine, willow
+    for members in ([4, 30, 55, 72, 95], [47, 52, 56, 59, 96]):
+        assert len(set(SUPERCLASSES[members])) == 1
+
+
+@given(st.integers(3, 60), st.floats(0, 1))
+def test_a_matrix_of_two_targets_is_a_transition_matrix(classes, rate):
+    T = flip2_matrix(classes, rate)
+    assert T.sum(1) == pytest.approx(np.ones(classes))
+    assert ((T > 0).sum(1) <= 3).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes", "message"),
+    [
+        ("flip2", 2, "at least 3 classes"),
+        ("asymmetric", 5, "the 10 classes of CIFAR-10"),
+        ("hierarchical", 10, "the 100 classes of CIFAR-100"),
+    ],
+)
+def test_a_kind_that_the_data_cannot_have_is_refused(kind, classes, message):
+    with pytest.raises(UserError, match=f"--noise {kind}: is defined for {message}, but the data have {classes}"):
+        parse(kind, "0.4")(np.zeros(3, np.int64), classes, np.random.RandomState(0))
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [("0.4:-1", "must be RATE or RATE:CLASS"), ("0.4:x", "must be RATE or RATE:CLASS"), ("0.4:10", "outside 0..9")],
+)
+def test_a_background_that_is_no_class_is_refused(argument, message):
+    with pytest.raises(UserError, match=message):
+        parse("background", argument)(np.zeros(3, np.int64), 10, np.random.RandomState(0))
+
+
+@given(labelled())
+def test_a_matrix_without_chance_is_followed_exactly(case):
+    labels, classes, seed = case
+    T = np.eye(classes)[flip_targets(classes)]
+    assert (draw(labels, T, np.random.RandomState(seed)) == flip_targets(classes)[labels]).all()
+
+
+@pytest.mark.parametrize("separator", [",", " ", ", "])
+def test_a_matrix_comes_from_a_file(tmp_path, separator):
+    T = np.array([[0.7, 0.3, 0.0], [0.0, 0.5, 0.5], [0.1, 0.1, 0.8]])
+    path = tmp_path / "T.csv"
+    path.write_text("\n".join(separator.join(map(str, row)) for row in T) + "\n")
+    labels = np.repeat(np.arange(3), 50_000)
+    noisy = parse("matrix", str(path))(labels, 3, np.random.RandomState(0))
+    realised = np.zeros((3, 3))
+    np.add.at(realised, (labels, noisy), 1 / 50_000)
+    assert np.abs(realised - T).max() < 0.01
+    assert realised[0, 2] == realised[1, 0] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0.5 0.5", r"has shape \(1, 2\), but the data have 2 classes"),
+        ("0.5 0.4\n0 1", "row 1 must be a distribution .* it is 0.9"),
+        ("1 0\n1.5 -0.5", "row 2 must be a distribution"),
+        ("1 0\nnan 1", "row 2 must be a distribution"),
+        ("1 0\na b", "must be text, a line of numbers for each class"),
+        ("1 0\n1", "must be text, a line of numbers for each class"),
+    ],
+)
+def test_a_file_that_holds_no_transition_matrix_is_refused(tmp_path, text, message):
+    path = tmp_path / "T.txt"
+    path.write_text(text)
+    with pytest.raises(UserError, match=f"--noise matrix:{path}: .*{message}"):
+        parse("matrix", str(path))(np.zeros(3, np.int64), 2, np.random.RandomState(0))
+
+
+def test_a_missing_matrix_is_refused(tmp_path):
+    with pytest.raises(UserError, match="No such file"):
+        parse("matrix", str(tmp_path / "none"))(np.zeros(3, np.int64), 2, np.random.RandomState(0))

@@ -34,7 +34,7 @@ def test_importing_the_records_imports_nothing_heavy():
 def test_no_module_replaces_a_record_when_it_is_imported():
     modules = {path.stem for path in Path(package.__file__).parent.glob("*.py")}
     records = {name for name, value in vars(package).items() if isinstance(value, DataPlugin | NoisePlugin)}
-    assert len(records) == 10
+    assert len(records) == sum(map(len, ENTRY_POINTS.values()))
     assert not modules & records
 
 
@@ -46,7 +46,7 @@ def test_long_tailed_alias_differs_in_name_and_default_imb_only(name, imb):
 
 
 def test_better_defaults_name_options_of_core_or_of_the_weighting_methods():
-    known = set(attrs.fields_dict(RunConfig)) | {"weight_lr", "eta_w"}
+    known = set(attrs.fields_dict(RunConfig)) | {"weight_lr", "eta_w", "dictionary_size", "probe_size"}
     for name in ENTRY_POINTS["reweight.data"]:
         assert set(getattr(package, name.replace("-", "_")).defaults) <= known
 

@@ -69,16 +69,13 @@ def _build_folder(config: FolderOptions) -> Dataset:
     return load(config)
 
 
-def _build_uniform(argument: str) -> Any:
-    from reweight_data_noisy.noise import parse_uniform
+def _noise(kind: str, summary: str) -> NoisePlugin:
+    def build(argument: str) -> Any:
+        from reweight_data_noisy.noise import parse
 
-    return parse_uniform(argument)
+        return parse(kind, argument)
 
-
-def _build_flip(argument: str) -> Any:
-    from reweight_data_noisy.noise import parse_flip
-
-    return parse_flip(argument)
+    return NoisePlugin(name=kind, summary=summary, build=build)
 
 
 def _long_tail(plugin: DataPlugin, imb: float) -> DataPlugin:
@@ -131,13 +128,22 @@ cifar10_lt = _long_tail(cifar10, 0.01)
 cifar100_lt = _long_tail(cifar100, 0.01)
 folder_lt = _long_tail(folder, 0.01)
 
-uniform = NoisePlugin(
-    name="uniform",
-    summary="uniform:RATE redraws each label with probability RATE, uniformly over all C classes",
-    build=_build_uniform,
+uniform = _noise("uniform", "uniform:RATE redraws each label with probability RATE, uniformly over all C classes")
+uniform_exclusive = _noise(
+    "uniform-exclusive", "uniform-exclusive:RATE turns each label with probability RATE into another class"
 )
-flip = NoisePlugin(
-    name="flip",
-    summary="flip:RATE turns each label with probability RATE into its class's one fixed other class",
-    build=_build_flip,
+l2rw_uniform = _noise(
+    "l2rw-uniform", "l2rw-uniform:RATE redraws exactly this share of the labels, over all classes but the last (L2RW)"
 )
+flip = _noise("flip", "flip:RATE turns each label with probability RATE into its class's one fixed other class")
+flip2 = _noise("flip2", "flip2:RATE turns each label with probability RATE into one of two fixed other classes")
+background = _noise(
+    "background", "background:RATE[:CLASS] turns exactly this share of the labels into one class (L2RW)"
+)
+asymmetric = _noise(
+    "asymmetric", "asymmetric:RATE turns five of CIFAR-10's classes with probability RATE into similar ones (FSR)"
+)
+hierarchical = _noise(
+    "hierarchical", "hierarchical:RATE redraws a CIFAR-100 label with probability RATE within its superclass"
+)
+matrix = _noise("matrix", "matrix:FILE draws each label from its class's row of a transition matrix in a text file")
