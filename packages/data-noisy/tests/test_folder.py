@@ -179,10 +179,14 @@ def test_missing_root(tmp_path):
     assert refusal(tmp_path / "nothing") == f"--data-root {tmp_path}/nothing: no such folder"
 
 
-@pytest.mark.parametrize("part", ["train", "test"])
-def test_missing_part(part, tmp_path):
-    make_folder(tmp_path, [p for p in ("train", "test") if p != part])
-    assert refusal(tmp_path) == f"{tmp_path}/{part}: no such folder"
+def test_a_missing_training_set_is_refused(tmp_path):
+    make_folder(tmp_path, ["test"])
+    assert refusal(tmp_path) == f"{tmp_path}/train: no such folder"
+
+
+def test_a_test_set_may_be_missing(tmp_path):
+    make_folder(tmp_path, ["train"])
+    assert load(FolderOptions(data_root=tmp_path)).test is None
 
 
 @pytest.mark.parametrize("part", ["train", "test", "meta"])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reweight_core.dataset import Dataset, Split
     from reweight_core.evaluation import evaluate
     from reweight_core.examples import Examples
+    from reweight_core.prediction import load
     from reweight_core.step import Batch, Step
     from reweight_core.training import train
     from reweight_core.virtual_step import VirtualSGD
@@ -32,6 +33,7 @@ _LAZY = {
     "VirtualSGD": "reweight_core.virtual_step",
     "WeightingNetwork": "reweight_core.weighting",
     "evaluate": "reweight_core.evaluation",
+    "load": "reweight_core.prediction",
     "train": "reweight_core.training",
 }
 
@@ -56,6 +58,7 @@ __all__ = [
     "configure",
     "evaluate",
     "hookimpl",
+    "load",
     "option",
     "train",
 ]

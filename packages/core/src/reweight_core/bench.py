@@ -151,7 +151,7 @@ def synthetic(setting: Setting) -> PreparedData:
         std=(74.0,) * channels,
     )
     ids = np.arange(len(train))
-    return PreparedData(dataset, train, ids, np.full(len(train), -1), meta, None, "synthetic")
+    return PreparedData(dataset, train, ids, np.full(len(train), -1), meta, None, meta, "synthetic")
 
 
 def one_step(trainer: Trainer) -> Callable[[], None]:

@@ -42,6 +42,11 @@ class DataConfig:
         check=ge(0),
     )
     val_size: int = option(0, "Clean validation examples, balanced, taken out of the training set.", check=ge(0))
+    test_from: str = option(
+        "folder",
+        "Test set: folder (the dataset's own), split:SHARE to hold this share of every class out of the training set, "
+        "or none.",
+    )
     seed: int = option(
         0,
         "Seed of the split, the corruption, the initial weights, the order and the augmentation.",
@@ -191,6 +196,7 @@ def configure(config_class: type[Config] = RunConfig, /, **given: Any) -> Config
         )
     config: Config = fill(Owner(OWNER, config_class), values, **plugins)
     noise_of(config)
+    test_share(config)
     return config
 
 
@@ -202,6 +208,22 @@ def noise_of(config: DataConfig) -> Any:
     if not colon:
         raise UserError(f"--noise {config.noise}: must be KIND:ARGUMENT, e.g. uniform:0.4")
     return registry.find("noise", kind).build(argument)
+
+
+def test_share(config: DataConfig) -> float | None:
+    """Return the share of the training set that ``--test-from`` holds out, or None (errors as `configure`)."""
+    kind, _, argument = config.test_from.partition(":")
+    if kind != "split":
+        if config.test_from not in ("folder", "none"):
+            raise UserError(f"--test-from {config.test_from}: must be folder, split:SHARE or none")
+        return None
+    try:
+        share = float(argument)
+    except ValueError:
+        share = float("nan")
+    if not 0 < share < 1:
+        raise UserError(f"--test-from {config.test_from}: the share must be between 0 and 1, e.g. split:0.1")
+    return share
 
 
 def read_file(path: Path, config_class: type, given: Mapping[str, Any]) -> dict[str, Any]:

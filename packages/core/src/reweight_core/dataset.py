@@ -39,7 +39,7 @@ class Dataset:
 
     Attributes:
         train: training examples.
-        test: test examples.
+        test: test examples, or None if there are none.
         classes: class names, by class index.
         mean: per channel, in pixel values; images are normalised as (pixel - mean) / std.
         std: per channel, in pixel values.
@@ -52,7 +52,7 @@ class Dataset:
     """
 
     train: Split
-    test: Split
+    test: Split | None
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]

@@ -10,11 +10,10 @@ import torch
 from torch import nn
 
 from reweight_core import registry, run_folder
-from reweight_core.checkpoint import load_latest
-from reweight_core.devices import resolve_device
-from reweight_core.errors import UserError, reason
+from reweight_core.errors import UserError
 from reweight_core.examples import Examples
-from reweight_core.models.build import build_model
+from reweight_core.prediction import load
+from reweight_core.preparation import test_set
 
 BATCH_SIZE = 500
 """Examples in one evaluation batch; it changes the speed, not the result."""
@@ -50,9 +49,8 @@ def evaluate(run: Path | str, device: str = "auto") -> dict[str, Any]:
     """
     folder = Path(run)
     config = run_folder.read_config(folder)
-    checkpoint = load_latest(folder / "checkpoints")
-    target = resolve_device(device)
-    manifest = checkpoint.manifest
+    classifier = load(folder, device)
+    manifest = classifier.manifest
     try:
         dataset = registry.find("data", config.data).build(config.data_options)
     except UserError as error:
@@ -61,15 +59,12 @@ def evaluate(run: Path | str, device: str = "auto") -> dict[str, Any]:
         raise UserError(f"{folder}: classes or image size of '{config.data}' are not those the run was trained on")
     # a folder's statistics follow its training images, which may have changed since
     dataset = attrs.evolve(dataset, mean=tuple(manifest["mean"]), std=tuple(manifest["std"]))
-    model = build_model(config.model, dataset.input_shape, len(dataset.classes))
-    try:
-        model.load_state_dict(checkpoint.model)
-    except RuntimeError as error:
-        raise UserError(f"{folder}: the checkpoint does not fit model '{config.model}' ({reason(error)})") from error
-    model.to(target)
-    examples = Examples(dataset.test, dataset, target, torch.get_default_dtype())
+    test = test_set(dataset, config)
+    if test is None:
+        raise UserError(f"{folder}: was trained with --test-from none, so there is nothing to test on")
+    examples = Examples(test, dataset, classifier.mean.device, torch.get_default_dtype())
     return {
-        "test_accuracy": accuracy(model, examples),
+        "test_accuracy": accuracy(classifier.network, examples),
         "test_size": len(examples),
         "step": manifest["step"],
         "epoch": manifest["epoch"],

@@ -1,4 +1,4 @@
-"""From a clean dataset to the data of a run: meta set, validation set, label noise, long tail, in this order.
+"""From a clean dataset to the data of a run: test, meta and validation set, label noise, long tail, in this order.
 
 The order is that of GDW's official loader. All draws come from numpy's RandomState, whose stream never changes, so
 the same options give the same data on every machine.
@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 
 from reweight_core import registry
-from reweight_core.config import DataConfig, noise_of
+from reweight_core.config import DataConfig, noise_of, test_share
 from reweight_core.dataset import Dataset, Split
 from reweight_core.errors import UserError
 
@@ -30,8 +30,9 @@ class PreparedData:
         meta: clean examples disjoint from training, class-balanced unless the dataset's own set is used whole, or
             None.
         val: clean, class-balanced examples disjoint from both, or None.
-        fingerprint: SHA-256 (hex) of everything that was drawn: ids, observed labels, meta and validation ids. The
-            images themselves are not in it.
+        test: test examples, or None.
+        fingerprint: SHA-256 (hex) of everything that was drawn: ids, observed labels, meta and validation ids, and
+            test ids if the test set was. The images themselves are not in it.
     """
 
     dataset: Dataset
@@ -40,6 +41,7 @@ class PreparedData:
     true_labels: np.ndarray
     meta: Split | None
     val: Split | None
+    test: Split | None
     fingerprint: str
 
     @property
@@ -65,7 +67,7 @@ def load(config: DataConfig) -> PreparedData:
 
 
 def prepare(dataset: Dataset, config: DataConfig) -> PreparedData:
-    """Take the meta and validation sets, corrupt the labels, cut the long tail.
+    """Take the test, meta and validation sets, corrupt the labels, cut the long tail.
 
     Raises:
         UserError: if a class has too few examples for what is asked.
@@ -76,6 +78,7 @@ def prepare(dataset: Dataset, config: DataConfig) -> PreparedData:
     noise_rng = np.random.RandomState([config.seed, 1])
 
     pools = _shuffled_by_class(dataset.train.labels, classes, split_rng)
+    test, test_ids, pools = _take_test(dataset, config, pools)
     if dataset.meta is None:
         meta_ids, pools = _take_balanced(pools, config.meta_size or 0, "meta", dataset.classes, leave=1)
         meta = dataset.train.take(meta_ids) if len(meta_ids) else None
@@ -110,7 +113,10 @@ def prepare(dataset: Dataset, config: DataConfig) -> PreparedData:
     clean_labels = dataset.train.labels[ids]
     known = dataset.trusted or corrupt is not None
     digest = hashlib.sha256()
-    for part in (ids, labels[ids], meta_ids, val_ids):
+    drawn = [ids, labels[ids], meta_ids, val_ids]
+    if len(test_ids):
+        drawn.append(test_ids)
+    for part in drawn:
         digest.update(np.ascontiguousarray(part, dtype="<i8").tobytes() + b"|")
     taken = dataset.train.take(ids)
     return PreparedData(
@@ -120,6 +126,7 @@ def prepare(dataset: Dataset, config: DataConfig) -> PreparedData:
         true_labels=clean_labels if known else np.full(len(ids), -1),
         meta=meta,
         val=dataset.train.take(val_ids) if len(val_ids) else None,
+        test=test,
         fingerprint=digest.hexdigest(),
     )
 
@@ -131,6 +138,35 @@ def long_tail_counts(largest: int, classes: int, imb: float) -> list[int]:
 
 def _shuffled_by_class(labels: np.ndarray, classes: int, rng: np.random.RandomState) -> list[np.ndarray]:
     return [rng.permutation(np.flatnonzero(labels == c)) for c in range(classes)]
+
+
+def test_set(dataset: Dataset, config: DataConfig) -> Split | None:
+    """Return the test set of a run with these options, the same one as `prepare` (which says what can go wrong)."""
+    pools = _shuffled_by_class(dataset.train.labels, len(dataset.classes), np.random.RandomState(config.seed))
+    return _take_test(dataset, config, pools)[0]
+
+
+def _take_test(
+    dataset: Dataset, config: DataConfig, pools: list[np.ndarray]
+) -> tuple[Split | None, np.ndarray, list[np.ndarray]]:
+    """Return the test set, the positions of its examples if it is taken off the pools, and the pools that remain."""
+    nothing = np.empty(0, dtype=np.int64)
+    share = test_share(config)
+    if config.test_from == "none":
+        return None, nothing, pools
+    if share is None:
+        if dataset.test is None:
+            raise UserError(
+                f"--data {config.data}: there is no test set; give --test-from split:0.1 to hold out a tenth of the "
+                "training set, or --test-from none"
+            )
+        return dataset.test, nothing, pools
+    counts = [max(1, round(share * len(pool))) for pool in pools]
+    for pool, count, name in zip(pools, counts, dataset.classes, strict=True):
+        if count >= len(pool):
+            raise UserError(f"--test-from {config.test_from}: leaves no example of class '{name}' for training")
+    ids = np.concatenate([pool[:count] for pool, count in zip(pools, counts, strict=True)])
+    return dataset.train.take(ids), ids, [pool[count:] for pool, count in zip(pools, counts, strict=True)]
 
 
 def _take_balanced(

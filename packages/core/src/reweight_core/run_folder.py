@@ -92,7 +92,7 @@ def write_config(
                 "train_size": len(data.train),
                 "meta_size": len(data.meta) if data.meta else 0,
                 "val_size": len(data.val) if data.val else 0,
-                "test_size": len(data.dataset.test),
+                "test_size": len(data.test) if data.test else 0,
                 "noise_rate": data.noise_rate,
             },
         },

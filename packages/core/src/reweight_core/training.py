@@ -165,7 +165,7 @@ class Trainer:
         self.hooks = MethodHooks(self.method, config.method, observers, self.components)
         held_out = self._examples(data.meta, config.augment) if data.meta else None
         self.meta = self.hooks.provide_meta_set(held_out)
-        self._test = self._examples(data.dataset.test, "none")
+        self._test = self._examples(data.test, "none") if data.test else None
         self._val = self._examples(data.val, "none") if data.val else None
         images = train_set.batch(torch.arange(2, device=self.device), None).inputs
         head = find_head(self.model, images)
@@ -324,7 +324,7 @@ class Trainer:
         model = self.hooks.evaluation_model(self.model)
         return {
             "val_accuracy": accuracy(model, self._val) if self._val else None,
-            "test_accuracy": accuracy(model, self._test),
+            "test_accuracy": accuracy(model, self._test) if self._test else None,
         }
 
     @property
@@ -401,7 +401,7 @@ class Trainer:
             "method": self.config.method,
             "data": self.config.data,
             "test_accuracy": last["test_accuracy"],
-            "test_accuracy_mean5": fmean(metrics["test_accuracy"] for metrics in history[-5:]),
+            "test_accuracy_mean5": fmean(metrics["test_accuracy"] for metrics in history[-5:]) if self._test else None,
             "val_accuracy": last["val_accuracy"],
             "noise_auroc": self._noise_auroc(self.step.samples.mean_weight()),
             "epochs": self._epochs_done,

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from reweight_core import Dataset, Split, UserError
+from reweight_core.images import decode
 from reweight_data_noisy import FolderOptions
 
 CHUNK = 256
@@ -23,7 +23,7 @@ SMALL = 100 * 100
 
 
 def load(config: FolderOptions) -> Dataset:
-    """Load ROOT/train, ROOT/test and maybe ROOT/meta: uint8 (N, 3, H, W), or (N, 1, H, W) if all are grey.
+    """Load ROOT/train, and ROOT/test and ROOT/meta if there: uint8 (N, 3, H, W), or (N, 1, H, W) if all are grey.
 
     Images are ordered by class, then by file name; their names are paths relative to ROOT.
 
@@ -32,11 +32,11 @@ def load(config: FolderOptions) -> Dataset:
     """
     root = config.data_root
     if root is None:
-        raise UserError("--data-root is missing: name the folder that holds train/ and test/")
+        raise UserError("--data-root is missing: name the folder that holds train/")
     if not root.is_dir():
         raise UserError(f"--data-root {root}: no such folder")
     classes = _class_names(root / "train")
-    parts = ["train", "test", "meta"] if (root / "meta").exists() else ["train", "test"]
+    parts = ["train", *(part for part in ("test", "meta") if (root / part).exists())]
     for part in parts[1:]:
         _match_classes(root / part, classes)
     listed = {part: _list_images(root, part, classes) for part in parts}
@@ -51,7 +51,7 @@ def load(config: FolderOptions) -> Dataset:
     mean, std = _mean_and_std(splits["train"].images)
     return Dataset(
         train=splits["train"],
-        test=splits["test"],
+        test=splits.get("test"),
         meta=splits.get("meta"),
         classes=tuple(classes),
         mean=mean,
@@ -113,13 +113,14 @@ def _list_images(root: Path, part: str, classes: Sequence[str]) -> tuple[tuple[s
 
 def _read(root: Path, names: Sequence[str], first: str, image_size: int | None) -> tuple[np.ndarray, bool]:
     """Return images of the size of the first training image, uint8 (N, 3, H, W), and whether all are grey."""
-    height, width, _ = _decode(f"{root}/{first}", image_size)[0].shape
+    size = None if image_size is None else (image_size, image_size)
+    height, width, _ = decode(f"{root}/{first}", size)[0].shape
     images = np.empty((len(names), 3, height, width), dtype=np.uint8)
 
     def read_from(start: int) -> bool:
         all_grey = True
         for i in range(start, min(start + CHUNK, len(names))):
-            pixels, grey = _decode(f"{root}/{names[i]}", image_size)
+            pixels, grey = decode(f"{root}/{names[i]}", size)
             if pixels.shape[:2] != (height, width):
                 raise UserError(
                     f"{root}/{names[i]}: is {pixels.shape[1]} x {pixels.shape[0]} pixels, but {root}/{first} "
@@ -134,22 +135,6 @@ def _read(root: Path, names: Sequence[str], first: str, image_size: int | None) 
         # a list first, because `all` alone would stop, and cancel the rest, at the first colour image
         all_grey = all(list(pool.map(read_from, range(0, len(names), CHUNK))))
     return images, all_grey
-
-
-def _decode(path: str, image_size: int | None) -> tuple[np.ndarray, bool]:
-    """Return an image, upright, as uint8 (H, W, 3), and whether the file is 8-bit grey."""
-    try:
-        with Image.open(path) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            mode = image.mode
-            rgb = image.convert("RGB")
-    except Exception as error:  # for a broken file Pillow's decoders raise nearly anything
-        raise UserError(f"{path}: cannot be read as an image ({error})") from error
-    if mode.startswith(("I", "F")):
-        raise UserError(f"{path}: has more than 8 bits per channel; convert it to 8 bits")
-    if image_size is not None:
-        rgb = ImageOps.fit(rgb, (image_size, image_size), Image.Resampling.BILINEAR)
-    return np.asarray(rgb), mode == "L"
 
 
 def _mean_and_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

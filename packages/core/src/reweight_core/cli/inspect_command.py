@@ -49,7 +49,7 @@ def describe(data: PreparedData) -> dict[str, Any]:
         "transition": None if transition is None else transition.tolist(),
         "meta_counts": counts(data.meta.labels) if data.meta else None,
         "val_counts": counts(data.val.labels) if data.val else None,
-        "test_size": len(data.dataset.test),
+        "test_size": len(data.test) if data.test else 0,
         "input_shape": list(data.dataset.input_shape),
         "fingerprint": data.fingerprint,
     }

@@ -53,7 +53,8 @@ class Progress:
             text += f"  meta {metrics['meta_loss']:.3f}"
         if metrics["val_accuracy"] is not None:
             text += f"  val {metrics['val_accuracy']:.4f}"
-        text += f"  test {metrics['test_accuracy']:.4f}"
+        if metrics["test_accuracy"] is not None:
+            text += f"  test {metrics['test_accuracy']:.4f}"
         if self._bar.disable:
             print(text, flush=True)
         else:
@@ -63,8 +64,11 @@ class Progress:
 def summary_table(summary: Mapping[str, Any], folder: Path) -> None:
     """Print the result of a run."""
     table = Table(box=box.SIMPLE, show_header=False)
-    table.add_row("test accuracy (last epoch)", f"{summary['test_accuracy']:.4f}")
-    table.add_row("test accuracy (mean of last 5)", f"{summary['test_accuracy_mean5']:.4f}")
+    if summary["test_accuracy"] is None:
+        table.add_row("test accuracy", "none: there is no test set (--test-from none)")
+    else:
+        table.add_row("test accuracy (last epoch)", f"{summary['test_accuracy']:.4f}")
+        table.add_row("test accuracy (mean of last 5)", f"{summary['test_accuracy_mean5']:.4f}")
     if summary["val_accuracy"] is not None:
         table.add_row("validation accuracy", f"{summary['val_accuracy']:.4f}")
     if summary["noise_auroc"] is not None:
@@ -73,4 +77,5 @@ def summary_table(summary: Mapping[str, Any], folder: Path) -> None:
     table.add_row("run", str(folder))
     console = Console(markup=False, emoji=False, highlight=False)
     console.print(table)
-    console.print(f"test again with: reweight eval {folder}", soft_wrap=True)
+    if summary["test_accuracy"] is not None:
+        console.print(f"test again with: reweight eval {folder}", soft_wrap=True)

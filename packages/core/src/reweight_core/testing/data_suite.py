@@ -66,6 +66,9 @@ class DataSuite:
         config = configure(DataConfig, data=self.name, **given)
         again = registry.find("data", self.name).build(config.data_options)
         for one, other in ((dataset.train, again.train), (dataset.test, again.test)):
+            if one is None or other is None:
+                assert one is other
+                continue
             assert np.array_equal(one.images, other.images)
             assert np.array_equal(one.labels, other.labels)
             assert one.names == other.names

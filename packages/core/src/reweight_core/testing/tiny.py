@@ -65,6 +65,7 @@ def tiny_trainer(method: str, model: str = "resnet20", **options: Any) -> Traine
         true_labels=dataset.train.labels,
         meta=dataset.meta,
         val=None,
+        test=dataset.test,
         fingerprint="tiny",
     )
     return Trainer(config, data)

@@ -1,0 +1,39 @@
+"""``reweight predict``."""
+
+from pathlib import Path
+
+import click
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+
+@click.command(name="predict")
+@click.argument("run", type=Path)
+@click.argument("paths", type=Path, nargs=-1, required=True)
+@click.option(
+    "--csv", "csv_file", type=Path, metavar="FILE", help="Write a line for each image, all probabilities in it."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+def command(run: Path, paths: tuple[Path, ...], csv_file: Path | None, device: str) -> None:
+    """Classify the images PATHS, files or folders, with the newest checkpoint of the folder RUN."""
+    from reweight_core.images import find_images
+    from reweight_core.prediction import load, predict
+
+    images = find_images(paths)
+    classifier = load(run, device)
+    console = Console(markup=False, emoji=False, highlight=False)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("images", total=len(images))
+        predictions = predict(classifier, images, lambda done: bar.update(task, completed=done))
+    if csv_file is not None:
+        predictions.write_csv(csv_file)
+        console.print(f"{len(images)} predictions in {csv_file}", soft_wrap=True)
+        return
+    table = Table(box=box.SIMPLE)
+    for column in ("image", "predicted", "probability"):
+        table.add_column(column, overflow="fold")
+    for image, row in zip(predictions.paths, predictions.probabilities, strict=True):
+        table.add_row(str(image), predictions.classes[row.argmax()], f"{row.max():.3f}")
+    console.print(table)
