@@ -1,8 +1,11 @@
 """Components and presets through the whole program."""
 
+import json
+
 import pytest
 import torch
 from reweight_method_fsr import plugin as fsr
+from safetensors.numpy import load_file
 
 from reweight_core import RunConfig, configure, train
 from reweight_core.checkpoint import load_latest
@@ -60,8 +63,9 @@ def run(*arguments):
         (["--with", "mixup", "--with", "mixup"], "'mixup' is chosen twice"),
         (["--with", "mixap"], "did you mean 'mixup'"),
         (["--mixup-alpha", "1"], "--mixup-alpha is an option of --with mixup, not of this run"),
-        (["--lr-drops", "5"], "only --schedule step has drops"),
-        (["--schedule", "step", "--lr-drops", "five"], "must be epochs separated by commas"),
+        (["--method", "fsr", "--virtual-step", "off"], "takes a virtual step of its own"),
+        (["--preset", "cifar-lt"], "presets belong to a --method"),
+        (["--schedule", "step", "--lr-drops", "five"], "must be epochs above 0 separated by commas"),
     ],
 )
 def test_what_cannot_work_is_one_line_and_status_two(arguments, message, capsys, tmp_path):
@@ -97,3 +101,41 @@ def test_the_cyclic_schedule_changes_with_every_step_and_ends_cycles_at_zero(tmp
     steps = 15
     cosine = [0.1 * (1 + torch.cos(torch.tensor(torch.pi * x)).item()) for x in (14 / steps, 14 / 30, 29 / 30)]
     assert lines == pytest.approx([cosine[0], 0.9 * cosine[1], 0.9 * cosine[2]], abs=1e-6)
+
+
+@pytest.mark.parametrize("line", ["preset = 5", 'preset = ["raw"]', "with = 3"])
+def test_a_wrong_value_in_a_file_is_one_line(line, tmp_path, capsys):
+    path = tmp_path / "options.toml"
+    path.write_text(f'method = "fsr"\n{line}\n')
+    assert run("train", "--config", str(path), "--out", str(tmp_path / "run")) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_the_components_of_a_preset_can_be_left_out():
+    assert configure(method="fsr", preset="cifar-noise", **{"with": ["none"]}).with_ == ()
+    assert configure(method="fsr", preset="cifar-lt", schedule="cosine").schedule == "cosine"
+
+
+def test_a_run_is_read_back_whatever_its_preset_is_called_now(tmp_path):
+    folder = tmp_path / "run"
+    options = ["--dictionary-size", "20", "--probe-size", "10", "--model", "mlp", "--steps", "2", "--with", "ema"]
+    assert run("train", "--method", "fsr", "--preset", "raw", *options, "--data", "digits", "--out", str(folder)) == 0
+    text = (folder / "config.json").read_text()
+    assert json.loads(text)["plugins"]["ema"].startswith("reweight-method-fsr ")
+    (folder / "config.json").write_text(text.replace('"preset": "raw"', '"preset": "gone"'))
+    assert evaluate(folder)["test_size"] > 0
+
+
+def test_recorded_weights_are_the_methods_own_whatever_components_add(tmp_path):
+    def first_weights(**options):
+        folder = tmp_path / str(len(options))
+        config = configure(method="gdw", data="digits", noise="uniform:0.4", steps=1, out=folder, **options)
+        return load_file(train(config).folder / "samples.safetensors")["last_weight"]
+
+    relabelled = {"with": ["relabel"], "relabel_warmup_epochs": 0, "relabel_multiplier": 50.0}
+    assert (first_weights(**relabelled) == first_weights()).all()
+
+
+def test_check_grad_has_nothing_to_compare_for_fsr(capsys):
+    assert run("check-grad", "--method", "fsr", "--data", "digits") == 2
+    assert "nothing to compare" in capsys.readouterr().err

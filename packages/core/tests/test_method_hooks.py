@@ -235,3 +235,15 @@ def test_figures_of_an_epoch_come_from_all_parts():
     hooks = MethodHooks(Counting("method"), "mine", components={"one": Counting("one"), "two": Counting("two")})
     assert hooks.finish_epoch(3, None) == {"method": 3.0, "one": 3.0, "two": 3.0}
     assert MethodHooks(ERM(), "erm").finish_epoch(3, None) == {}
+
+
+@pytest.mark.parametrize("hook", ["plan_stages", "provide_meta_set", "generate_weights"])
+def test_two_implementations_of_a_hook_with_one_result_are_refused(hook):
+    functions = {
+        "plan_stages": lambda self, stage: [stage],
+        "provide_meta_set": lambda self, held_out: held_out,
+        "generate_weights": lambda self, step: step.losses,
+    }
+    part = type("Part", (), {hook: hookimpl(functions[hook])})
+    with pytest.raises(UserError, match=f"{hook} is implemented by method 'mine' and by component 'one'"):
+        MethodHooks(part(), "mine", components={"one": part()})

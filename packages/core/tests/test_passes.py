@@ -38,7 +38,23 @@ class UnbatchedDropout(nn.Module):
         return F.dropout1d(self.linear(x.flatten(1)), 0.5)
 
 
+class ByKeyword(nn.Module):
+    """Calls operators by keyword, and layers twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+        self.first, self.second = nn.Linear(12, 12), nn.Linear(12, 3)
+
+    def forward(self, x):
+        x = F.conv2d(input=x, weight=self.convolution.weight, bias=self.convolution.bias, padding=1)
+        x = F.batch_norm(input=x, running_mean=None, running_var=None, weight=self.norm.weight, training=True)
+        x = self.convolution(torch.relu(input=x)).relu_().flatten(1)
+        return self.second(F.linear(input=F.relu(input=self.first(x)), weight=self.first.weight))
+
+
 NETWORKS = {
+    "operators by keyword": ByKeyword,
     "CIFAR ResNet": lambda: CifarResNet((3, 8, 8), 3, 8),
     "wide ResNet with dropout": lambda: WideResNet((3, 8, 8), 3, depth=10, width=1, dropout=0.3),
     "a region without gradient": PartlyDetached,

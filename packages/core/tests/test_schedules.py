@@ -40,8 +40,13 @@ def test_steps_drop_at_their_epochs():
     assert schedule("constant", 10, None, 0.1)(9) == 1
 
 
-def test_drops_are_for_the_step_schedule_alone_and_must_be_numbers():
-    with pytest.raises(UserError, match="only --schedule step"):
-        schedule("cosine", 10, "5", 0.1)
-    with pytest.raises(UserError, match="--lr-drops 5;6"):
-        schedule("step", 10, "5;6", 0.1)
+@pytest.mark.parametrize("drops", ["5;6", "", "-5", "0,5", "nan", "inf"])
+def test_drops_that_are_no_epochs_are_refused(drops):
+    with pytest.raises(UserError, match="--lr-drops"):
+        schedule("step", 10, drops, 0.1)
+
+
+def test_drops_beyond_the_run_are_warned_of_and_other_schedules_have_none():
+    with pytest.warns(UserWarning, match="--lr-drops 5,20: not all of these epochs come in a run of 10"):
+        schedule("step", 10, "5,20", 0.1)
+    assert schedule("constant", 10, "5", 0.1)(9) == 1

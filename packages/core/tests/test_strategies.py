@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import functional_call
 from torchvision.models import VisionTransformer, resnet18
 
-from reweight_core.head import find_head
+from reweight_core.head import Head, find_head
 from reweight_core.lookahead import STRATEGIES, finite_difference
 from reweight_core.models.cifar_resnet import CifarResNet
 from reweight_core.models.small import MLP, LeNet
@@ -253,3 +253,35 @@ def test_the_training_logits_after_the_heads_step_are_those_of_the_real_features
     moved = step._passes.features @ look.parameters[f"{name}.weight"].T + look.parameters[f"{name}.bias"]
     torch.testing.assert_close(look.training_logits, moved.detach())
     assert not torch.allclose(look.training_logits, step.logits)
+
+
+def test_a_bias_of_the_head_that_is_not_trained_is_in_the_logits_all_the_same():
+    problem = Problem(ARCHITECTURES["resnet20"], torch.float64)
+    model = copy.deepcopy(problem.model).train()
+    name = find_head(model, problem.x)
+    head = model.get_submodule(name)
+    head.bias.data.fill_(3.0)
+    head.bias.requires_grad_(False)
+    step = problem.step(STRATEGIES["head"], model=model)
+    w = problem.w.clone().requires_grad_()
+    look = step.look_ahead(w[:, None] * step.D, scope="head")
+    weight = look.parameters[f"{name}.weight"]
+    assert list(look.parameters) == [f"{name}.weight"]
+    z, z_meta = step._passes.features, step._passes.features_at(step.meta.inputs)
+    torch.testing.assert_close(look.logits, z_meta @ weight.T + 3)
+    torch.testing.assert_close(look.training_logits, (z @ weight.T + 3).detach())
+    (v,) = torch.autograd.grad(F.cross_entropy(z_meta @ weight.T + 3, problem.y_meta), weight)
+    (found,) = torch.autograd.grad(look.close(F.cross_entropy(look.logits, problem.y_meta)), w)
+    torch.testing.assert_close(found, -LR * (step.D * (z @ v.T)).sum(1))
+
+
+def test_under_bf16_the_heads_products_are_in_single_precision():
+    problem = Problem(ARCHITECTURES["resnet20"], torch.float32)
+    model = copy.deepcopy(problem.model).train()
+    name = find_head(model, problem.x)
+    passes = Passes(model, torch.Generator(), autocast=torch.bfloat16, head=name)
+    passes.begin(problem.x)
+    D = torch.randn(N, C)
+    found = Head(passes).pullback(D)[f"{name}.weight"]
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, D.T @ passes.features.float())

@@ -25,6 +25,7 @@ def transformed(*components, **options):
 def test_the_own_image_and_target_have_the_share_lambda_of_at_least_a_half():
     step = transformed("mixup")
     x, y = step.original.inputs, F.one_hot(step.labels, 4).float()
+    differ = 0
     for i in range(step.n):
         # the partner is the example that explains the rest of the image
         candidates = []
@@ -32,11 +33,15 @@ def test_the_own_image_and_target_have_the_share_lambda_of_at_least_a_half():
             difference = x[i] - x[j]
             share = ((step.inputs[i] - x[j]) * difference).sum() / difference.square().sum().clamp(min=1e-12)
             candidates.append(((step.inputs[i] - x[j] - share * difference).norm(), share, j))
-        if torch.equal(step.inputs[i], x[i]):
+        error, share, j = min(candidates, key=lambda c: c[0])
+        if torch.allclose(step.inputs[i], x[i], atol=1e-6):
+            torch.testing.assert_close(step.targets[i], y[i])
             continue
-        _, share, j = min(candidates, key=lambda c: c[0])
+        differ += 1
+        assert error < 1e-4
         assert 0.5 <= share <= 1
         torch.testing.assert_close(step.targets[i], share * y[i] + (1 - share) * y[j], atol=1e-4, rtol=1e-4)
+    assert differ > step.n / 2
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 3.0])

@@ -52,12 +52,11 @@ def test_a_probe_batch_has_q_examples_as_balanced_as_can_be(counts, size, probe_
         drawn = np.bincount(probe.labels.numpy(), minlength=len(counts))
         assert drawn.sum() == probe_size
         assert drawn[present].max() - drawn[present].min() <= 1
-        # no example comes twice where its class has enough
+        # one comes again only after all of its class have come
         for label in present:
             of_class = probe.ids[probe.labels == label].tolist()
             available = sum(labels[i] == label for i in chosen)
-            if available >= -(-probe_size // len(present)):
-                assert len(set(of_class)) == len(of_class)
+            assert len(set(of_class)) == min(len(of_class), available)
 
 
 def test_over_many_draws_every_trusted_example_is_drawn_equally_often():

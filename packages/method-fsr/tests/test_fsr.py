@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from reweight_method_fsr import FSRConfig, MixUpConfig, RelabelConfig, mixup, plugin, relabel
 from reweight_method_fsr.fsr import normalise
+from reweight_method_fsr.pushers import PUSHERS
 from torch import nn
 
 from reweight_core import Context, Dataset, Split, UserError, hookimpl
@@ -50,22 +51,34 @@ def make_dataset():
 
 
 class Watcher:
-    """Keeps the steps and their weights."""
+    """Keeps the steps, their weights, and what the look-ahead gives for each example."""
 
     @hookimpl(wrapper=True)
     def generate_weights(self, step):
         self.step = step
-        self.weights = yield
+        original = torch.autograd.grad
+
+        def grad(outputs, inputs, *args, **kwargs):
+            found = original(outputs, inputs, *args, **kwargs)
+            if torch.is_tensor(inputs):
+                (self.h,) = found
+            return found
+
+        torch.autograd.grad = grad
+        try:
+            self.weights = yield
+        finally:
+            torch.autograd.grad = original
         return self.weights
 
 
 class UnderTest:
-    def __init__(self, config=CONFIG, mixes=False, relabels=False):
+    def __init__(self, config=CONFIG, mixes=False, relabels=False, held_out=None):
         torch.manual_seed(0)
         self.model = ConvNet().double().train()
         dataset, device = make_dataset(), torch.device("cpu")
         self.examples = Examples(dataset.train, dataset, device, torch.float64)
-        context = Context(CLASSES, SIZE, 10, DECAY, device, torch.float64, self.model, self.examples)
+        context = Context(CLASSES, SIZE, 10, DECAY, device, torch.float64, self.model, self.examples, epochs=9)
         self.method = plugin.build(config, context)
         self.components = {}
         if mixes:
@@ -79,7 +92,7 @@ class UnderTest:
             hooks,
             STRATEGIES["head"],
             self.examples,
-            hooks.provide_meta_set(None),
+            hooks.provide_meta_set(held_out),
             settings=OptimizerSettings(momentum=MOMENTUM, weight_decay=DECAY),
             seed=0,
             head="head",
@@ -122,7 +135,8 @@ class Transcription:
         virtual_loss = virtual_loss + DECAY / 2 * sum((p**2).sum() for p in head)
         gradients = torch.autograd.grad(virtual_loss, head, create_graph=True)
         buffers = [self.buffers["head.weight"], self.buffers["head.bias"]]
-        weight, bias = (p - 0.1 * (0.9 * m + g) for p, m, g in zip(head, buffers, gradients, strict=True))
+        moved = [p - 0.1 * (0.9 * m + g) for p, m, g in zip(head, buffers, gradients, strict=True)]
+        self.head = weight, bias = moved
 
         # one meta forward of [probe; unmixed batch], whose BatchNorm statistics are joint
         probe, q = step.meta, len(step.meta.labels)
@@ -136,6 +150,7 @@ class Transcription:
         soft = (1 - s) * F.one_hot(probe.labels, CLASSES).double() + s / CLASSES
         L_R = -(soft * probe_logits.log_softmax(1)).sum(1).mean() + DECAY / 2 * ((weight**2).sum() + (bias**2).sum())
         (h,) = torch.autograd.grad(L_R, omega_o)
+        self.h = h
         if self.config.weights == "clip":
             omega = torch.stack([max(-value, torch.tensor(0.0).double()) for value in h])
         else:
@@ -174,6 +189,12 @@ def test_every_quantity_of_several_steps_is_that_of_the_transcription(changes, m
     for ids in STEPS:
         step = tested.take(ids)
         expected.take(step)
+        # the real images of these ids, whatever MixUp made of them
+        torch.testing.assert_close(step.original.inputs, tested.examples.batch(step.ids, None).inputs)
+        assert torch.equal(step.inputs, step.original.inputs) != mixes
+        torch.testing.assert_close(step.look.parameters["head.weight"].detach(), expected.head[0].detach(), **EXACT)
+        torch.testing.assert_close(step.look.parameters["head.bias"].detach(), expected.head[1].detach(), **EXACT)
+        torch.testing.assert_close(tested.watcher.h, expected.h, **EXACT)
         torch.testing.assert_close(tested.watcher.weights, len(ids) * expected.omega, **EXACT)
         torch.testing.assert_close(tested.method._scores, expected.scores, **EXACT)
         for found, wanted in zip(tested.model.state_dict().values(), expected.model.state_dict().values(), strict=True):
@@ -212,6 +233,45 @@ def test_before_epoch_e_all_weights_are_one_while_scores_are_gathered():
 def test_weights_of_tiny_gradients_sum_to_less_than_one():
     assert normalise(torch.full((10,), 1e-7)).sum() == pytest.approx(1e-6 / (1e-6 + 1e-5), rel=1e-4)
     assert normalise(torch.zeros(10)).eq(0).all()
+
+
+@pytest.mark.parametrize("name", ["meta-margin", "negative-loss", "max-margin", "area-under-margin"])
+def test_the_score_is_that_of_the_pusher_that_is_asked_for(name):
+    tested = UnderTest(attrs.evolve(CONFIG, pusher=name))
+    step = tested.take(range(10))
+    of_training = step.look.logits[len(step.meta.labels) :].detach()
+    expected = PUSHERS[name](step, F.cross_entropy(of_training, step.labels, reduction="none"))
+    torch.testing.assert_close(tested.method._scores[:10], 0.1 * expected, **EXACT)
+
+
+def test_forgetting_events_are_the_score_where_they_are_asked_for():
+    tested = UnderTest(attrs.evolve(CONFIG, pusher="forgetting-events"))
+    step = tested.take(range(10))
+    wrong = step.logits.argmax(1) != step.labels
+    torch.testing.assert_close(tested.method._scores[:10], -0.1 * wrong.double(), **EXACT)
+    assert wrong.any()
+
+
+def test_a_given_reward_set_is_what_probe_batches_come_from_all_of_it():
+    dataset = make_dataset()
+    # of the classes 9, 1, 0 and 5 examples
+    chosen = [i for label, count in ((0, 9), (1, 1), (3, 5)) for i in range(label, SIZE, CLASSES)[:count]]
+    given = dataset.train.take(np.array(chosen))
+    given.images[:, 0, 4, 4] = 77
+    held_out = Examples(given, dataset, torch.device("cpu"), torch.float64)
+    tested = UnderTest(attrs.evolve(CONFIG, reward="given"), held_out=held_out)
+    assert sorted(tested.method.dictionary.chosen().tolist()) == list(range(len(given)))
+    step = tested.take(range(10))
+    marked = (77 - 127) / 60
+    assert (step.meta.inputs[:, 0, 4, 4] == marked).all()
+    assert not (step.inputs[:, 0, 4, 4] == marked).any()
+    assert tested.method.finish_epoch(1, torch.zeros(SIZE, dtype=torch.bool)) == {}
+    assert sorted(tested.method.dictionary.chosen().tolist()) == list(range(len(given)))
+
+
+def test_a_warm_up_as_long_as_the_run_is_warned_of():
+    with pytest.warns(UserWarning, match="--warmup-epochs 9: all 9 epochs of the run have equal weights"):
+        UnderTest(attrs.evolve(CONFIG, warmup_epochs=9))
 
 
 def test_a_reward_set_that_is_asked_for_must_be_given():

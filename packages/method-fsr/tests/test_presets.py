@@ -18,7 +18,7 @@ def values(preset):
         ("cifar-lt", (3000, 800, 128, 200, 20, "shift")),
         ("cifar-lt-deferred", (3000, 800, 128, 200, 160, "shift")),
         ("cifar-lt-noise", (2000, 200, 128, 200, 160, "clip")),
-        ("webvision", (5000, 200, 16, 127, 20, "clip")),
+        ("webvision", (5000, 200, 128, 127, 20, "clip")),
         ("inaturalist", (2000, 350, 32, 90, 60, "shift")),
     ],
 )

@@ -78,6 +78,7 @@ def make_method(config):
         dtype=torch.float64,
         model=nn.Identity(),
         train=None,
+        epochs=1,
     )
     torch.manual_seed(1)
     return plugin.build(config, context)

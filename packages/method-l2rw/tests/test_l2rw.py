@@ -75,6 +75,7 @@ def make_method(record, config=None, seed=10):
         dtype=torch.float64,
         model=nn.Identity(),
         train=None,
+        epochs=1,
     )
     return record.build(config or record.config(), context)
 

@@ -75,6 +75,7 @@ def make_method():
         dtype=torch.float64,
         model=nn.Identity(),
         train=None,
+        epochs=1,
     )
     torch.manual_seed(1)
     return plugin.build(MWNetConfig(weight_lr=WEIGHT_LR, weight_l2=WEIGHT_L2, weight_hidden=HIDDEN), context)
@@ -222,7 +223,7 @@ class TestState:
 class TestWeightingNetwork:
     @staticmethod
     def make(dtype=torch.float64):
-        context = Context(CLASSES, SIZE, 10, DECAY, torch.device("cpu"), dtype, nn.Identity(), None)
+        context = Context(CLASSES, SIZE, 10, DECAY, torch.device("cpu"), dtype, nn.Identity(), None, 1)
         torch.manual_seed(4)
         return WeightingNetwork(context, lr=0.01, hidden=20)
 

@@ -18,6 +18,7 @@ from reweight_core import registry
 from reweight_core.config import RunConfig
 from reweight_core.dataset import Dataset, Split
 from reweight_core.devices import resolve_device
+from reweight_core.examples import Examples
 from reweight_core.measuring import fresh_process, high_water_mark, wait_for
 from reweight_core.models.build import build_model
 from reweight_core.options import Owner, fill
@@ -86,13 +87,15 @@ def run(setting: Setting, cells: list[tuple[str, str | None]], repetitions: int)
                 times[cell].append(time.perf_counter() - started)
     seconds = {cell: statistics.median(values) for cell, values in times.items()}
     floors = {cell: floor(trainer) for cell, trainer in trainers.items()} | {(PLAIN, None): 1.0}
+    meta_sizes: dict[tuple[str, str | None], int] = {(PLAIN, None): setting.meta_batch_size}
+    meta_sizes |= {cell: meta_batch_size(trainer) for cell, trainer in trainers.items()}
     erm = seconds.get(("erm", None))
     return [
         {
             "method": method,
             "strategy": strategy,
             "batch_size": setting.batch_size,
-            "meta_batch_size": setting.meta_batch_size,
+            "meta_batch_size": meta_sizes[method, strategy],
             "seconds_per_step": seconds[method, strategy],
             "ratio_to_plain": seconds[method, strategy] / seconds[PLAIN, None],
             "ratio_to_erm": None if erm is None else seconds[method, strategy] / erm,
@@ -179,6 +182,13 @@ def plain_step(setting: Setting) -> Callable[[], None]:
         optimizer.step()
 
     return step
+
+
+def meta_batch_size(trainer: Trainer) -> int:
+    """Return how many examples the meta batch of a cell has."""
+    if trainer.meta is None or isinstance(trainer.meta, Examples):
+        return trainer.config.meta_batch_size
+    return len(trainer.meta.draw_batch().labels)
 
 
 def floor(trainer: Trainer) -> float | None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reweight_core import registry
 from reweight_core.comparison import LENGTHS, relative_error, weights_under
 from reweight_core.config import RunConfig, as_values, configure
 from reweight_core.errors import UserError
@@ -41,6 +42,9 @@ def check(config: RunConfig) -> list[dict[str, Any]]:
 
 
 def _measure(values: dict[str, Any]) -> list[dict[str, Any]]:
+    plugin = registry.find("method", values["method"])
+    if plugin.looks_ahead_by_head:
+        raise UserError(f"method '{plugin.name}' has a closed form for its look-ahead: there is nothing to compare")
     config = configure(RunConfig, **values | {"lookahead": "double"})
     trainer = Trainer(config, load(config))
     if trainer.lookahead.name == "none":

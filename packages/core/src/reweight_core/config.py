@@ -61,7 +61,8 @@ class RunConfig(DataConfig):
 
     method: str = option("erm", "Method plugin (see `reweight list`).")
     with_: tuple[str, ...] = option(
-        (), "Component to add to the method (see `reweight list`); give it again for another. They act in this order."
+        (),
+        "Component to add to the method (see `reweight list`), or none; again for another. They act in this order.",
     )
     preset: str | None = option(None, "Setting of the method's paper: other defaults, which options override.")
     model: str = option(
@@ -82,7 +83,7 @@ class RunConfig(DataConfig):
         "of the peak before, step by step; step: times --lr-drop-factor at the epochs --lr-drops.",
     )
     lr_drops: str | None = option(
-        None, "Epochs after which --schedule step lowers the rate, e.g. 160,180; default: at 80 and 90 % of the epochs."
+        None, "Epochs at which --schedule step lowers the rate, e.g. 160,180; default: at 80 and 90 % of the epochs."
     )
     lr_drop_factor: float = option(0.1, "Factor of each drop of --schedule step.", check=and_(gt(0), lt(1)))
     momentum: float = option(0.9, "Momentum of SGD (without Nesterov).", check=and_(ge(0), lt(1)))
@@ -160,12 +161,13 @@ def known_options(config_class: type, given: Mapping[str, Any]) -> dict[str, Opt
 
 def _preset_of(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the defaults of the preset that is asked for."""
-    name, method = given.get("preset"), given.get("method", "erm")
+    core = table([Owner(OWNER, RunConfig)])
+    name, method = (convert(core[key], given.get(key, core[key].default)) for key in ("preset", "method"))
     if name is None:
         return {}
     presets: Mapping[str, Mapping[str, Any]] = registry.find("method", method).presets
     if name not in presets:
-        known = f"it has {', '.join(presets)}" if presets else "it has none"
+        known = f"it has {', '.join(presets)}" if presets else "it has none (presets belong to a --method)"
         raise UserError(f"--preset {name}: method '{method}' has no such preset{nearest(name, presets)}; {known}")
     return presets[name]
 
@@ -258,7 +260,7 @@ def read_file(path: Path, config_class: type, given: Mapping[str, Any]) -> dict[
         if section not in owners:
             continue
         # in the section of its plugin an option needs no prefix
-        declared = {item.field: item.name for item in options_of(owners[section])}
+        declared = {item.name.removeprefix(owners[section].prefix): item.name for item in options_of(owners[section])}
         for key, value in content_of_section.items():
             name = key.replace("-", "_")
             if name not in declared:

@@ -159,7 +159,8 @@ class TrainingStep:
             self.sums.meta_loss.add_(step.meta_value)
             self.sums.meta_steps.add_(1)
         if source == "train":
-            self.samples.record(step, weights, D_prime)
+            assert step.method_gradient is not None, "the hooks note it"
+            self.samples.record(step, weights, step.method_gradient)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what the step carries from one call to the next, the network aside, as tensors."""

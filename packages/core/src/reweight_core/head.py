@@ -29,31 +29,39 @@ class Head:
         self._weight, self._bias = f"{passes.head}.weight", f"{passes.head}.bias"
         names = [name for name in (self._weight, self._bias) if name in passes.parameters]
         if self._weight not in names:
-            raise UserError("--lookahead head: the model does not end in a linear layer with trainable weights")
+            raise UserError(
+                "looking ahead with the last linear layer: the model does not end in one with trainable weights"
+            )
         self.parameters = {name: passes.parameters[name] for name in names}
+        # a bias that is not trained is in the logits, but not in J
+        self._fixed_bias = None if self._bias in names else passes.head_bias
 
     def forward_at(self, parameters: Direction, inputs: Tensor) -> Tensor:
         """Return the logits under other parameters of the head, with the batch statistics of these inputs."""
-        return self._linear(self._passes.features_at(inputs), parameters)
+        return self._logits(self._passes.features_at(inputs), parameters)
+
+    def training_logits_at(self, parameters: Direction) -> Tensor:
+        """Return the training batch's logits (n, C) under other parameters, on the features of the real pass."""
+        return self._logits(self._features(), parameters)
 
     def pullback(self, D: Tensor) -> dict[str, Tensor]:
         """Return J^T D for D of shape (n, C), by parameter name."""
-        features = self._features()
-        gradients = {self._weight: D.T.to(features.dtype) @ features, self._bias: D.sum(0).to(features.dtype)}
+        dtype = self.parameters[self._weight].dtype
+        gradients = {self._weight: D.T.to(dtype) @ self._features().to(dtype), self._bias: D.sum(0).to(dtype)}
         return {name: gradients[name] for name in self.parameters}
 
     def pushforward(self, v: Direction) -> Tensor:
         """Return J v, shape (n, C)."""
-        return self._linear(self._features(), v)
+        return F.linear(self._features().to(v[self._weight].dtype), v[self._weight], v.get(self._bias))
 
     def _features(self) -> Tensor:
         self._passes.forward()
         assert self._passes.features is not None, "the look-ahead was given a head"
         return self._passes.features
 
-    def _linear(self, features: Tensor, parameters: Direction) -> Tensor:
+    def _logits(self, features: Tensor, parameters: Direction) -> Tensor:
         weight = parameters[self._weight]
-        return F.linear(features.to(weight.dtype), weight, parameters.get(self._bias))
+        return F.linear(features.to(weight.dtype), weight, parameters.get(self._bias, self._fixed_bias))
 
 
 def find_head(model: nn.Module, inputs: Tensor) -> str | None:

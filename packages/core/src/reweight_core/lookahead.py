@@ -156,7 +156,7 @@ class HeadLookAhead(Linearised):
     @property
     def training_logits(self) -> Tensor:
         """Logits (n, C) of the training batch under theta_hat, on the features of the real pass, detached."""
-        return self._head.pushforward(self.parameters).detach()
+        return self._head.training_logits_at(self.parameters).detach()
 
 
 FD_LENGTH = 3e-4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 
 import pluggy
 import torch
@@ -11,11 +11,20 @@ from torch import Tensor, nn
 from reweight_core.defaults import Defaults
 from reweight_core.errors import UserError
 from reweight_core.examples import BatchSource, Examples
-from reweight_core.hookspecs import PROJECT, Hooks
+from reweight_core.hookspecs import PROJECT, Hooks, hookimpl
 from reweight_core.stages import Stage
 from reweight_core.step import Batch, Step
 
 _DEFAULTS = "core's defaults"
+
+
+class _Noting:
+    """Notes what the method itself makes of D; registered between it and the components."""
+
+    @hookimpl(wrapper=True)
+    def manipulate_gradient(self, step: Step, weights: Tensor) -> Generator[None, Tensor, Tensor]:
+        step.method_gradient = yield
+        return step.method_gradient
 
 
 class MethodHooks:
@@ -39,14 +48,15 @@ class MethodHooks:
         observers: Sequence[object] = (),
         components: Mapping[str, object] | None = None,
     ):
-        self._name = name
         components = components or {}
+        self._whose = " with ".join([f"method '{name}'", *(f"'{component}'" for component in components)])
         defaults = Defaults()
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(Hooks)
         labels = [f"{type(observer).__name__} (observer {i})" for i, observer in enumerate(observers)]
-        labels = [_DEFAULTS, f"method '{name}'", *(f"component '{name}'" for name in components), *labels]
-        for plugin, label in zip([defaults, method, *components.values(), *observers], labels, strict=True):
+        labels = [_DEFAULTS, f"method '{name}'", "core", *(f"component '{name}'" for name in components), *labels]
+        plugins = [defaults, method, _Noting(), *components.values(), *observers]
+        for plugin, label in zip(plugins, labels, strict=True):
             try:
                 self._manager.register(plugin, label)
                 self._manager.check_pending()
@@ -59,6 +69,8 @@ class MethodHooks:
                         raise UserError(f"{label}: the arguments of {caller.name} must not have defaults")
         self._called = {}
         for hook in (
+            self._manager.hook.plan_stages,
+            self._manager.hook.provide_meta_set,
             self._manager.hook.transform_batch,
             self._manager.hook.generate_weights,
             self._manager.hook.manipulate_gradient,
@@ -67,7 +79,7 @@ class MethodHooks:
             chosen = [i.plugin_name for i in hook.get_hookimpls() if not i.wrapper and i.plugin is not defaults]
             if len(chosen) > 1:
                 raise UserError(f"{hook.name} is implemented by {' and by '.join(chosen)}: only one can be used")
-            # without the defaults behind it, a hook that forgets to return is found out
+            # without the defaults behind it, a hook of a step that forgets to return is found out
             self._called[hook.name] = self._manager.subset_hook_caller(hook.name, [defaults] if chosen else [])
 
     @property
@@ -129,12 +141,12 @@ class MethodHooks:
         """Compare a result with the contract; only descriptions of tensors are read, never values."""
         if not isinstance(result, torch.Tensor):
             raise UserError(
-                f"method '{self._name}': {hook} returned {type(result).__name__}, not a tensor (a forgotten return?)"
+                f"{self._whose}: {hook} returned {type(result).__name__}, not a tensor (a forgotten return?)"
             )
         found = (tuple(result.shape), result.dtype, result.device)
         if found not in [(shape, like.dtype, like.device) for shape in shapes]:
             raise UserError(
-                f"method '{self._name}': {hook} returned shape {found[0]}, {found[1]} on {found[2]}; it must be "
+                f"{self._whose}: {hook} returned shape {found[0]}, {found[1]} on {found[2]}; it must be "
                 f"{' or '.join(map(str, shapes))}, {like.dtype} on {like.device}"
             )
         return result.detach()

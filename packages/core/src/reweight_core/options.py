@@ -39,7 +39,7 @@ class Option:
         type: ``str``, ``int``, ``float``, ``bool`` or ``Path``.
         choices: allowed values of a ``Literal`` field, else empty.
         optional: whether ``None`` is a value.
-        multiple: whether it may be given several times, a ``tuple[str, ...]`` field.
+        multiple: whether it may be given several times, a ``tuple[str, ...]`` field; ``none`` alone gives nothing.
         default: default value, plugins' better defaults not yet applied.
         help: text for ``--help``.
     """
@@ -141,7 +141,7 @@ def convert(item: Option, value: Any) -> Any:
         values = (value,) if isinstance(value, str) else value
         if not isinstance(values, list | tuple) or not all(isinstance(part, str) for part in values):
             raise UserError(f"{item.flag} {value!r}: must be a list of names")
-        return tuple(values)
+        return () if tuple(values) == ("none",) else tuple(values)
     if item.choices and value not in item.choices:
         known = ", ".join(item.choices)
         raise UserError(f"{item.flag} {value}: must be one of {known}{nearest(str(value), item.choices)}")

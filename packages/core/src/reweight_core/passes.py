@@ -91,6 +91,12 @@ class Passes:
             return self._call(parameters, inputs)
 
     @property
+    def head_bias(self) -> Tensor | None:
+        """The bias of the last linear layer, detached, or None if it has none."""
+        bias: Tensor | None = self._model.get_submodule(self.head).bias if self.head else None  # type: ignore[assignment]
+        return None if bias is None else bias.detach()
+
+    @property
     def has_meta_features(self) -> bool:
         """Whether `features_at` was asked for in this step."""
         return self._meta_features is not None

@@ -36,6 +36,7 @@ class Context:
         dtype: floating-point type of the model's parameters.
         model: the network, to be read only.
         train: the training examples with their observed labels.
+        epochs: number of epochs that the run will train.
     """
 
     num_classes: int
@@ -46,6 +47,7 @@ class Context:
     dtype: torch.dtype
     model: nn.Module
     train: Examples
+    epochs: int
 
 
 @attrs.frozen

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import torch
 from safetensors.numpy import save_file
@@ -73,6 +74,7 @@ def write_config(
         "method": registry.version_of("method", config.method),
         "data": registry.version_of("data", config.data),
     }
+    plugins |= {name: registry.version_of("component", name) for name in config.with_}
     if config.noise is not None:
         plugins["noise"] = registry.version_of("noise", config.noise.partition(":")[0])
     if config.model in registry.names("model"):
@@ -113,7 +115,9 @@ def read_config(folder: Path) -> RunConfig:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: not the folder of a run (config.json: {error})") from None
     try:
-        return configure(RunConfig, **values)
+        # every value is in the file: what the preset was called then must not matter now
+        preset = values.pop("preset")
+        return attrs.evolve(configure(RunConfig, **values), preset=preset)
     except UserError as error:
         raise UserError(f"{folder / 'config.json'}: {error}") from error
 

@@ -33,8 +33,9 @@ class SampleTable:
         Args:
             step: the step.
             weights: what the method gave, (n,) or (n, C).
-            D_prime: the manipulated logit gradient, (n, C). Where weights are class-level, an example's weight is the
-                factor by which its gradient at the other classes' logits was scaled: sum |D'| / sum |D| over them.
+            D_prime: what the method made of the logit gradient, (n, C). Where weights are class-level, an example's
+                weight is the factor by which its gradient at the other classes' logits was scaled: sum |D'| / sum |D|
+                over them.
         """
         if weights.dim() == 2:
             others = 1 - step.one_hot

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 
 from reweight_core.errors import UserError
@@ -15,10 +16,8 @@ def schedule(name: str, epochs: int, drops: str | None, drop_factor: float) -> S
     """Return the schedule of this name (``--schedule``) for a stage of this many epochs.
 
     Raises:
-        UserError: if `drops` is not a list of epochs, or is given for another schedule than ``step``.
+        UserError: if `drops`, which only ``step`` uses, is not a list of epochs.
     """
-    if drops is not None and name != "step":
-        raise UserError(f"--lr-drops {drops}: only --schedule step has drops")
     if name == "cosine":
         return lambda done: cosine(math.floor(done), epochs)
     if name == "cyclic":
@@ -28,7 +27,11 @@ def schedule(name: str, epochs: int, drops: str | None, drop_factor: float) -> S
     try:
         at = [0.8 * epochs, 0.9 * epochs] if drops is None else [float(part) for part in drops.split(",")]
     except ValueError:
-        raise UserError(f"--lr-drops {drops}: must be epochs separated by commas, e.g. 160,180") from None
+        at = []
+    if not at or not all(0 < drop < math.inf for drop in at):
+        raise UserError(f"--lr-drops {drops}: must be epochs above 0 separated by commas, e.g. 160,180")
+    if max(at) >= epochs:
+        warnings.warn(f"--lr-drops {drops}: not all of these epochs come in a run of {epochs}", stacklevel=2)
     return lambda done: drop_factor ** sum(done >= drop for drop in at)
 
 

@@ -60,6 +60,7 @@ class Step:
         lr: current learning rate, a tensor without dimensions.
         looks_ahead: False between the steps of ``--meta-every``; a method then weights without looking ahead.
         look: the last look-ahead, or None.
+        method_gradient: what the method made of D, before components added to it; None until it did.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Step:
         self._batch = batch
         self.lr, self.looks_ahead = lr, looks_ahead
         self.look: LookAhead | None = None
+        self.method_gradient: Tensor | None = None
         self._passes, self._strategy, self._update = passes, strategy, update
         passes.begin(self.inputs)
         self._draw_meta_batch = draw_meta_batch

@@ -45,10 +45,16 @@ _RELU: frozenset[Callable[..., Tensor]] = frozenset({F.relu, torch.relu, Tensor.
 
 
 def bilinear(
-    operator: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any
+    operator: Callable[..., Tensor],
+    /,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *args: Any,
+    **kwargs: Any,
 ) -> Tensor:
     """Apply a convolution or linear map B(x, w) + b, whose tangent is B(x', w) + B(x, w') + b'."""
-    (x, x_tangent), (weight, weight_tangent) = fwad.unpack_dual(x), fwad.unpack_dual(weight)
+    (x, x_tangent), (weight, weight_tangent) = fwad.unpack_dual(input), fwad.unpack_dual(weight)
     bias, bias_tangent = (None, None) if bias is None else fwad.unpack_dual(bias)
     y = operator(x, weight, bias, *args, **kwargs)
     with torch.no_grad():
@@ -64,11 +70,11 @@ def bilinear(
     return fwad.make_dual(y, parts[0]) if parts else y
 
 
-def relu(x: Tensor, inplace: bool = False) -> Tensor:
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """Rectify, with a tangent where the result is positive."""
-    value, tangent = fwad.unpack_dual(x)
+    value, tangent = fwad.unpack_dual(input)
     if tangent is None or inplace:
-        return F.relu(x, inplace)
+        return F.relu(input, inplace)
     y = F.relu(value)
     with torch.no_grad():
         moved = torch.ops.aten.threshold_backward(tangent, y, 0)
@@ -76,7 +82,7 @@ def relu(x: Tensor, inplace: bool = False) -> Tensor:
 
 
 def batch_norm(
-    x: Tensor,
+    input: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
     weight: Tensor | None = None,
@@ -91,9 +97,9 @@ def batch_norm(
     where P projects on the constants and on x^. That matrix is symmetric, so what carries gradients back carries
     tangents forward; gamma and beta add x^ gamma' + beta'.
     """
-    if not training or fwad.unpack_dual(x).tangent is None or (weight is not None and weight.dtype != x.dtype):
-        return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
-    value, tangent = fwad.unpack_dual(x)
+    value, tangent = fwad.unpack_dual(input)
+    if not training or tangent is None or (weight is not None and weight.dtype != value.dtype):
+        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     gamma, gamma_tangent = (None, None) if weight is None else fwad.unpack_dual(weight)
     beta, beta_tangent = (None, None) if bias is None else fwad.unpack_dual(bias)
     y, mean, r = torch.native_batch_norm(value, gamma, beta, running_mean, running_var, True, momentum, eps)

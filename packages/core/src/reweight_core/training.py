@@ -36,7 +36,7 @@ from reweight_core.order import cycled_order, derived_seed, epoch_order
 from reweight_core.preparation import PreparedData, load
 from reweight_core.records import Context, MethodPlugin
 from reweight_core.rehearsal import rehearse
-from reweight_core.schedules import schedule
+from reweight_core.schedules import Schedule, schedule
 from reweight_core.stages import Stage
 
 
@@ -127,6 +127,10 @@ class Trainer:
             raise UserError(
                 f"--lookahead {config.lookahead}: method '{config.method}' looks ahead with the last linear layer only"
             )
+        if plugin.looks_ahead_by_head and config.virtual_step != "plain":
+            raise UserError(
+                f"--virtual-step {config.virtual_step}: method '{config.method}' takes a virtual step of its own"
+            )
         if config.meta_every > 1 and not plugin.reuses_weights:
             raise UserError(
                 f"--meta-every {config.meta_every}: method '{config.method}' has no rule for steps without a look-ahead"
@@ -147,6 +151,8 @@ class Trainer:
             self.model = build_model(config.model, data.dataset.input_shape, len(data.dataset.classes))
             self.model.to(self.device).to(memory_format=self._memory_format)
             train_set = self._examples(data.train, config.augment)
+            self._sizes = batch_sizes(len(train_set), config.batch_size)
+            epochs = math.ceil(config.steps / len(self._sizes)) if config.steps else config.epochs
             context = Context(
                 num_classes=len(data.dataset.classes),
                 train_size=len(data.train),
@@ -156,6 +162,7 @@ class Trainer:
                 dtype=next(self.model.parameters()).dtype,
                 model=self.model,
                 train=train_set,
+                epochs=epochs,
             )
             self.method = plugin.build(config.method_options, context)
             self.components = {
@@ -188,11 +195,11 @@ class Trainer:
             head=head,
             lean=config.memory == "lean",
         )
-        self._sizes = batch_sizes(len(train_set), config.batch_size)
-        epochs = math.ceil(config.steps / len(self._sizes)) if config.steps else config.epochs
         self.stages = self.hooks.plan_stages(Stage("train", epochs, config.lr))
+        self._schedules = [
+            schedule(config.schedule, stage.epochs, config.lr_drops, config.lr_drop_factor) for stage in self.stages
+        ]
         for stage in self.stages:
-            schedule(config.schedule, stage.epochs, config.lr_drops, config.lr_drop_factor)
             for name, component in components.items():
                 if component.per_example and stage.source == "meta":
                     raise UserError(
@@ -215,11 +222,11 @@ class Trainer:
         self._choose_lookahead()
         run_folder.write_config(folder, self.config, self.data, self.device, attrs.asdict(self.lookahead))
         history: list[dict[str, Any]] = []
-        for stage in self.stages:
+        for stage, factor in zip(self.stages, self._schedules, strict=True):
             for epoch in range(stage.epochs):
                 if self._done == self._total:
                     break
-                metrics = self._train_epoch(stage, epoch)
+                metrics = self._train_epoch(stage, factor, epoch)
                 metrics |= self.hooks.finish_epoch(self._epochs_done, self._corrupted)
                 self._choose_lookahead()
                 metrics |= self._evaluate()
@@ -267,10 +274,9 @@ class Trainer:
             self.lookahead = choose(self, self._sizes[0])
             self.step.strategy = self.lookahead.strategy
 
-    def _train_epoch(self, stage: Stage, epoch: int) -> dict[str, Any]:
+    def _train_epoch(self, stage: Stage, factor: Schedule, epoch: int) -> dict[str, Any]:
         started = time.perf_counter()
         before = self._done
-        factor = schedule(self.config.schedule, stage.epochs, self.config.lr_drops, self.config.lr_drop_factor)
         self.step.sums.reset()
         sizes = self._sizes[: self._total - self._done]
         ids, meta_ids = self._order(stage.source, sum(sizes), len(sizes))

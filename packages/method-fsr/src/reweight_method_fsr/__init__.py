@@ -41,7 +41,9 @@ class FSRConfig:
     )
     virtual_lr: float = option(0.1, "Rate of the virtual step, constant as in the official code.", check=gt(0))
     virtual_momentum: float = option(
-        0.9, "Factor of the optimizer's momentum in the virtual step; 0 for the paper's plain step.", check=ge(0)
+        0.9,
+        "Factor of SGD's momentum buffer in the virtual step (Adam has none); the paper has 0.",
+        check=ge(0),
     )
     reward_smoothing: float = option(0.0, "Label smoothing in the loss of the probe batch.", check=and_(ge(0), lt(1)))
 

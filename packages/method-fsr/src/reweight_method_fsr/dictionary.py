@@ -12,10 +12,10 @@ _CHUNK = 500
 
 
 class Dictionary:
-    """At most |R| examples, as equally many of every observed class as there are, their images augmented once an epoch.
+    """|R| examples, as equally many of every observed class as there are, their images augmented once an epoch.
 
     Classes without an example take no part. A class with fewer examples than its share is in the dictionary as a
-    whole; the first |R| mod C classes have one more than the others.
+    whole; the first |R| mod C classes have one more than the others, and every class has one even if |R| < C.
 
     Args:
         examples: what to choose from.
@@ -50,16 +50,18 @@ class Dictionary:
         self.refresh(torch.rand(len(examples), generator=generator, device=device), everybody)
 
     def draw_batch(self) -> Batch:
-        """Draw q examples, equally many of each class: without replacement, where a class has enough of them."""
+        """Draw q examples, equally many of each class; one comes again only after all of its class have come."""
         classes, slots = self.ids.shape
         device, generator = self.ids.device, self._generator
         each = -(-self._q // classes)
         # a random order of each class's filled slots, the empty ones behind
         order = torch.rand(classes, slots, generator=generator, device=device)
-        empty = torch.arange(slots, device=device) >= self._filled[:, None]
-        order = torch.where(empty, 2, order).argsort(1)[:, :each]
-        again = (torch.rand(classes, each, generator=generator, device=device) * self._filled[:, None]).long()
-        chosen = again if each > slots else torch.where((self._filled >= each)[:, None], order, again)
+        place = torch.arange(max(each, slots), device=device)
+        order = torch.where(place[:slots] >= self._filled[:, None], 2, order).argsort(1)[:, :each]
+        # where a class has no more of them, any again
+        chosen = (torch.rand(classes, each, generator=generator, device=device) * self._filled[:, None]).long()
+        taken = place[: order.shape[1]] < self._filled[:, None]
+        chosen = torch.cat([torch.where(taken, order, chosen[:, : order.shape[1]]), chosen[:, order.shape[1] :]], 1)
         chosen = chosen + slots * torch.arange(classes, device=device)[:, None]
         if self._q % classes:
             # q is no multiple: chance decides which classes give one more

@@ -6,6 +6,8 @@ common forward pass of probe and training images are those of the official code.
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,6 +23,11 @@ class FSR:
 
     def __init__(self, config: FSRConfig, context: Context):
         self.config, self.weight_decay = config, context.weight_decay
+        if 0 < context.epochs <= config.warmup_epochs:
+            warnings.warn(
+                f"--warmup-epochs {config.warmup_epochs}: all {context.epochs} epochs of the run have equal weights",
+                stacklevel=2,
+            )
         self._train = context.train
         self._generator = torch.Generator(context.device).manual_seed(context.seed)
         self._rate = torch.tensor(config.virtual_lr, device=context.device, dtype=context.dtype)
@@ -38,7 +45,9 @@ class FSR:
         if self.config.reward == "given":
             if held_out is None:
                 raise UserError("--reward given: there is no clean meta set; give --meta-size N, or use the dictionary")
-            self.dictionary = Dictionary(held_out, len(held_out), self.config.probe_size, self._generator)
+            # enough of each class for the largest, so that all of the given set is in it
+            size = held_out.labels.unique().numel() * int(held_out.labels.bincount().max())
+            self.dictionary = Dictionary(held_out, size, self.config.probe_size, self._generator)
         else:
             self.dictionary = Dictionary(
                 self._train, self.config.dictionary_size, self.config.probe_size, self._generator

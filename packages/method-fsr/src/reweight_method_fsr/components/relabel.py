@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator
 
 import torch
@@ -15,6 +16,12 @@ class Relabel:
     """Adds p times the mean cross-entropy with pseudo-labels to the real update; the look-ahead does not see it."""
 
     def __init__(self, config: RelabelConfig, context: Context):
+        if 0 < context.epochs <= config.warmup_epochs:
+            warnings.warn(
+                f"--relabel-warmup-epochs {config.warmup_epochs}: pseudo-labels never count in the {context.epochs} "
+                "epochs of this run",
+                stacklevel=2,
+            )
         self.config = config
         shape = (context.train_size, context.num_classes)
         self._average = torch.zeros(shape, device=context.device, dtype=context.dtype)
