@@ -139,7 +139,7 @@ def test_a_network_without_forward_mode_gets_double_backward_with_a_warning(look
         assert looking().lookahead == Choice("double")
     with pytest.raises(UserError, match="use --lookahead double"):
         looking(lookahead="jvp")
-    with pytest.raises(UserError, match="does not end in a linear layer"):
+    with pytest.raises(UserError, match="does not end in one with trainable weights"):
         looking(lookahead="head")
 
 

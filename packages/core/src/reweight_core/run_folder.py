@@ -116,7 +116,7 @@ def read_config(folder: Path) -> RunConfig:
         raise UserError(f"{folder}: not the folder of a run (config.json: {error})") from None
     try:
         # every value is in the file: what the preset was called then must not matter now
-        preset = values.pop("preset")
+        preset = values.pop("preset", None)
         return attrs.evolve(configure(RunConfig, **values), preset=preset)
     except UserError as error:
         raise UserError(f"{folder / 'config.json'}: {error}") from error
