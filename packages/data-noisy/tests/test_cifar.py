@@ -8,7 +8,7 @@ import pytest
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from reweight_core import UserError
-from reweight_data_noisy import CifarOptions
+from reweight_data_noisy import FilesOptions
 from reweight_data_noisy.load_cifar import load
 
 
@@ -49,7 +49,7 @@ def refuse_network(monkeypatch):
 @pytest.mark.parametrize("reader", [CIFAR10, CIFAR100])
 def test_gives_what_torchvision_reads(reader, tmp_path, monkeypatch):
     write_official_files(tmp_path, reader, monkeypatch)
-    dataset = load(reader, CifarOptions(data_root=tmp_path))
+    dataset = load(reader, FilesOptions(data_root=tmp_path))
     for split, is_train in ((dataset.train, True), (dataset.test, False)):
         source = reader(tmp_path, train=is_train)
         assert len(split) == len(source)
@@ -62,7 +62,7 @@ def test_gives_what_torchvision_reads(reader, tmp_path, monkeypatch):
 
 def test_is_normalised_and_augmented_as_in_the_papers(tmp_path, monkeypatch):
     write_official_files(tmp_path, CIFAR10, monkeypatch)
-    dataset = load(CIFAR10, CifarOptions(data_root=tmp_path))
+    dataset = load(CIFAR10, FilesOptions(data_root=tmp_path))
     assert (dataset.mean, dataset.std) == ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7))
     assert (dataset.augment, dataset.padding, dataset.padding_mode) == ("crop-flip", 4, "reflect")
     assert dataset.trusted
@@ -73,7 +73,7 @@ def test_missing_file_is_named_with_where_and_how_to_get_it(name, tmp_path, monk
     write_official_files(tmp_path, CIFAR10, monkeypatch)
     (tmp_path / CIFAR10.base_folder / name).unlink()
     with pytest.raises(UserError) as refused:
-        load(CIFAR10, CifarOptions(data_root=tmp_path))
+        load(CIFAR10, FilesOptions(data_root=tmp_path))
     message = str(refused.value)
     assert message.startswith(f"{tmp_path / CIFAR10.base_folder / name} is missing; give --download, or extract")
     assert CIFAR10.url in message
@@ -83,7 +83,7 @@ def test_missing_file_is_named_with_where_and_how_to_get_it(name, tmp_path, monk
 def test_missing_default_folder_is_named_in_full(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="is missing; give --download") as refused:
-        load(CIFAR100, CifarOptions())
+        load(CIFAR100, FilesOptions())
     assert str(tmp_path / "data" / "cifar-100-python" / "train") in str(refused.value)
 
 
@@ -97,14 +97,14 @@ def test_wrong_checksum_is_refused_before_anything_is_unpickled(name, tmp_path, 
 
     monkeypatch.setattr(pickle, "load", fail)
     with pytest.raises(UserError) as refused:
-        load(CIFAR10, CifarOptions(data_root=tmp_path))
+        load(CIFAR10, FilesOptions(data_root=tmp_path))
     assert str(refused.value).startswith(f"{tmp_path / CIFAR10.base_folder / name} is corrupt")
 
 
 def test_download_touches_nothing_when_all_files_are_right(tmp_path, monkeypatch):
     write_official_files(tmp_path, CIFAR10, monkeypatch)
     refuse_network(monkeypatch)
-    assert len(load(CIFAR10, CifarOptions(data_root=tmp_path, download=True)).train) == 50
+    assert len(load(CIFAR10, FilesOptions(data_root=tmp_path, download=True)).train) == 50
 
 
 def test_download_unpacks_an_archive_that_is_there(tmp_path, monkeypatch):
@@ -115,13 +115,13 @@ def test_download_unpacks_an_archive_that_is_there(tmp_path, monkeypatch):
         archive.add(tmp_path / "made" / CIFAR10.base_folder, CIFAR10.base_folder)
     monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5((root / CIFAR10.filename).read_bytes()).hexdigest())
     refuse_network(monkeypatch)
-    assert len(load(CIFAR10, CifarOptions(data_root=root, download=True)).train) == 50
+    assert len(load(CIFAR10, FilesOptions(data_root=root, download=True)).train) == 50
 
 
 def test_failing_download_is_one_line(tmp_path, monkeypatch):
     refuse_network(monkeypatch)
     with pytest.raises(UserError) as refused:
-        load(CIFAR10, CifarOptions(data_root=tmp_path, download=True))
+        load(CIFAR10, FilesOptions(data_root=tmp_path, download=True))
     message = str(refused.value)
     assert message.startswith(f"--download: cannot fetch {CIFAR10.url} into {tmp_path} (<urlopen error no route>)")
     assert "\n" not in message

@@ -7,7 +7,7 @@ listing plugins fast. No module may be named like a record: importing it would r
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
@@ -19,11 +19,26 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen
-class CifarOptions:
-    """Where CIFAR's files are."""
+class FilesOptions:
+    """Where a dataset's official files are."""
 
-    data_root: Path = option(Path("data"), "Folder that holds (or gets) cifar-10-batches-py/ or cifar-100-python/.")
-    download: bool = option(False, "Fetch the official archive if files are missing or corrupt.")
+    data_root: Path = option(
+        Path("data"), "Folder that holds (or gets) cifar-10-batches-py/, cifar-100-python/, MNIST/ or FashionMNIST/."
+    )
+    download: bool = option(False, "Fetch the official files if some are missing.")
+
+
+@attrs.frozen
+class FourVersusNineOptions(FilesOptions):
+    """L2RW's task of fours against nines."""
+
+    majority: float = option(
+        0.995, "Share of nines among the 5,000 images; the paper has 0.9 to 0.995.", check=attrs.validators.lt(1)
+    )
+    test: Literal["full", "500"] = option(
+        "full", "Test images: all fours and nines, or the first 250 of each as in the official code."
+    )
+    subset_seed: int = option(0, "Seed of the draw of the images.", check=attrs.validators.ge(0))
 
 
 @attrs.frozen
@@ -47,7 +62,7 @@ def _build_digits(config: NoOptions) -> Dataset:
     return load()
 
 
-def _build_cifar10(config: CifarOptions) -> Dataset:
+def _build_cifar10(config: FilesOptions) -> Dataset:
     from torchvision.datasets import CIFAR10
 
     from reweight_data_noisy.load_cifar import load
@@ -55,12 +70,34 @@ def _build_cifar10(config: CifarOptions) -> Dataset:
     return load(CIFAR10, config)
 
 
-def _build_cifar100(config: CifarOptions) -> Dataset:
+def _build_cifar100(config: FilesOptions) -> Dataset:
     from torchvision.datasets import CIFAR100
 
     from reweight_data_noisy.load_cifar import load
 
     return load(CIFAR100, config)
+
+
+def _build_mnist(config: FilesOptions) -> Dataset:
+    from torchvision.datasets import MNIST
+
+    from reweight_data_noisy.load_mnist import load
+
+    return load(MNIST, config)
+
+
+def _build_fashion_mnist(config: FilesOptions) -> Dataset:
+    from torchvision.datasets import FashionMNIST
+
+    from reweight_data_noisy.load_mnist import load
+
+    return load(FashionMNIST, config)
+
+
+def _build_four_versus_nine(config: FourVersusNineOptions) -> Dataset:
+    from reweight_data_noisy.load_mnist import load_four_versus_nine
+
+    return load_four_versus_nine(config)
 
 
 def _build_folder(config: FolderOptions) -> Dataset:
@@ -106,16 +143,37 @@ cifar10 = DataPlugin(
     name="cifar10",
     summary="CIFAR-10: 32x32 colour images, 10 classes, 50,000 for training",
     build=_build_cifar10,
-    config=CifarOptions,
+    config=FilesOptions,
     defaults={"model": "resnet32", "meta_size": 1000},
 )
 cifar100 = DataPlugin(
     name="cifar100",
     summary="CIFAR-100: 32x32 colour images, 100 classes, 50,000 for training",
     build=_build_cifar100,
-    config=CifarOptions,
+    config=FilesOptions,
     # GDW spreads its class-weight step over n*C entries: ten times the classes need ten times the step
     defaults={"model": "resnet32", "meta_size": 1000, "eta_w": 1000.0},
+)
+mnist = DataPlugin(
+    name="mnist",
+    summary="MNIST: 28x28 grey digits, 10 classes, 60,000 for training",
+    build=_build_mnist,
+    config=FilesOptions,
+    defaults={"model": "lenet", "meta_size": 1000, "epochs": 20, "lr": 0.01},
+)
+fashion_mnist = DataPlugin(
+    name="fashion-mnist",
+    summary="Fashion-MNIST: 28x28 grey images of clothes, 10 classes, 60,000 for training",
+    build=_build_fashion_mnist,
+    config=FilesOptions,
+    defaults={"model": "lenet", "meta_size": 1000, "epochs": 20, "lr": 0.01},
+)
+mnist_4v9 = DataPlugin(
+    name="mnist-4v9",
+    summary="L2RW's binary imbalance task: 5,000 images of nines and few fours, a clean set of 10",
+    build=_build_four_versus_nine,
+    config=FourVersusNineOptions,
+    defaults={"model": "lenet", "steps": 8000, "lr": 1e-3, "schedule": "constant", "weight_decay": 0.0},
 )
 folder = DataPlugin(
     name="folder",
@@ -124,6 +182,8 @@ folder = DataPlugin(
     config=FolderOptions,
 )
 digits_lt = _long_tail(digits, 0.1)
+mnist_lt = _long_tail(mnist, 0.01)
+fashion_mnist_lt = _long_tail(fashion_mnist, 0.01)
 cifar10_lt = _long_tail(cifar10, 0.01)
 cifar100_lt = _long_tail(cifar100, 0.01)
 folder_lt = _long_tail(folder, 0.01)

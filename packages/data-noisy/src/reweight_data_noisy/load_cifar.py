@@ -10,10 +10,10 @@ from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity, download_and_extract_archive
 
 from reweight_core import Dataset, Split, UserError
-from reweight_data_noisy import CifarOptions
+from reweight_data_noisy import FilesOptions
 
 
-def load(reader: type[CIFAR10], config: CifarOptions) -> Dataset:
+def load(reader: type[CIFAR10], config: FilesOptions) -> Dataset:
     """Load what a torchvision class reads: images (N, 3, 32, 32), normalised and augmented as in MW-Net.
 
     Raises:
