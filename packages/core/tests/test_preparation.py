@@ -9,6 +9,7 @@ from reweight_core.config import DataConfig
 from reweight_core.dataset import Dataset, Split
 from reweight_core.errors import UserError
 from reweight_core.preparation import long_tail_counts, prepare
+from reweight_core.testing import tiny_dataset
 
 SEEDS = st.integers(0, 2**32 - 2)
 
@@ -410,3 +411,26 @@ def test_arrays_of_the_wrong_kind_are_an_error_of_the_plugin(change):
     dataset = make_dataset()
     with pytest.raises(TypeError):
         attrs.evolve(dataset, train=attrs.evolve(dataset.train, **change))
+
+
+def test_a_random_meta_set_is_a_plain_draw_from_what_is_there():
+    dataset = tiny_dataset(classes=4, per_class=50)
+    dataset = attrs.evolve(dataset, meta=None)
+    drawn = []
+    for seed in range(30):
+        data = prepare(dataset, DataConfig(meta_size=20, meta_draw="random", seed=seed))
+        assert len(data.meta) == 20
+        assert len(data.train) == 180
+        images = {data.train.images[i].tobytes() for i in range(180)}
+        assert not images & {data.meta.images[i].tobytes() for i in range(20)}
+        drawn.append(np.bincount(data.meta.labels, minlength=4))
+    # class counts of a draw without replacement: mean 5, and not always 5
+    assert np.mean(drawn, axis=0) == pytest.approx(np.full(4, 5), abs=1.2)
+    assert np.std(drawn) > 1
+
+
+@pytest.mark.parametrize(("size", "message"), [(45, "there are only 44 examples"), (44, "leaves no example of class")])
+def test_a_random_meta_set_that_is_too_large_is_refused(size, message):
+    dataset = attrs.evolve(tiny_dataset(), meta=None)
+    with pytest.raises(UserError, match=message):
+        prepare(dataset, DataConfig(meta_size=size, meta_draw="random"))

@@ -41,6 +41,9 @@ class DataConfig:
         "corruption (or out of the dataset's own meta set). 0 for none.",
         check=ge(0),
     )
+    meta_draw: Literal["balanced", "random"] = option(
+        "balanced", "How the meta set is drawn: equally many of each class, or at random as in L2RW's official code."
+    )
     val_size: int = option(0, "Clean validation examples, balanced, taken out of the training set.", check=ge(0))
     test_from: str = option(
         "folder",
@@ -70,6 +73,10 @@ class RunConfig(DataConfig):
         "Network: a model plugin, one of torchvision's classification models by name, or your own as "
         "package.module:factory.",
     )
+    init_from: Path | None = option(
+        None, "Begin with the weights in this safetensors file; the last layer may have another number of classes."
+    )
+    pretrained: bool = option(False, "Begin with torchvision's pre-trained weights of the model (downloads them once).")
     epochs: int = option(80, "Epochs to train.", check=gt(0))
     steps: int | None = option(
         None, "Take this many steps instead of --epochs; the schedule is fitted to the epochs they begin.", check=gt(0)

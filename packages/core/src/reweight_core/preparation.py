@@ -27,8 +27,8 @@ class PreparedData:
         train: training examples; its labels are the observed (possibly corrupted) ones.
         ids: positions of the training examples in ``dataset.train``, ascending, shape (N,).
         true_labels: int64 (N,); -1 where the true label is unknown.
-        meta: clean examples disjoint from training, class-balanced unless the dataset's own set is used whole, or
-            None.
+        meta: clean examples disjoint from training, class-balanced unless drawn at random or the dataset's own set is
+            used whole, or None.
         val: clean, class-balanced examples disjoint from both, or None.
         test: test examples, or None.
         fingerprint: SHA-256 (hex) of everything that was drawn: ids, observed labels, meta and validation ids, and
@@ -80,7 +80,7 @@ def prepare(dataset: Dataset, config: DataConfig) -> PreparedData:
     pools = _shuffled_by_class(dataset.train.labels, classes, split_rng)
     test, test_ids, pools = _take_test(dataset, config, pools)
     if dataset.meta is None:
-        meta_ids, pools = _take_balanced(pools, config.meta_size or 0, "meta", dataset.classes, leave=1)
+        meta_ids, pools = _take_meta(pools, config, dataset.classes, leave=1, rng=split_rng)
         meta = dataset.train.take(meta_ids) if len(meta_ids) else None
         if meta is not None and not dataset.trusted and corrupt is None:
             warnings.warn(
@@ -91,7 +91,7 @@ def prepare(dataset: Dataset, config: DataConfig) -> PreparedData:
         meta_ids, meta = np.arange(len(dataset.meta)), dataset.meta
     else:
         meta_pools = _shuffled_by_class(dataset.meta.labels, classes, split_rng)
-        meta_ids, _ = _take_balanced(meta_pools, config.meta_size, "meta", dataset.classes, leave=0)
+        meta_ids, _ = _take_meta(meta_pools, config, dataset.classes, leave=0, rng=split_rng)
         meta = dataset.meta.take(meta_ids) if len(meta_ids) else None
     val_ids, pools = _take_balanced(pools, config.val_size, "validation", dataset.classes, leave=1)
 
@@ -167,6 +167,24 @@ def _take_test(
             raise UserError(f"--test-from {config.test_from}: leaves no example of class '{name}' for training")
     ids = np.concatenate([pool[:count] for pool, count in zip(pools, counts, strict=True)])
     return dataset.train.take(ids), ids, [pool[count:] for pool, count in zip(pools, counts, strict=True)]
+
+
+def _take_meta(
+    pools: list[np.ndarray], config: DataConfig, names: tuple[str, ...], leave: int, rng: np.random.RandomState
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Take the meta set off the pools in the way that is asked for (arguments as `_take_balanced`)."""
+    size = config.meta_size or 0
+    if config.meta_draw == "balanced" or size == 0:
+        return _take_balanced(pools, size, "meta", names, leave)
+    everything = np.concatenate(pools)
+    if size > len(everything):
+        raise UserError(f"--meta-size {size}: there are only {len(everything)} examples to take the meta set from")
+    taken = rng.permutation(everything)[:size]
+    rest = [pool[~np.isin(pool, taken)] for pool in pools]
+    for pool, name in zip(rest, names, strict=True):
+        if len(pool) < leave:
+            raise UserError(f"--meta-size {size}: a random draw leaves no example of class '{name}' for training")
+    return taken, rest
 
 
 def _take_balanced(

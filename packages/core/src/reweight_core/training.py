@@ -31,6 +31,7 @@ from reweight_core.head import find_head
 from reweight_core.lookahead import FD_LENGTH, STRATEGIES
 from reweight_core.method_hooks import MethodHooks
 from reweight_core.models.build import build_model
+from reweight_core.models.initial import initialise, pretrained_weights, read_weights
 from reweight_core.optimizers import OptimizerSettings
 from reweight_core.order import cycled_order, derived_seed, epoch_order
 from reweight_core.preparation import PreparedData, load
@@ -116,7 +117,7 @@ class Trainer:
         if plugin.needs_meta_set and data.meta is None:
             raise UserError(
                 f"method '{config.method}' needs clean examples: give --meta-size N to take N trusted ones out of "
-                "the training set, or data with a meta set of their own"
+                "the training set, or data with a meta set of their own, or use --method fsr, which needs none"
             )
         for name, component in components.items():
             if plugin.one_label and component.mixes_targets:
@@ -149,6 +150,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(config.seed)
             self.model = build_model(config.model, data.dataset.input_shape, len(data.dataset.classes))
+            self._initialise()
             self.model.to(self.device).to(memory_format=self._memory_format)
             train_set = self._examples(data.train, config.augment)
             self._sizes = batch_sizes(len(train_set), config.batch_size)
@@ -243,6 +245,21 @@ class Trainer:
 
     def _examples(self, split: Split, augment: str | None) -> Examples:
         return Examples(split, self.data.dataset, self.device, torch.get_default_dtype(), augment, self._memory_format)
+
+    def _initialise(self) -> None:
+        """Give the network the initial weights that are asked for."""
+        config = self.config
+        if config.init_from is not None and config.pretrained:
+            raise UserError("--init-from and --pretrained exclude each other")
+        if config.init_from is not None:
+            weights, source = read_weights(config.init_from), f"--init-from {config.init_from}"
+        elif config.pretrained:
+            weights, source = pretrained_weights(config.model), "--pretrained"
+        else:
+            return
+        head = find_head(self.model, torch.zeros(2, *self.data.dataset.input_shape))
+        if not initialise(self.model, weights, head, source):
+            warnings.warn(f"{source}: the last layer is for other classes and begins untrained", stacklevel=2)
 
     @property
     def _memory_format(self) -> torch.memory_format:
