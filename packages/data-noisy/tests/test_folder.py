@@ -6,7 +6,8 @@ from PIL import Image
 
 from reweight_core import UserError
 from reweight_data_noisy import FolderOptions
-from reweight_data_noisy.load_folder import CHUNK, load
+from reweight_data_noisy.image_files import CHUNK
+from reweight_data_noisy.load_folder import load
 
 RNG = np.random.RandomState(0)
 

@@ -54,6 +54,9 @@ class FolderOptions:
         "default: images stay as they are and must all have one size.",
         check=attrs.validators.gt(0),
     )
+    cache: bool = option(
+        True, "Keep the decoded images in ~/.cache/reweight and read them from there while the folder stays the same."
+    )
 
 
 def _build_digits(config: NoOptions) -> Dataset:

@@ -1,25 +1,18 @@
-"""A user's own images, one folder for each split and class, read into memory once."""
+"""A user's own images, one folder for each split and class."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from reweight_core import Dataset, Split, UserError
-from reweight_core.images import decode
 from reweight_data_noisy import FolderOptions
-
-CHUNK = 256
-"""Images that a thread reads at a stretch: handing over a task costs about as much as a small image."""
-
-SMALL = 100 * 100
-"""Pixels up to which one thread reads fastest: several would wait for Python's lock more than they decode."""
+from reweight_data_noisy.image_files import read_images
 
 
 def load(config: FolderOptions) -> Dataset:
@@ -41,13 +34,12 @@ def load(config: FolderOptions) -> Dataset:
         _match_classes(root / part, classes)
     listed = {part: _list_images(root, part, classes) for part in parts}
 
-    first = listed["train"][0][0]
-    read = {part: _read(root, names, first, config.image_size) for part, (names, _) in listed.items()}
-    channels = 1 if all(grey for _, grey in read.values()) else 3
-    splits = {
-        part: Split(np.ascontiguousarray(read[part][0][:, :channels]), labels, names)
-        for part, (names, labels) in listed.items()
-    }
+    names = [name for part in listed.values() for name in part[0]]
+    images = read_images(root, names, config.image_size, config.cache)
+    splits, start = {}, 0
+    for part, (names_of_part, labels) in listed.items():
+        splits[part] = Split(images[start : start + len(labels)], labels, names_of_part)
+        start += len(labels)
     mean, std = _mean_and_std(splits["train"].images)
     return Dataset(
         train=splits["train"],
@@ -109,32 +101,6 @@ def _list_images(root: Path, part: str, classes: Sequence[str]) -> tuple[tuple[s
     if skipped:
         warnings.warn(f"{root / part}: {skipped} entries are no images by their names and are left out", stacklevel=2)
     return tuple(names), np.array(labels, dtype=np.int64)
-
-
-def _read(root: Path, names: Sequence[str], first: str, image_size: int | None) -> tuple[np.ndarray, bool]:
-    """Return images of the size of the first training image, uint8 (N, 3, H, W), and whether all are grey."""
-    size = None if image_size is None else (image_size, image_size)
-    height, width, _ = decode(f"{root}/{first}", size)[0].shape
-    images = np.empty((len(names), 3, height, width), dtype=np.uint8)
-
-    def read_from(start: int) -> bool:
-        all_grey = True
-        for i in range(start, min(start + CHUNK, len(names))):
-            pixels, grey = decode(f"{root}/{names[i]}", size)
-            if pixels.shape[:2] != (height, width):
-                raise UserError(
-                    f"{root}/{names[i]}: is {pixels.shape[1]} x {pixels.shape[0]} pixels, but {root}/{first} "
-                    f"is {width} x {height}; give --image-size N to bring all images to N x N"
-                )
-            images[i] = pixels.transpose(2, 0, 1)
-            all_grey = all_grey and grey
-        return all_grey
-
-    threads = 1 if image_size is None and height * width <= SMALL else os.cpu_count()
-    with ThreadPoolExecutor(threads) as pool:
-        # a list first, because `all` alone would stop, and cancel the rest, at the first colour image
-        all_grey = all(list(pool.map(read_from, range(0, len(names), CHUNK))))
-    return images, all_grey
 
 
 def _mean_and_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
