@@ -37,6 +37,9 @@ def workplace(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         for number in range(60 if part == "train" else 3):
             Image.fromarray(rng.randint(0, 256, (40, 48, 3), np.uint8)).save(folder / f"{number}.png")
+    (tmp_path / "table").mkdir()
+    rows = [f"{('no', 'yes')[i % 2]},{20 + i % 50},{1.5 + i % 2}" for i in range(200)]
+    (tmp_path / "table" / "train.csv").write_text("\n".join(["label,age,height", *rows]))
     return tmp_path
 
 

@@ -178,3 +178,16 @@ def test_what_is_loaded_is_what_was_trained(tmp_path):
     assert not loaded.training
     for name, tensor in finished.model.state_dict().items():
         assert torch.equal(loaded.network.state_dict()[name], tensor)
+
+
+def test_a_table_of_features_is_trained_on_and_takes_no_images(tmp_path, photos, capsys):
+    rng = np.random.RandomState(0)
+    rows = [f"{'ab'[i % 2]},{rng.randn() + 3 * (i % 2)},{rng.randn()}" for i in range(300)]
+    (tmp_path / "train.csv").write_text("\n".join(["label,x,y", *rows]))
+    folder = tmp_path / "run"
+    options = ["--data-root", tmp_path, "--model", "mlp", "--epochs", "10", "--test-from", "split:0.2"]
+    assert run("train", "--method", "gdw", "--data", "csv", *options, "--meta-size", "20", "--out", folder) == 0
+    assert json.loads((folder / "summary.json").read_text())["test_accuracy"] > 0.85
+    capsys.readouterr()
+    assert run("predict", folder, photos / "train" / "dark" / "0.png") == 2
+    assert "trained on 2 features, not on images" in capsys.readouterr().err

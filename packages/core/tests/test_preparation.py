@@ -400,7 +400,7 @@ def test_label_outside_the_classes_is_refused(label):
 @pytest.mark.parametrize(
     "change",
     [
-        {"images": np.zeros((120, 1, 1, 2), dtype=np.float32)},
+        {"images": np.zeros((120, 1, 1, 2), dtype=np.float64)},
         {"images": np.zeros((120, 2), dtype=np.uint8)},
         {"images": np.zeros((120, 1, 2, 2), dtype=np.uint8)},
         {"labels": np.repeat(np.arange(3, dtype=np.int32), 40)},

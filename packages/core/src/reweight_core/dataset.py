@@ -15,7 +15,7 @@ class Split:
     """Some labelled images.
 
     Attributes:
-        images: uint8, shape (N, channels, height, width).
+        images: uint8, shape (N, channels, height, width); or float32, for data that are no images: (N, features, 1, 1).
         labels: int64 class indices, shape (N,).
         names: a name for each example (a file's path), or None.
     """
@@ -44,6 +44,8 @@ class Dataset:
         mean: per channel, in pixel values; images are normalised as (pixel - mean) / std.
         std: per channel, in pixel values.
         meta: clean examples that come with the dataset, or None.
+        observed: labels of the training examples as people or machines gave them, int64 (N,), where these differ from
+            the true ones: training sees them, and ``train.labels`` are the true labels. None where there are no others.
         trusted: whether the training labels are known to be true; if not, true labels count as
             unknown unless noise is added.
         augment: random augmentation of training and meta batches: crops out of the padded image, flips, both.
@@ -57,6 +59,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     meta: Split | None = None
+    observed: np.ndarray | None = None
     trusted: bool = True
     augment: Literal["none", "crop", "flip", "crop-flip"] = "none"
     padding: int = 4
@@ -72,9 +75,15 @@ class Dataset:
             if split is not None:
                 self._check_split(name, split)
 
+        if self.observed is not None:
+            if self.observed.dtype != np.int64 or self.observed.shape != self.train.labels.shape:
+                raise TypeError("observed labels must be int64, one for each training example")
+            if not (self.observed.min() >= 0 and self.observed.max() < len(self.classes)):
+                raise UserError(f"an observed label is outside 0..{len(self.classes) - 1}")
+
     def _check_split(self, name: str, split: Split) -> None:
-        if split.images.dtype != np.uint8 or split.images.ndim != 4:
-            raise TypeError(f"images of the {name} must be uint8 (N, channels, height, width)")
+        if split.images.dtype not in (np.uint8, np.float32) or split.images.ndim != 4:
+            raise TypeError(f"images of the {name} must be uint8 or float32 (N, channels, height, width)")
         if split.labels.dtype != np.int64 or split.labels.shape != split.images.shape[:1]:
             raise TypeError(f"labels of the {name} must be int64, one for each image")
         if split.images.shape[1:] != self.train.images.shape[1:]:

@@ -56,6 +56,8 @@ class Classifier(nn.Module):
             UserError: if it cannot be read.
         """
         channels, height, width = self.input_shape
+        if (height, width) == (1, 1):
+            raise UserError(f"{path}: the network was trained on {channels} features, not on images")
         pixels, _ = decode(path, (height, width))
         if channels == 1:
             # the weights of ITU-R 601, as Pillow turns colour into grey

@@ -95,7 +95,7 @@ def prepare(dataset: Dataset, config: DataConfig) -> PreparedData:
         meta = dataset.meta.take(meta_ids) if len(meta_ids) else None
     val_ids, pools = _take_balanced(pools, config.val_size, "validation", dataset.classes, leave=1)
 
-    labels = dataset.train.labels.copy()
+    labels = (dataset.train.labels if dataset.observed is None else dataset.observed).copy()
     rest = np.sort(np.concatenate(pools))
     if corrupt is not None:
         labels[rest] = corrupt(labels[rest], classes, noise_rng)

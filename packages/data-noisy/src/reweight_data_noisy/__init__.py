@@ -59,6 +59,26 @@ class FolderOptions:
     )
 
 
+@attrs.frozen
+class CsvOptions:
+    """Where CSV files are, and the size their images are brought to."""
+
+    data_root: Path | None = option(
+        None,
+        "Folder with train.csv (file,label[,true_label][,id], or features in place of file) and optionally test.csv "
+        "and meta.csv (clean examples).",
+    )
+    image_size: int | None = option(
+        None,
+        "Resize the shorter side of every image to N pixels and keep the central N x N; "
+        "default: images stay as they are and must all have one size.",
+        check=attrs.validators.gt(0),
+    )
+    cache: bool = option(
+        True, "Keep the decoded images in ~/.cache/reweight and read them from there while the files stay the same."
+    )
+
+
 def _build_digits(config: NoOptions) -> Dataset:
     from reweight_data_noisy.load_digits import load
 
@@ -105,6 +125,12 @@ def _build_four_versus_nine(config: FourVersusNineOptions) -> Dataset:
 
 def _build_folder(config: FolderOptions) -> Dataset:
     from reweight_data_noisy.load_folder import load
+
+    return load(config)
+
+
+def _build_csv(config: CsvOptions) -> Dataset:
+    from reweight_data_noisy.load_csv import load
 
     return load(config)
 
@@ -184,12 +210,19 @@ folder = DataPlugin(
     build=_build_folder,
     config=FolderOptions,
 )
+csv = DataPlugin(
+    name="csv",
+    summary="your own data in CSV files: images by path (file,label), or numeric features",
+    build=_build_csv,
+    config=CsvOptions,
+)
 digits_lt = _long_tail(digits, 0.1)
 mnist_lt = _long_tail(mnist, 0.01)
 fashion_mnist_lt = _long_tail(fashion_mnist, 0.01)
 cifar10_lt = _long_tail(cifar10, 0.01)
 cifar100_lt = _long_tail(cifar100, 0.01)
 folder_lt = _long_tail(folder, 0.01)
+csv_lt = _long_tail(csv, 0.01)
 
 uniform = _noise("uniform", "uniform:RATE redraws each label with probability RATE, uniformly over all C classes")
 uniform_exclusive = _noise(

@@ -13,6 +13,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from reweight_core import Dataset, Split, UserError
 from reweight_data_noisy import FolderOptions
 from reweight_data_noisy.image_files import read_images
+from reweight_data_noisy.statistics import mean_and_std
 
 
 def load(config: FolderOptions) -> Dataset:
@@ -40,7 +41,7 @@ def load(config: FolderOptions) -> Dataset:
     for part, (names_of_part, labels) in listed.items():
         splits[part] = Split(images[start : start + len(labels)], labels, names_of_part)
         start += len(labels)
-    mean, std = _mean_and_std(splits["train"].images)
+    mean, std = mean_and_std(splits["train"].images)
     return Dataset(
         train=splits["train"],
         test=splits.get("test"),
@@ -101,20 +102,3 @@ def _list_images(root: Path, part: str, classes: Sequence[str]) -> tuple[tuple[s
     if skipped:
         warnings.warn(f"{root / part}: {skipped} entries are no images by their names and are left out", stacklevel=2)
     return tuple(names), np.array(labels, dtype=np.int64)
-
-
-def _mean_and_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return each channel's mean and standard deviation (1 if it is constant), in pixel values.
-
-    Pixels are counted by value: exact, and without a copy of all images in floating point.
-    """
-    means, deviations = [], []
-    values = np.arange(256)
-    for channel in range(images.shape[1]):
-        # in parts, because bincount widens what it counts to eight bytes
-        parts = np.array_split(images[:, channel], 64)
-        share = sum(np.bincount(part.ravel(), minlength=256) for part in parts) / images[:, channel].size
-        mean = float(share @ values)
-        means.append(mean)
-        deviations.append(float(np.sqrt(share @ (values - mean) ** 2)) or 1.0)
-    return tuple(means), tuple(deviations)
