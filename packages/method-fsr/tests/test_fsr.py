@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from reweight_method_fsr import FSRConfig, MixUpConfig, RelabelConfig, mixup, plugin, relabel
 from reweight_method_fsr.fsr import normalise
 from reweight_method_fsr.pushers import PUSHERS
-from torch import nn
 
 from reweight_core import Context, Dataset, Split, UserError, hookimpl
 from reweight_core.engine import TrainingStep
@@ -16,27 +15,13 @@ from reweight_core.examples import Examples
 from reweight_core.lookahead import STRATEGIES
 from reweight_core.method_hooks import MethodHooks
 from reweight_core.optimizers import OptimizerSettings
+from reweight_core.testing.exact_run import make_network
 
 CLASSES, SIZE, DECAY, MOMENTUM, LR = 4, 34, 0.01, 0.9, 0.25
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 STEPS = [range(0, 10), range(10, 20), range(20, 28), range(5, 17), range(0, 30, 3)]
 CONFIG = FSRConfig(dictionary_size=12, probe_size=8, warmup_epochs=0)
 RELABEL = RelabelConfig(warmup_epochs=0)
-
-
-class ConvNet(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv1, self.norm1 = nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5)
-        self.conv2, self.norm2 = nn.Conv2d(5, 6, 3), nn.BatchNorm2d(6)
-        self.head = nn.Linear(6, CLASSES)
-
-    def features(self, x):
-        x = F.relu(self.norm1(self.conv1(x)))
-        return F.relu(self.norm2(self.conv2(x))).mean((2, 3))
-
-    def forward(self, x):
-        return self.head(self.features(x))
 
 
 def make_dataset():
@@ -74,8 +59,7 @@ class Watcher:
 
 class UnderTest:
     def __init__(self, config=CONFIG, mixes=False, relabels=False, held_out=None):
-        torch.manual_seed(0)
-        self.model = ConvNet().double().train()
+        self.model = make_network()
         dataset, device = make_dataset(), torch.device("cpu")
         self.examples = Examples(dataset.train, dataset, device, torch.float64)
         context = Context(CLASSES, SIZE, 10, DECAY, device, torch.float64, self.model, self.examples, epochs=9)
@@ -109,8 +93,7 @@ class Transcription:
     """State and step of Algorithm 1: every quantity by name, the look-ahead by double backward."""
 
     def __init__(self, config, relabels):
-        torch.manual_seed(0)
-        self.model, self.config, self.relabels = ConvNet().double().train(), config, relabels
+        self.model, self.config, self.relabels = make_network(), config, relabels
         self.buffers = {name: torch.zeros_like(p) for name, p in self.model.named_parameters()}
         self.scores = torch.zeros(SIZE, dtype=torch.float64)
         self.A = torch.zeros(SIZE, CLASSES, dtype=torch.float64)

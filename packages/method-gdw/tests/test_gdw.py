@@ -1,7 +1,6 @@
 import copy
 
 import attrs
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,122 +9,36 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 
-from reweight_core import Context, Dataset, Split, hookimpl
-from reweight_core.engine import TrainingStep
-from reweight_core.examples import Examples
-from reweight_core.lookahead import STRATEGIES
-from reweight_core.method_hooks import MethodHooks
-from reweight_core.optimizers import OptimizerSettings
+from reweight_core.testing.exact_run import (
+    CLASSES,
+    META_SIZE,
+    MOMENTUM,
+    SIZE,
+    STEPS,
+    ExactRun,
+    batch,
+    make_context,
+    make_network,
+    make_splits,
+)
 from reweight_method_gdw import GDWConfig, plugin
 from reweight_method_gdw.gdw import clamped, constrain, manipulate
 
 EXACT_STRATEGIES = ("jvp", "double")
 
-CLASSES, SIZE, META_SIZE = 4, 30, 6
-MOMENTUM, DECAY = 0.9, 0.01
+DECAY = 0.01
 CONFIG = GDWConfig(eta_w=2.0, clip=0.2, weight_lr=0.02, weight_l2=0.03, weight_hidden=9)
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
-# positions of the examples and rate (exact in every number type) of each step
-STEPS = [
-    (range(0, 10), 0.25),
-    (range(10, 20), 0.25),
-    (range(20, 28), 0.125),
-    (range(5, 17), 0.0625),
-    (range(0, 30, 3), 0.0625),
-]
 
 
-class ConvNet(nn.Module):
-    def __init__(self, logit_scale):
-        super().__init__()
-        self.conv1, self.norm1 = nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5)
-        self.conv2, self.norm2 = nn.Conv2d(5, 6, 3), nn.BatchNorm2d(6)
-        self.head = nn.Linear(6, CLASSES)
-        self.logit_scale = logit_scale
-
-    def forward(self, x):
-        x = F.relu(self.norm1(self.conv1(x)))
-        x = F.relu(self.norm2(self.conv2(x)))
-        return self.logit_scale * self.head(x.mean((2, 3)))
-
-
-def batch(split, ids):
-    images = torch.from_numpy(split.images[list(ids)]).double()
-    return (images - 127) / 60, torch.from_numpy(split.labels[list(ids)])
-
-
-def make_splits():
-    rng = np.random.RandomState(2)
-
-    def split(size):
-        return Split(rng.randint(256, size=(size, 3, 5, 5)).astype(np.uint8), np.arange(size) % CLASSES)
-
-    return split(SIZE), split(META_SIZE)
-
-
-def make_network(logit_scale):
-    torch.manual_seed(0)
-    return ConvNet(logit_scale).double().train()
-
-
-def make_method(config):
-    context = Context(
-        num_classes=CLASSES,
-        train_size=SIZE,
-        seed=10,
-        weight_decay=DECAY,
-        device=torch.device("cpu"),
-        dtype=torch.float64,
-        model=nn.Identity(),
-        train=None,
-        epochs=1,
-    )
-    torch.manual_seed(1)
-    return plugin.build(config, context)
-
-
-class Watcher:
-    """Keeps what the hooks gave in every step, and the step."""
-
-    def __init__(self):
-        self.steps, self.weights, self.gradients = [], [], []
-
-    @hookimpl(wrapper=True)
-    def generate_weights(self, step):
-        weights = yield
-        self.steps.append(step)
-        self.weights.append(weights.clone())
-        return weights
-
-    @hookimpl(wrapper=True)
-    def manipulate_gradient(self, step, weights):
-        D_prime = yield
-        self.gradients.append(D_prime.clone())
-        return D_prime
-
-
-class UnderTest:
+class UnderTest(ExactRun):
     def __init__(self, config=CONFIG, logit_scale=1.0, strategy="jvp"):
-        self.model, self.method, self.watcher = make_network(logit_scale), make_method(config), Watcher()
-        train, meta = make_splits()
-        dataset = Dataset(train=train, test=train, classes=tuple("abcd"), mean=(127.0,) * 3, std=(60.0,) * 3)
-        device = torch.device("cpu")
-        self.train, self.meta = (Examples(split, dataset, device, torch.float64) for split in (train, meta))
-        self.step = TrainingStep(
-            self.model,
-            MethodHooks(self.method, "gdw", [self.watcher]),
-            STRATEGIES[strategy],
-            self.train,
-            self.meta,
-            settings=OptimizerSettings(momentum=MOMENTUM, weight_decay=DECAY),
-            seed=0,
-        )
+        context = make_context(weight_decay=DECAY)
+        torch.manual_seed(1)
+        super().__init__(plugin.build(config, context), strategy, logit_scale, weight_decay=DECAY)
 
-    def take(self, ids, lr):
-        self.step.lr.fill_(lr)
-        self.step.feed(torch.tensor(list(ids)), torch.arange(META_SIZE))
-        self.step.run(len(ids))
-        return self.watcher.weights[-1], self.watcher.gradients[-1]
+    def take(self, ids, lr, source="train"):
+        return super().take(ids, lr, source), self.watcher.gradients[-1]
 
 
 def zero_mean_target(rows, p, labels):

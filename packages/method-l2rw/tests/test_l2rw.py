@@ -1,121 +1,39 @@
 import copy
+from functools import partial
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 from torch.func import functional_call
 
-from reweight_core import Context, Dataset, Split, Stage, hookimpl
-from reweight_core.engine import TrainingStep
-from reweight_core.examples import Examples
-from reweight_core.lookahead import STRATEGIES
+from reweight_core import Stage
 from reweight_core.method_hooks import MethodHooks
-from reweight_core.optimizers import OptimizerSettings
+from reweight_core.testing.exact_run import (
+    META_SIZE,
+    MOMENTUM,
+    STEPS,
+    ExactRun,
+    batch,
+    make_context,
+    make_network,
+    make_splits,
+)
 from reweight_method_l2rw import L2RWConfig, clean_only_plugin, l2rw_plugin, random_plugin
 from reweight_method_l2rw.l2rw import rectify_and_normalise
 
 EXACT_STRATEGIES = ("jvp", "double")
 
-CLASSES, SIZE, META_SIZE = 4, 30, 6
-MOMENTUM, DECAY = 0.9, 0.05
+DECAY = 0.05
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
-# positions of the examples and rate (exact in every number type) of each step
-STEPS = [
-    (range(0, 10), 0.25),
-    (range(10, 20), 0.25),
-    (range(20, 28), 0.125),
-    (range(5, 17), 0.0625),
-    (range(0, 30, 3), 0.0625),
-]
-
-
-class ConvNet(nn.Module):
-    def __init__(self, logit_scale):
-        super().__init__()
-        self.conv1, self.norm1 = nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5)
-        self.conv2, self.norm2 = nn.Conv2d(5, 6, 3), nn.BatchNorm2d(6)
-        self.head = nn.Linear(6, CLASSES)
-        self.logit_scale = logit_scale
-
-    def forward(self, x):
-        x = F.relu(self.norm1(self.conv1(x)))
-        x = F.relu(self.norm2(self.conv2(x)))
-        return self.logit_scale * self.head(x.mean((2, 3)))
-
-
-def batch(split, ids):
-    images = torch.from_numpy(split.images[list(ids)]).double()
-    return (images - 127) / 60, torch.from_numpy(split.labels[list(ids)])
-
-
-def make_splits(train_seed=2):
-    def split(size, seed):
-        images = np.random.RandomState(seed).randint(256, size=(size, 3, 5, 5)).astype(np.uint8)
-        return Split(images, np.arange(size) % CLASSES)
-
-    return split(SIZE, train_seed), split(META_SIZE, 3)
-
-
-def make_network(logit_scale=1.0):
-    torch.manual_seed(0)
-    return ConvNet(logit_scale).double().train()
 
 
 def make_method(record, config=None, seed=10):
-    context = Context(
-        num_classes=CLASSES,
-        train_size=SIZE,
-        seed=seed,
-        weight_decay=DECAY,
-        device=torch.device("cpu"),
-        dtype=torch.float64,
-        model=nn.Identity(),
-        train=None,
-        epochs=1,
-    )
-    return record.build(config or record.config(), context)
+    return record.build(config or record.config(), make_context(seed=seed, weight_decay=DECAY))
 
 
-class Watcher:
-    """Keeps the weights of every step."""
-
-    def __init__(self):
-        self.weights = []
-
-    @hookimpl(wrapper=True)
-    def generate_weights(self, step):
-        weights = yield
-        self.weights.append(weights.clone())
-        return weights
-
-
-class UnderTest:
-    def __init__(self, method, strategy="jvp", logit_scale=1.0, train_seed=2):
-        self.model, self.method, self.watcher = make_network(logit_scale), method, Watcher()
-        train, meta = make_splits(train_seed)
-        dataset = Dataset(train=train, test=train, classes=tuple("abcd"), mean=(127.0,) * 3, std=(60.0,) * 3)
-        device = torch.device("cpu")
-        self.train, self.meta = (Examples(split, dataset, device, torch.float64) for split in (train, meta))
-        self.hooks = MethodHooks(self.method, "method", [self.watcher])
-        self.step = TrainingStep(
-            self.model,
-            self.hooks,
-            STRATEGIES[strategy],
-            self.train,
-            self.meta,
-            settings=OptimizerSettings(momentum=MOMENTUM, weight_decay=DECAY),
-            seed=0,
-        )
-
-    def take(self, ids, lr, source="train"):
-        self.step.lr.fill_(lr)
-        self.step.feed(torch.tensor(list(ids)), torch.arange(META_SIZE))
-        self.step.run(len(ids), source)
-        return self.watcher.weights[-1]
+UnderTest = partial(ExactRun, weight_decay=DECAY)
 
 
 class Transcription:

@@ -1,6 +1,5 @@
 import copy
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,112 +8,34 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 
-from reweight_core import Context, Dataset, Split, WeightingNetwork, hookimpl
-from reweight_core.engine import TrainingStep
-from reweight_core.examples import Examples
-from reweight_core.lookahead import STRATEGIES
-from reweight_core.method_hooks import MethodHooks
-from reweight_core.optimizers import OptimizerSettings
+from reweight_core import WeightingNetwork
+from reweight_core.testing.exact_run import (
+    META_SIZE,
+    MOMENTUM,
+    STEPS,
+    ExactRun,
+    batch,
+    make_context,
+    make_network,
+    make_splits,
+)
 from reweight_method_mwnet import MWNetConfig, plugin
 
 EXACT_STRATEGIES = ("jvp", "double")
 
-CLASSES, SIZE, META_SIZE = 4, 30, 6
-MOMENTUM, DECAY = 0.9, 0.01
+DECAY = 0.01
 HIDDEN, WEIGHT_LR, WEIGHT_L2 = 9, 0.02, 0.03
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
-# positions of the examples and rate (exact in every number type) of each step
-STEPS = [
-    (range(0, 10), 0.25),
-    (range(10, 20), 0.25),
-    (range(20, 28), 0.125),
-    (range(5, 17), 0.0625),
-    (range(0, 30, 3), 0.0625),
-]
-
-
-class ConvNet(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv1, self.norm1 = nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5)
-        self.conv2, self.norm2 = nn.Conv2d(5, 6, 3), nn.BatchNorm2d(6)
-        self.head = nn.Linear(6, CLASSES)
-
-    def forward(self, x):
-        x = F.relu(self.norm1(self.conv1(x)))
-        x = F.relu(self.norm2(self.conv2(x)))
-        return self.head(x.mean((2, 3)))
-
-
-def batch(split, ids):
-    images = torch.from_numpy(split.images[list(ids)]).double()
-    return (images - 127) / 60, torch.from_numpy(split.labels[list(ids)])
-
-
-def make_splits():
-    rng = np.random.RandomState(2)
-
-    def split(size):
-        return Split(rng.randint(256, size=(size, 3, 5, 5)).astype(np.uint8), np.arange(size) % CLASSES)
-
-    return split(SIZE), split(META_SIZE)
-
-
-def make_network():
-    torch.manual_seed(0)
-    return ConvNet().double().train()
 
 
 def make_method():
-    context = Context(
-        num_classes=CLASSES,
-        train_size=SIZE,
-        seed=10,
-        weight_decay=DECAY,
-        device=torch.device("cpu"),
-        dtype=torch.float64,
-        model=nn.Identity(),
-        train=None,
-        epochs=1,
-    )
+    context = make_context(weight_decay=DECAY)
     torch.manual_seed(1)
     return plugin.build(MWNetConfig(weight_lr=WEIGHT_LR, weight_l2=WEIGHT_L2, weight_hidden=HIDDEN), context)
 
 
-class Watcher:
-    """Keeps the weights of every step."""
-
-    def __init__(self):
-        self.weights = []
-
-    @hookimpl(wrapper=True)
-    def generate_weights(self, step):
-        weights = yield
-        self.weights.append(weights.clone())
-        return weights
-
-
-class UnderTest:
-    def __init__(self, strategy="jvp"):
-        self.model, self.method, self.watcher = make_network(), make_method(), Watcher()
-        train, meta = make_splits()
-        dataset = Dataset(train=train, test=meta, classes=tuple("abcd"), mean=(127.0,) * 3, std=(60.0,) * 3)
-        device = torch.device("cpu")
-        self.step = TrainingStep(
-            self.model,
-            MethodHooks(self.method, "mwnet", [self.watcher]),
-            STRATEGIES[strategy],
-            Examples(train, dataset, device, torch.float64),
-            Examples(meta, dataset, device, torch.float64),
-            settings=OptimizerSettings(momentum=MOMENTUM, weight_decay=DECAY),
-            seed=0,
-        )
-
-    def take(self, ids, lr):
-        self.step.lr.fill_(lr)
-        self.step.feed(torch.tensor(list(ids)), torch.arange(META_SIZE))
-        self.step.run(len(ids))
-        return self.watcher.weights[-1]
+def under_test(strategy="jvp"):
+    return ExactRun(make_method(), strategy, weight_decay=DECAY)
 
 
 class Transcription:
@@ -168,7 +89,7 @@ def assert_same(found, expected, **precision):
 class TestAgainstTheAlgorithm:
     @pytest.mark.parametrize("strategy", EXACT_STRATEGIES)
     def test_weights_weighting_network_and_classifier_after_every_step(self, strategy):
-        tested = UnderTest(strategy)
+        tested = under_test(strategy)
         reference = Transcription(tested.method.V.phi)
         for ids, lr in STEPS:
             torch.testing.assert_close(tested.take(ids, lr), reference.take(ids, lr), **EXACT)
@@ -176,14 +97,14 @@ class TestAgainstTheAlgorithm:
             assert_same(tested.model.state_dict(), reference.model.state_dict(), **EXACT)
 
     def test_strategies_agree(self):
-        runs = [UnderTest(strategy) for strategy in EXACT_STRATEGIES]
+        runs = [under_test(strategy) for strategy in EXACT_STRATEGIES]
         for ids, lr in STEPS:
             torch.testing.assert_close(*(run.take(ids, lr) for run in runs), **EXACT)
         assert_same(*(run.model.state_dict() for run in runs), **EXACT)
         assert_same(*(run.method.state_dict() for run in runs), **EXACT)
 
     def test_the_real_step_uses_the_weighting_network_after_its_own_step(self):
-        tested = UnderTest()
+        tested = under_test()
         ids, lr = STEPS[0]
         x, y = batch(make_splits()[0], ids)
         losses = F.cross_entropy(make_network()(x), y, reduction="none").detach()
@@ -197,11 +118,11 @@ class TestAgainstTheAlgorithm:
 
 class TestState:
     def test_a_restored_method_goes_on_bit_for_bit(self):
-        tested = UnderTest()
+        tested = under_test()
         for ids, lr in STEPS[:2]:
             tested.take(ids, lr)
         saved = copy.deepcopy((tested.method.state_dict(), tested.step.state_dict(), tested.model.state_dict()))
-        restored = UnderTest()
+        restored = under_test()
         restored.method.V.network[0].weight.data.zero_()
         for each, state in zip((restored.method, restored.step, restored.model), saved, strict=True):
             each.load_state_dict(state)
@@ -212,7 +133,7 @@ class TestState:
         assert_same(tested.method.state_dict(), restored.method.state_dict(), rtol=0, atol=0)
 
     def test_holds_tensors_alone(self):
-        tested = UnderTest()
+        tested = under_test()
         tested.take(*STEPS[0])
 
         state = tested.method.state_dict()
@@ -223,7 +144,7 @@ class TestState:
 class TestWeightingNetwork:
     @staticmethod
     def make(dtype=torch.float64):
-        context = Context(CLASSES, SIZE, 10, DECAY, torch.device("cpu"), dtype, nn.Identity(), None, 1)
+        context = make_context(dtype=dtype)
         torch.manual_seed(4)
         return WeightingNetwork(context, lr=0.01, hidden=20)
 

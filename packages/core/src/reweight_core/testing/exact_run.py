@@ -1,0 +1,170 @@
+"""A method in double precision on a small network, to be compared step by step with a transcription of its paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reweight_core.dataset import Dataset, Split
+from reweight_core.engine import TrainingStep
+from reweight_core.examples import Examples
+from reweight_core.hookspecs import hookimpl
+from reweight_core.lookahead import STRATEGIES
+from reweight_core.method_hooks import MethodHooks
+from reweight_core.optimizers import OptimizerSettings
+from reweight_core.records import Context
+
+CLASSES, SIZE, META_SIZE = 4, 30, 6
+MOMENTUM = 0.9
+STEPS = (
+    (range(0, 10), 0.25),
+    (range(10, 20), 0.25),
+    (range(20, 28), 0.125),
+    (range(5, 17), 0.0625),
+    (range(0, 30, 3), 0.0625),
+)
+"""Positions of the examples, and rate (exact in every number type), of each of some steps."""
+
+
+class ConvNet(nn.Module):
+    """Two convolutions with BatchNorm and a linear layer: images (n, 3, 5, 5) to logits (n, 4)."""
+
+    def __init__(self, logit_scale: float = 1.0):
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5)
+        self.conv2, self.norm2 = nn.Conv2d(5, 6, 3), nn.BatchNorm2d(6)
+        self.head = nn.Linear(6, CLASSES)
+        self.logit_scale = logit_scale
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return what goes into the last layer, (n, 6)."""
+        x = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self.norm2(self.conv2(x))).mean((2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits."""
+        logits: Tensor = self.logit_scale * self.head(self.features(x))
+        return logits
+
+
+def make_network(logit_scale: float = 1.0) -> ConvNet:
+    """Return the network with the same weights every time, in train mode and double precision."""
+    torch.manual_seed(0)
+    return ConvNet(logit_scale).double().train()
+
+
+def make_splits(train_seed: int = 2) -> tuple[Split, Split]:
+    """Return random training and meta images with balanced labels."""
+
+    def split(size: int, seed: int) -> Split:
+        images = np.random.RandomState(seed).randint(256, size=(size, 3, 5, 5)).astype(np.uint8)
+        return Split(images, np.arange(size) % CLASSES)
+
+    return split(SIZE, train_seed), split(META_SIZE, 3)
+
+
+def make_examples(split: Split) -> Examples:
+    """Return a split as a step sees it, normalised and not augmented."""
+    dataset = Dataset(train=split, test=None, classes=tuple("abcd"), mean=(127.0,) * 3, std=(60.0,) * 3)
+    return Examples(split, dataset, torch.device("cpu"), torch.float64)
+
+
+def batch(split: Split, ids: Iterable[int]) -> tuple[Tensor, Tensor]:
+    """Return the normalised images and the labels at some positions, without any code of the step."""
+    images = torch.from_numpy(split.images[list(ids)]).double()
+    return (images - 127) / 60, torch.from_numpy(split.labels[list(ids)])
+
+
+def make_context(**changes: Any) -> Context:
+    """Return what a method is built with, some of it changed."""
+    model, (train, _) = make_network(), make_splits()
+    settings: dict[str, Any] = {
+        "num_classes": CLASSES,
+        "train_size": SIZE,
+        "seed": 10,
+        "weight_decay": 0.01,
+        "device": torch.device("cpu"),
+        "dtype": torch.float64,
+        "model": model,
+        "train": make_examples(train),
+        "epochs": 9,
+    }
+    return Context(**settings | changes)
+
+
+class Watcher:
+    """Keeps the steps, and what the hooks gave in each."""
+
+    def __init__(self) -> None:
+        self.steps: list[Any] = []
+        self.weights: list[Tensor] = []
+        self.gradients: list[Tensor] = []
+
+    @hookimpl(wrapper=True)
+    def generate_weights(self, step: Any) -> Any:
+        """Keep the step and its weights."""
+        weights = yield
+        self.steps.append(step)
+        self.weights.append(weights.clone())
+        return weights
+
+    @hookimpl(wrapper=True)
+    def manipulate_gradient(self, step: Any, weights: Tensor) -> Any:
+        """Keep D'."""
+        D_prime = yield
+        self.gradients.append(D_prime.clone())
+        return D_prime
+
+
+class ExactRun:
+    """Steps of a method on `ConvNet` with SGD.
+
+    Args:
+        method: the object with the method's hooks.
+        strategy: how it looks ahead.
+        logit_scale: factor of the logits; a large one makes the network certain.
+        train_seed: seed of the training images.
+        weight_decay: of the optimizer; the method must have been built with the same.
+
+    Attributes:
+        model: the network.
+        train: training examples.
+        meta: clean examples.
+        hooks: the method's hooks.
+        watcher: what they gave.
+        step: the step itself.
+    """
+
+    def __init__(
+        self,
+        method: object,
+        strategy: str = "jvp",
+        logit_scale: float = 1.0,
+        train_seed: int = 2,
+        weight_decay: float = 0.01,
+    ):
+        self.model, self.method, self.watcher = make_network(logit_scale), method, Watcher()
+        self.train, self.meta = map(make_examples, make_splits(train_seed))
+        self.hooks = MethodHooks(method, "method", [self.watcher])
+        self.step = TrainingStep(
+            self.model,
+            self.hooks,
+            STRATEGIES[strategy],
+            self.train,
+            self.meta,
+            settings=OptimizerSettings(momentum=MOMENTUM, weight_decay=weight_decay),
+            seed=0,
+        )
+
+    def take(self, ids: Iterable[int], lr: float, source: str = "train") -> Tensor:
+        """Take a step with the examples at some positions and the whole meta set; return the weights."""
+        ids = torch.tensor(list(ids))
+        self.step.lr.fill_(lr)
+        self.step.feed(ids, torch.arange(META_SIZE))
+        self.step.run(len(ids), source)
+        return self.watcher.weights[-1]
