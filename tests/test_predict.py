@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -75,6 +76,49 @@ def test_without_a_test_set_accuracy_is_null_and_said_so(photos, tmp_path, capsy
     assert summary["test_accuracy"] is None and summary["test_accuracy_mean5"] is None
     assert run("eval", folder) == 2
     assert "nothing to test on" in capsys.readouterr().err
+
+
+def test_a_held_out_test_set_that_is_another_now_is_not_tested_on(tmp_path, capsys):
+    rng = np.random.RandomState(5)
+    root, folder = tmp_path / "photos", tmp_path / "run"
+    for label, name in enumerate(("dark", "light")):
+        (root / "train" / name).mkdir(parents=True)
+        for number in range(10):
+            photograph(rng, label).save(root / "train" / name / f"{number}.png")
+    options = ["--data", "folder", "--data-root", root, "--image-size", "16", "--test-from", "split:0.2"]
+    assert run("train", *options, "--model", "mlp", "--steps", "2", "--batch-size", "4", "--out", folder) == 0
+    assert run("eval", folder) == 0
+    for number in range(10, 20):
+        photograph(rng, 0).save(root / "train" / "dark" / f"{number}.png")
+    assert run("eval", folder) == 2
+    assert "are not those of the run" in capsys.readouterr().err
+
+
+def test_copies_of_training_images_are_refused_as_a_meta_set_and_warned_of_as_a_test_set(photos, tmp_path, capsys):
+    root = tmp_path / "photos"
+    shutil.copytree(photos / "train", root / "train")
+    shutil.copytree(photos / "train", root / "test")
+    command = ["inspect", "--data", "folder", "--data-root", root, "--image-size", "16"]
+    assert run(*command) == 0
+    assert "the test accuracy will be too good" in capsys.readouterr().err
+    shutil.copytree(photos / "train", root / "meta")
+    assert run(*command) == 2
+    assert "the meta set must be apart from training" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", [".", "none/out.csv", "file/out.csv"])
+def test_where_no_file_can_be_is_said_before_any_work(target, trained, photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert run("predict", trained, photos / "train" / "dark" / "0.png", "--csv", target) == 2
+    assert f"--csv {target}: must be a file in a folder that exists" in capsys.readouterr().err
+
+
+def test_a_network_for_images_is_refused_on_features(tmp_path, capsys):
+    (tmp_path / "train.csv").write_text("\n".join(["label,x", *(f"{'ab'[i % 2]},{i}" for i in range(20))]))
+    command = ["train", "--data", "csv", "--data-root", tmp_path, "--test-from", "none", "--out", tmp_path / "run"]
+    assert run(*command, "--model", "resnet20") == 2
+    assert "give --model mlp" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["split", "split:", "split:0", "split:1", "split:x", "fold", "split:nan"])

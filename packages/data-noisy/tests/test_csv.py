@@ -62,9 +62,9 @@ def test_features_are_standardised_channels_of_one_pixel(tmp_path):
     dataset = read(tmp_path)
     assert dataset.input_shape == (3, 1, 1)
     values = np.array([[1, -2, 5], [3, 4, 5], [5, 0.5, 5]])
-    assert np.allclose(dataset.train.images[:, :, 0, 0], values)
-    assert dataset.mean == pytest.approx(values.mean(0))
-    assert dataset.std == pytest.approx([*values.std(0)[:2], 1.0])
+    expected = (values - values.mean(0)) / [*values.std(0)[:2], 1.0]
+    assert np.allclose(dataset.train.images[:, :, 0, 0], expected, atol=1e-6)
+    assert (dataset.mean, dataset.std) == ((0.0,) * 3, (1.0,) * 3)
     assert dataset.augment == "none"
     assert dataset.train.names == ("train.csv:2", "train.csv:3", "train.csv:4")
 
@@ -73,14 +73,16 @@ def test_training_sees_the_labels_and_true_ones_are_for_judging_and_clean_sets(t
     rng = np.random.RandomState(1)
     true = rng.randint(2, size=200)
     seen = np.where(rng.rand(200) < 0.3, 1 - true, true)
-    rows = [f"{'ab'[s]},{'ab'[t]},{i}" for i, (s, t) in enumerate(zip(seen, true, strict=True))]
-    write(tmp_path, "train", ["label,true_label,x", *rows])
-    data = prepared(configure(data="csv", data_root=tmp_path, meta_size=20, test_from="none"))
-    positions = data.train.images[:, 0, 0, 0].astype(int)
+    rows = [f"{'ab'[s]},{'ab'[t]},{i},{i}" for i, (s, t) in enumerate(zip(seen, true, strict=True))]
+    write(tmp_path, "train", ["label,true_label,x,id", *rows])
+    write(tmp_path, "test", ["label,true_label,x,id", "a,b,1,500", "b,a,2,501"])
+    data = prepared(configure(data="csv", data_root=tmp_path, meta_size=20))
+    assert data.test.labels.tolist() == [1, 0]
+    positions = np.array(list(map(int, data.train.names)))
     assert (data.train.labels == seen[positions]).all()
     assert (data.true_labels == true[positions]).all()
     assert data.noise_rate == pytest.approx((seen != true)[positions].mean())
-    assert (data.meta.labels == true[data.meta.images[:, 0, 0, 0].astype(int)]).all()
+    assert (data.meta.labels == true[list(map(int, data.meta.names))]).all()
     # noise on top of the noise there is
     noisier = prepared(configure(data="csv", data_root=tmp_path, meta_size=20, test_from="none", noise="uniform:0.5"))
     assert noisier.noise_rate > data.noise_rate
@@ -107,6 +109,12 @@ def test_without_true_labels_the_noise_is_unknown(tmp_path):
         (["file,label", "link.png,a"], "line 2: file 'link.png' leads out of"),
         (["file,label", "broken.png,a", "images/1.png,b"], "broken.png: cannot be read as an image"),
         (["file,label", "images/0.png,a", "images/1.png,a"], "the data have 1 class"),
+        (["label,x,x", "a,1,2"], "two columns have one name"),
+        (["label,x", "1,1", "01,2"], "the labels '1' and '01' are the same number"),
+        (["file,label", "", "images/0.png,a", "", "images/9.png,b"], "line 5: there is no file "),
+        (["file,label", "images/0.png,a", "./images//0.png,b"], "line 3: file 'images/0.png' is in line 2 too"),
+        (["file,label,id", "images/0.png,a,1", "images/0.png,b,2"], "line 3: file 'images/0.png' is in line 2 too"),
+        (["file,label", "images/0.png,a", f"{'x' * 300},b"], "cannot be found (File name too long)"),
         (["label", "a", "b"], "has neither a column 'file' nor columns of features"),
         (["label,x", "a,1", "b,two"], "line 3: x 'two' is no finite number"),
         (["label,x", "a,1", "b,nan"], "line 3: x 'nan' is no finite number"),
@@ -127,13 +135,33 @@ def test_a_mistake_is_one_line_that_says_where(lines, message, tmp_path):
     [
         ("test", ["label,x,id", "c,1,9"], "test.csv, line 2: label 'c' is no label of train.csv"),
         ("test", ["label,id", "a,9"], "test.csv: has no column 'x', but train.csv has"),
-        ("meta", ["label,x,id", "a,1,8", "a,1,2"], "meta.csv, line 3: '2' is in train.csv too"),
+        ("meta", ["label,x,id", "a,1,8", "a,1,2"], "meta.csv, line 3: id '2' is in train.csv too"),
+        ("test", ["label,x,id", "a,1,2"], "test.csv, line 2: id '2' is in train.csv too"),
     ],
 )
 def test_splits_that_do_not_fit_are_refused(part, lines, message, tmp_path):
     write(tmp_path, "train", ["label,x,id", "a,1,1", "b,2,2"])
     write(tmp_path, part, lines)
     assert message in refusal(tmp_path)
+
+
+def test_blanks_around_names_and_values_do_not_count(tmp_path):
+    write(tmp_path, "train", ["\ufefflabel , x", "cat ,1", " cat, 2", "dog,3"])
+    dataset = read(tmp_path)
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.train.labels.tolist() == [0, 0, 1]
+
+
+def test_large_numbers_keep_their_small_differences(tmp_path):
+    write(tmp_path, "train", ["label,time", *(f"{'ab'[i % 2]},{1_700_000_000 + i}" for i in range(100))])
+    assert len(np.unique(read(tmp_path).train.images)) == 100
+
+
+def test_the_meta_set_may_not_hold_training_images_under_other_ids(tmp_path):
+    write_images(tmp_path, 3)
+    write(tmp_path, "train", ["file,label,id", "images/0.png,a,1", "images/1.png,b,2"])
+    write(tmp_path, "meta", ["file,label,id", "images/2.png,a,7", "./images/1.png,b,8"])
+    assert "meta.csv, line 3: file 'images/1.png' is in train.csv too" in refusal(tmp_path)
 
 
 def test_a_missing_root_or_file_is_refused(tmp_path):

@@ -1,5 +1,7 @@
 """The array of decoded images: the same from files, from many workers and from the cache, which is never stale."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,6 +19,7 @@ def folder(tmp_path, monkeypatch):
     rng = np.random.RandomState(0)
     for number in range(7):
         Image.fromarray(rng.randint(256, size=(5, 4, 3)).astype(np.uint8)).save(root / f"{number}.png")
+        os.utime(root / f"{number}.png", ns=(1, 1))
     return root
 
 
@@ -55,7 +58,15 @@ def change(root):
     Image.fromarray(np.full((5, 4, 3), 9, np.uint8)).save(root / "3.png")
 
 
-@pytest.mark.parametrize("happen", [add, remove, change])
+def swap(root):
+    for name in ("3.png", "4.png"):
+        os.utime(root / name, ns=(1, 1))
+    (root / "3.png").rename(root / "other")
+    (root / "4.png").rename(root / "3.png")
+    (root / "other").rename(root / "4.png")
+
+
+@pytest.mark.parametrize("happen", [add, remove, change, swap])
 def test_a_folder_that_changed_is_read_again(happen, folder):
     read_images(folder, names(folder), None, cached=True)
     happen(folder)
@@ -99,6 +110,18 @@ def test_a_full_disk_is_a_warning_and_leaves_nothing_behind(folder, tmp_path, mo
         images = read_images(folder, names(folder), None, cached=True)
     assert (images == expected(folder)).all()
     assert list((tmp_path / "cache" / "reweight").iterdir()) == []
+
+
+def test_a_cache_folder_that_cannot_be_used_is_a_warning(folder, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="cannot be kept"):
+        assert (read_images(folder, names(folder), None, cached=True) == expected(folder)).all()
+
+
+def test_chunks_are_bounded_in_bytes(folder, monkeypatch):
+    monkeypatch.setattr(image_files, "CHUNK_BYTES", 1)
+    assert (read_images(folder, names(folder), None, cached=False) == expected(folder)).all()
 
 
 def test_without_a_cache_nothing_is_written(folder, tmp_path):

@@ -82,6 +82,15 @@ def test_the_small_test_set_is_the_first_250_of_each_class(monkeypatch):
     assert np.bincount(full.test.labels).tolist() == [7000, 7000]
 
 
+def test_another_draw_of_images_has_another_fingerprint(tmp_path):
+    written = write_official_files(tmp_path, train=10_400, digits=2)
+    for part, (_, labels) in written.items():
+        write_idx(tmp_path / "MNIST" / "raw" / f"{part}-labels-idx1-ubyte", 4 + 5 * labels)
+    options = {"data": "mnist-4v9", "data_root": tmp_path, "majority": 0.5}
+    prints = {prepared(configure(**options, subset_seed=seed)).fingerprint for seed in (0, 0, 1)}
+    assert len(prints) == 2
+
+
 def test_too_few_images_are_an_error(tmp_path):
     write_official_files(tmp_path, train=5200)
     with pytest.raises(UserError, match=r"--majority 0\.995: takes 25 images of digit 4"):

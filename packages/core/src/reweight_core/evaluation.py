@@ -13,7 +13,7 @@ from reweight_core import registry, run_folder
 from reweight_core.errors import UserError
 from reweight_core.examples import Examples
 from reweight_core.prediction import load
-from reweight_core.preparation import test_set
+from reweight_core.preparation import digest_of, test_set
 
 BATCH_SIZE = 500
 """Examples in one evaluation batch; it changes the speed, not the result."""
@@ -62,6 +62,11 @@ def evaluate(run: Path | str, device: str = "auto") -> dict[str, Any]:
     test = test_set(dataset, config)
     if test is None:
         raise UserError(f"{folder}: was trained with --test-from none, so there is nothing to test on")
+    if manifest.get("held_out_test") not in (None, digest_of(test)):
+        raise UserError(
+            f"{folder}: the examples that --test-from {config.test_from} holds out now are not those of the run "
+            "(files were added, removed or changed), so some may have been trained on"
+        )
     examples = Examples(test, dataset, classifier.mean.device, torch.get_default_dtype())
     return {
         "test_accuracy": accuracy(classifier.network, examples),

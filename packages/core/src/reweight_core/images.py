@@ -13,14 +13,14 @@ from reweight_core.errors import UserError
 
 
 def decode(path: str | Path, size: tuple[int, int] | None) -> tuple[np.ndarray, bool]:
-    """Read an image, upright, as uint8 (H, W, 3), and whether the file is 8-bit grey.
+    """Read an image, upright, as uint8 (H, W, 3), and whether it is grey.
 
     Args:
         path: the file.
         size: height and width to bring it to: resized to cover them, then cut around the centre; None to leave it.
 
     Raises:
-        UserError: if it cannot be read, or has more than 8 bits per channel.
+        UserError: if it cannot be read, or is grey with more than 8 bits (colour with more is cut to 8).
     """
     try:
         with Image.open(path) as image:
@@ -33,7 +33,7 @@ def decode(path: str | Path, size: tuple[int, int] | None) -> tuple[np.ndarray, 
         raise UserError(f"{path}: has more than 8 bits per channel; convert it to 8 bits")
     if size is not None:
         rgb = ImageOps.fit(rgb, (size[1], size[0]), Image.Resampling.BILINEAR)
-    return np.asarray(rgb), mode == "L"
+    return np.asarray(rgb), mode in ("1", "L", "LA")
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -119,7 +120,8 @@ class Predictions:
             flush(partial)
             partial.replace(path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
             raise UserError(f"--csv {path}: {error}") from error
 
 

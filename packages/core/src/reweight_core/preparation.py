@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+import zlib
 
 import attrs
 import numpy as np
@@ -31,8 +32,8 @@ class PreparedData:
             used whole, or None.
         val: clean, class-balanced examples disjoint from both, or None.
         test: test examples, or None.
-        fingerprint: SHA-256 (hex) of everything that was drawn: ids, observed labels, meta and validation ids, and
-            test ids if the test set was. The images themselves are not in it.
+        fingerprint: SHA-256 (hex) of everything that was drawn: ids, names and observed labels, meta and validation
+            ids, and test ids if the test set was. The images themselves are not in it.
     """
 
     dataset: Dataset
@@ -74,6 +75,7 @@ def prepare(dataset: Dataset, config: DataConfig) -> PreparedData:
     """
     classes = len(dataset.classes)
     corrupt = noise_of(config)
+    _refuse_overlap(dataset)
     split_rng = np.random.RandomState(config.seed)
     noise_rng = np.random.RandomState([config.seed, 1])
 
@@ -116,6 +118,11 @@ def prepare(dataset: Dataset, config: DataConfig) -> PreparedData:
     drawn = [ids, labels[ids], meta_ids, val_ids]
     if len(test_ids):
         drawn.append(test_ids)
+    if dataset.meta is not None and meta is not None:
+        drawn.append(meta.labels)
+    for split in (dataset.train.take(ids), meta):
+        # where a plugin draws a subset or lists files itself, the names say which
+        digest.update("\0".join((split and split.names) or ()).encode() + b"|")
     for part in drawn:
         digest.update(np.ascontiguousarray(part, dtype="<i8").tobytes() + b"|")
     taken = dataset.train.take(ids)
@@ -138,6 +145,37 @@ def long_tail_counts(largest: int, classes: int, imb: float) -> list[int]:
 
 def _shuffled_by_class(labels: np.ndarray, classes: int, rng: np.random.RandomState) -> list[np.ndarray]:
     return [rng.permutation(np.flatnonzero(labels == c)) for c in range(classes)]
+
+
+def _refuse_overlap(dataset: Dataset) -> None:
+    """Refuse a meta set, and warn of a test set, that holds images of the training set.
+
+    Rows of features may well be equal, and public datasets are as they are.
+    """
+    if dataset.train.images.dtype != np.uint8 or dataset.trusted:
+        return
+    for what, split in (("meta", dataset.meta), ("test", dataset.test)):
+        if split is None:
+            continue
+        of_split = {zlib.crc32(image.tobytes()): i for i, image in enumerate(split.images)}
+        for i, image in enumerate(dataset.train.images):
+            j = of_split.get(zlib.crc32(image.tobytes()))
+            if j is None or not np.array_equal(image, split.images[j]):
+                continue
+            names = [(s.names[k] if s.names else f"example {k}") for s, k in ((split, j), (dataset.train, i))]
+            text = f"{names[0]} of the {what} set is the same image as {names[1]} of the training set"
+            if what == "meta":
+                raise UserError(f"{text}; the meta set must be apart from training")
+            warnings.warn(f"{text}: the test accuracy will be too good", stacklevel=3)
+            break
+
+
+def digest_of(split: Split) -> str:
+    """Return a SHA-256 (hex) of the images and labels of a split."""
+    digest = hashlib.sha256(split.labels.astype("<i8").tobytes())
+    for image in split.images:
+        digest.update(image.tobytes())
+    return digest.hexdigest()
 
 
 def test_set(dataset: Dataset, config: DataConfig) -> Split | None:

@@ -19,7 +19,7 @@ from torch import nn
 from reweight_core import checkpoint, registry, run_folder
 from reweight_core.allocation import keep_freed_memory
 from reweight_core.comparison import Choice, choose
-from reweight_core.config import RunConfig
+from reweight_core.config import RunConfig, test_share
 from reweight_core.dataset import Split
 from reweight_core.devices import resolve_device
 from reweight_core.engine import TrainingStep
@@ -34,7 +34,7 @@ from reweight_core.models.build import build_model
 from reweight_core.models.initial import initialise, pretrained_weights, read_weights
 from reweight_core.optimizers import OptimizerSettings
 from reweight_core.order import cycled_order, derived_seed, epoch_order
-from reweight_core.preparation import PreparedData, load
+from reweight_core.preparation import PreparedData, digest_of, load
 from reweight_core.records import Context, MethodPlugin
 from reweight_core.rehearsal import rehearse
 from reweight_core.schedules import Schedule, schedule
@@ -150,6 +150,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(config.seed)
             self.model = build_model(config.model, data.dataset.input_shape, len(data.dataset.classes))
+            self._refuse_images_only()
             self._initialise()
             self.model.to(self.device).to(memory_format=self._memory_format)
             train_set = self._examples(data.train, config.augment)
@@ -176,6 +177,7 @@ class Trainer:
         self.meta = self.hooks.provide_meta_set(held_out)
         self._test = self._examples(data.test, "none") if data.test else None
         self._val = self._examples(data.val, "none") if data.val else None
+        self._held_out_test = digest_of(data.test) if data.test and test_share(config) else None
         images = train_set.batch(torch.arange(2, device=self.device), None).inputs
         head = find_head(self.model, images)
         self.lookahead = self._rehearse(images, head, plugin)
@@ -245,6 +247,12 @@ class Trainer:
 
     def _examples(self, split: Split, augment: str | None) -> Examples:
         return Examples(split, self.data.dataset, self.device, torch.get_default_dtype(), augment, self._memory_format)
+
+    def _refuse_images_only(self) -> None:
+        """Refuse a network for images on data that are none."""
+        is_image = self.data.train.images.dtype == np.uint8
+        if not is_image and any(isinstance(module, nn.Conv2d) for module in self.model.modules()):
+            raise UserError(f"--model {self.config.model}: is for images, but the data are features; give --model mlp")
 
     def _initialise(self) -> None:
         """Give the network the initial weights that are asked for."""
@@ -415,6 +423,7 @@ class Trainer:
             "mean": dataset.mean,
             "std": dataset.std,
             "data_fingerprint": self.data.fingerprint,
+            "held_out_test": self._held_out_test,
         }
         checkpoint.save(folder / "checkpoints", self._done, kept.state_dict(), state, manifest)
 

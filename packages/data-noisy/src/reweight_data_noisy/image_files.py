@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import multiprocessing
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
@@ -22,12 +25,15 @@ from reweight_core.files import flush
 from reweight_core.images import decode
 
 CHUNK = 256
-"""Images that a worker reads at a stretch: handing over a task costs about as much as a small image."""
+"""Images that a worker reads at a stretch at most: handing over a task costs about as much as a small image."""
+
+CHUNK_BYTES = 2**24
+"""Decoded bytes that a worker reads at a stretch at most, but for a single image."""
 
 MANY = 2000
 """Images from which processes are worth their start. Threads wait for Python's lock while they decode small images."""
 
-FORMAT = 1
+FORMAT = 2
 
 
 def read_images(root: Path, names: Sequence[str], image_size: int | None, cached: bool) -> np.ndarray:
@@ -58,12 +64,17 @@ def _decode_all(root: Path, names: Sequence[str], image_size: int | None) -> np.
     height, width, _ = decode(f"{root}/{names[0]}", size)[0].shape
     images = np.empty((len(names), 3, height, width), dtype=np.uint8)
     all_grey = True
-    starts = range(0, len(names), CHUNK)
+    chunk = max(1, min(CHUNK, CHUNK_BYTES // images[0].nbytes))
+    starts = range(0, len(names), chunk)
     read = partial(_decode_some, str(root), names[0], (height, width), size)
-    with _workers(len(names)) as pool:
-        for start, (pixels, grey) in zip(starts, pool.map(read, (names[i : i + CHUNK] for i in starts)), strict=True):
-            images[start : start + len(pixels)] = pixels
-            all_grey = all_grey and grey
+    try:
+        with _workers(len(names)) as pool:
+            parts = pool.map(read, (names[i : i + chunk] for i in starts))
+            for start, (pixels, grey) in zip(starts, parts, strict=True):
+                images[start : start + len(pixels)] = pixels
+                all_grey = all_grey and grey
+    except BrokenProcessPool as error:
+        raise UserError(f"{root}: a process that decodes images was killed; is memory full?") from error
     return np.ascontiguousarray(images[:, :1]) if all_grey else images
 
 
@@ -87,7 +98,7 @@ def _decode_some(
 def _workers(images: int) -> Executor:
     if images >= MANY and sys.platform == "linux":
         # forked like a DataLoader's workers: a spawned process would run the user's script again
-        return ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("fork"))
+        return ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("fork"))
     return ThreadPoolExecutor(os.cpu_count())
 
 
@@ -96,12 +107,12 @@ def _cache_folder() -> Path:
 
 
 def _state(root: Path, names: Sequence[str], image_size: int | None) -> str:
-    """Return a digest of what the array depends on: the files' names, sizes and times of change."""
+    """Return a digest of what the array depends on: which files they are, their sizes and times of change."""
     try:
         stats = [os.stat(f"{root}/{name}") for name in names]
     except OSError as error:
         raise UserError(f"{error.filename}: {error.strerror}") from error
-    files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in zip(names, stats, strict=True)]
+    files = [(name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for name, s in zip(names, stats, strict=True)]
     return _digest([FORMAT, image_size, files])
 
 
@@ -123,13 +134,17 @@ def _load(path: Path, state: str) -> np.ndarray | None:
 
 def _save(path: Path, images: np.ndarray, state: str) -> None:
     """Keep the array: all of it or nothing, and a warning if it cannot be kept."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(".partial", dir=path.parent)
+        os.close(descriptor)
+        temporary = Path(name)
         save_file({"images": images}, temporary, {"state": state})
         flush(temporary)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         warnings.warn(f"the decoded images cannot be kept in {path.parent} ({error})", stacklevel=2)
-    finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -27,22 +28,24 @@ class Table:
         path: the file.
         columns: names of the columns.
         rows: one dictionary a row, by column.
+        lines: the line of the file that each row ends in.
     """
 
     path: Path
     columns: tuple[str, ...]
     rows: list[dict[str, str]]
+    lines: list[int]
 
     def where(self, row: int) -> str:
         """Say where a row is, for messages."""
-        return f"{self.path}, line {row + 2}"
+        return f"{self.path}, line {self.lines[row]}"
 
 
 def load(config: CsvOptions) -> Dataset:
     """Load ROOT/train.csv, and ROOT/test.csv and ROOT/meta.csv if there.
 
     Classes are the labels of train.csv, in numeric order if all are numbers, else by name. With a column
-    ``true_label``, which only serves to judge, labels of the clean sets are taken from it.
+    ``true_label``, training sees ``label`` all the same; true labels serve to judge, and clean sets have them.
 
     Raises:
         UserError: if a file, row, label or image is wrong: with the line.
@@ -54,17 +57,21 @@ def load(config: CsvOptions) -> Dataset:
     tables |= {part: _read_table(root / f"{part}.csv") for part in ("test", "meta") if (root / f"{part}.csv").exists()}
     train = tables["train"]
     classes = _class_names(train)
-    labels = {part: _labels(table, "label", classes) for part, table in tables.items()}
+    labels = {
+        part: _labels(table, "true_label" if "true_label" in table.columns else "label", classes)
+        for part, table in tables.items()
+    }
+    observed = _labels(train, "label", classes) if "true_label" in train.columns else None
+    for table in tables.values():
+        _refuse_repetition(table)
+    for part in tables.keys() - {"train"}:
+        _refuse_overlap(tables[part], train)
     names = {part: _names(table) for part, table in tables.items()}
-    if "meta" in tables:
-        _refuse_overlap(tables["meta"], names["meta"], names["train"])
-    observed = None
-    if "true_label" in train.columns:
-        observed, labels["train"] = labels["train"], _labels(train, "true_label", classes)
     arrays = _images(root, tables, config) if "file" in train.columns else _features(tables)
     splits = {part: Split(arrays[part], labels[part], names[part]) for part in tables}
-    mean, std = mean_and_std(arrays["train"])
     of_images = "file" in train.columns
+    features = len(arrays["train"][0])
+    mean, std = mean_and_std(arrays["train"]) if of_images else ((0.0,) * features, (1.0,) * features)
     return Dataset(
         train=splits["train"],
         test=splits.get("test"),
@@ -84,11 +91,17 @@ def _read_table(path: Path) -> Table:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            rows = list(reader)
-            columns = tuple(reader.fieldnames or ())
+            columns = tuple(name.strip() for name in reader.fieldnames or ())
+            reader.fieldnames = columns
+            rows, lines = [], []
+            for row in reader:
+                rows.append({key: value.strip() if isinstance(value, str) else value for key, value in row.items()})
+                lines.append(reader.line_num)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as CSV ({error})") from error
-    table = Table(path, columns, rows)
+    table = Table(path, columns, rows, lines)
+    if len(set(columns)) < len(columns):
+        raise UserError(f"{path}: two columns have one name ({', '.join(columns)})")
     if "label" not in columns:
         raise UserError(f"{path}: has no column 'label' (a first line with names is needed: file,label)")
     if not rows:
@@ -102,7 +115,13 @@ def _read_table(path: Path) -> Table:
 
 def _class_names(train: Table) -> list[str]:
     found = {row["label"] for row in train.rows} | {row["true_label"] for row in train.rows if "true_label" in row}
-    return sorted(found, key=int) if all(name.isdecimal() for name in found) else sorted(found)
+    if not all(name.isdecimal() for name in found):
+        return sorted(found)
+    names = sorted(found, key=int)
+    for one, other in pairwise(names):
+        if int(one) == int(other):
+            raise UserError(f"{train.path}: the labels '{one}' and '{other}' are the same number")
+    return names
 
 
 def _labels(table: Table, column: str, classes: Sequence[str]) -> np.ndarray:
@@ -119,26 +138,33 @@ def _labels(table: Table, column: str, classes: Sequence[str]) -> np.ndarray:
 
 
 def _names(table: Table) -> tuple[str, ...]:
-    """Return a name for each row: its id, its file, or its line; ids and files must differ."""
+    """Return a name for each row: its id, its file, or its line."""
     for column in ("id", "file"):
         if column in table.columns:
-            names = [row[column] for row in table.rows]
-            seen: dict[str, int] = {}
-            for index, name in enumerate(names):
-                if name in seen:
-                    raise UserError(f"{table.where(index)}: {column} '{name}' is in line {seen[name] + 2} too")
-                seen[name] = index
-            return tuple(names)
-    return tuple(f"{table.path.name}:{index + 2}" for index in range(len(table.rows)))
+            return tuple(row[column] for row in table.rows)
+    return tuple(f"{table.path.name}:{line}" for line in table.lines)
 
 
-def _refuse_overlap(meta: Table, meta_names: Sequence[str], train_names: Sequence[str]) -> None:
-    common = set(train_names)
-    for index, name in enumerate(meta_names):
-        if name in common:
-            raise UserError(
-                f"{meta.where(index)}: '{name}' is in train.csv too; the meta set must be apart from training"
-            )
+def _identities(table: Table, column: str) -> list[str]:
+    """Return what tells the rows apart: ids, or files by their shortest spelling."""
+    return [str(PurePosixPath(row[column])) if column == "file" else row[column] for row in table.rows]
+
+
+def _refuse_repetition(table: Table) -> None:
+    for column in {"id", "file"} & set(table.columns):
+        seen: dict[str, int] = {}
+        for index, name in enumerate(_identities(table, column)):
+            if name in seen:
+                raise UserError(f"{table.where(index)}: {column} '{name}' is in line {table.lines[seen[name]]} too")
+            seen[name] = index
+
+
+def _refuse_overlap(table: Table, train: Table) -> None:
+    for column in {"id", "file"} & set(table.columns) & set(train.columns):
+        common = set(_identities(train, column))
+        for index, name in enumerate(_identities(table, column)):
+            if name in common:
+                raise UserError(f"{table.where(index)}: {column} '{name}' is in train.csv too; they must be apart")
 
 
 def _images(root: Path, tables: dict[str, Table], config: CsvOptions) -> dict[str, np.ndarray]:
@@ -161,28 +187,33 @@ def _checked(root: Path, name: str, where: str) -> str:
     path = PurePosixPath(name)
     if not name or path.is_absolute() or ".." in path.parts:
         raise UserError(f"{where}: file '{name}' must be a path inside {root}")
-    if not (root / path).is_file():
+    try:
+        exists = (root / path).is_file()
+    except OSError as error:
+        raise UserError(f"{where}: file '{name}' cannot be found ({error.strerror})") from error
+    if not exists:
         raise UserError(f"{where}: there is no file {root / path}")
     if not (root / path).resolve().is_relative_to(root.resolve()):
         raise UserError(f"{where}: file '{name}' leads out of {root}")
-    return name
+    return str(path)
 
 
 def _features(tables: dict[str, Table]) -> dict[str, np.ndarray]:
-    """Return the features as images of one pixel, float32 (N, features, 1, 1), so that each is a channel."""
+    """Return the features, standardised by the training set, as images of one pixel: float32 (N, features, 1, 1)."""
     features = [name for name in tables["train"].columns if name not in COLUMNS]
     if not features:
         raise UserError(f"{tables['train'].path}: has neither a column 'file' nor columns of features")
-    arrays = {}
+    values = {}
     for part, table in tables.items():
         missing = [name for name in features if name not in table.columns]
         if missing:
             raise UserError(f"{table.path}: has no column '{missing[0]}', but train.csv has")
-        rows = [
-            [_number(row[name], name, table.where(index)) for name in features] for index, row in enumerate(table.rows)
-        ]
-        arrays[part] = np.array(rows, dtype=np.float32)[:, :, None, None]
-    return arrays
+        rows = [[_number(row[name], name, table.where(i)) for name in features] for i, row in enumerate(table.rows)]
+        values[part] = np.array(rows)
+    # in double precision: large numbers with small differences, times for example, would lose them otherwise
+    mean, std = values["train"].mean(0), values["train"].std(0)
+    std[std == 0] = 1
+    return {part: ((rows - mean) / std).astype(np.float32)[:, :, None, None] for part, rows in values.items()}
 
 
 def _number(text: str, column: str, where: str) -> float:

@@ -74,7 +74,7 @@ def load_four_versus_nine(config: FourVersusNineOptions) -> Dataset:
 
 def _binary(split: Split, ids: np.ndarray) -> Split:
     taken = split.take(ids)
-    return Split(taken.images, (taken.labels == 9).astype(np.int64))
+    return Split(taken.images, (taken.labels == 9).astype(np.int64), tuple(f"image {i}" for i in ids))
 
 
 def _read(reader: type[MNIST], root: Path, download: bool) -> tuple[Split, Split]:

@@ -6,16 +6,10 @@ import numpy as np
 
 
 def mean_and_std(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return each channel's mean and standard deviation (1 if it is constant), of uint8 or float32 (N, C, H, W)."""
-    if images.dtype != np.uint8:
-        deviations = images.std(axis=(0, 2, 3), dtype=np.float64)
-        means = images.mean(axis=(0, 2, 3), dtype=np.float64)
-        return tuple(map(float, means)), tuple(float(deviation) or 1.0 for deviation in deviations)
-    return _of_pixels(images)
+    """Return each channel's mean and standard deviation (1 if it is constant), in pixel values of uint8 (N, C, H, W).
 
-
-def _of_pixels(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Count pixels by value: exact, and without a copy of all images in floating point."""
+    Pixels are counted by value: exact, and without a copy of all images in floating point.
+    """
     means, deviations = [], []
     values = np.arange(256)
     for channel in range(images.shape[1]):

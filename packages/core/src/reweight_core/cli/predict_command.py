@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from reweight_core.errors import UserError
+
 
 @click.command(name="predict")
 @click.argument("run", type=Path)
@@ -21,6 +23,8 @@ def command(run: Path, paths: tuple[Path, ...], csv_file: Path | None, device: s
     from reweight_core.images import find_images
     from reweight_core.prediction import load, predict
 
+    if csv_file is not None and (csv_file.is_dir() or not csv_file.absolute().parent.is_dir()):
+        raise UserError(f"--csv {csv_file}: must be a file in a folder that exists")
     images = find_images(paths)
     classifier = load(run, device)
     console = Console(markup=False, emoji=False, highlight=False)
