@@ -257,6 +257,11 @@ def test_a_warm_up_as_long_as_the_run_is_warned_of():
         UnderTest(attrs.evolve(CONFIG, warmup_epochs=9))
 
 
+def test_a_dictionary_of_most_of_the_training_set_is_warned_of():
+    with pytest.warns(UserWarning, match=r"--dictionary-size 2000: the dictionary holds 100% of the training examples"):
+        UnderTest(attrs.evolve(CONFIG, dictionary_size=2000))
+
+
 def test_a_reward_set_that_is_asked_for_must_be_given():
     with pytest.raises(UserError, match=r"--reward given: .* --meta-size"):
         UnderTest(attrs.evolve(CONFIG, reward="given"))
