@@ -55,8 +55,8 @@ class FSR:
             share = len(self.dictionary.chosen()) / len(self._train)
             if share > 0.5:
                 warnings.warn(
-                    f"--dictionary-size {self.config.dictionary_size}: the dictionary holds {share:.0%} of the training "
-                    "examples, so it cannot leave the wrong labels out; the paper's holds 4 %",
+                    f"--dictionary-size {self.config.dictionary_size}: the dictionary holds {share:.0%} of the "
+                    "training examples, so it cannot leave wrong labels out; the paper's holds 4 %",
                     stacklevel=2,
                 )
         return self.dictionary
