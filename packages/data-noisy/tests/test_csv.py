@@ -110,7 +110,7 @@ def test_without_true_labels_the_noise_is_unknown(tmp_path):
         (["file,label", "broken.png,a", "images/1.png,b"], "broken.png: cannot be read as an image"),
         (["file,label", "images/0.png,a", "images/1.png,a"], "the data have 1 class"),
         (["label,x,x", "a,1,2"], "two columns have one name"),
-        (["label,x", "1,1", "01,2"], "the labels '1' and '01' are the same number"),
+        (["label,x", "1,1", "01,2"], "the labels '01' and '1' are the same number"),
         (["file,label", "", "images/0.png,a", "", "images/9.png,b"], "line 5: there is no file "),
         (["file,label", "images/0.png,a", "./images//0.png,b"], "line 3: file 'images/0.png' is in line 2 too"),
         (["file,label,id", "images/0.png,a,1", "images/0.png,b,2"], "line 3: file 'images/0.png' is in line 2 too"),

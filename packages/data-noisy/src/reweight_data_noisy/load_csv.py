@@ -117,7 +117,7 @@ def _class_names(train: Table) -> list[str]:
     found = {row["label"] for row in train.rows} | {row["true_label"] for row in train.rows if "true_label" in row}
     if not all(name.isdecimal() for name in found):
         return sorted(found)
-    names = sorted(found, key=int)
+    names = sorted(found, key=lambda name: (int(name), name))
     for one, other in pairwise(names):
         if int(one) == int(other):
             raise UserError(f"{train.path}: the labels '{one}' and '{other}' are the same number")
