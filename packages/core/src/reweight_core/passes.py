@@ -93,7 +93,7 @@ class Passes:
     @property
     def head_bias(self) -> Tensor | None:
         """The bias of the last linear layer, detached, or None if it has none."""
-        bias: Tensor | None = self._model.get_submodule(self.head).bias if self.head else None  # type: ignore[assignment]
+        bias: Tensor | None = self._model.get_submodule(self.head).bias if self.head else None  # type: ignore[assignment]  # a submodule may hold anything
         return None if bias is None else bias.detach()
 
     @property

@@ -30,6 +30,7 @@ from reweight_core.files import write_json
 from reweight_core.head import find_head
 from reweight_core.lookahead import FD_LENGTH, STRATEGIES
 from reweight_core.method_hooks import MethodHooks
+from reweight_core.misfits import refuse_misfits
 from reweight_core.models.build import build_model
 from reweight_core.models.initial import initialise, pretrained_weights, read_weights
 from reweight_core.optimizers import OptimizerSettings
@@ -114,39 +115,7 @@ class Trainer:
             keep_freed_memory()
         plugin = registry.find("method", config.method)
         components = {name: registry.find("component", name) for name in config.with_}
-        if plugin.needs_meta_set and data.meta is None:
-            raise UserError(
-                f"method '{config.method}' needs clean examples: give --meta-size N to take N trusted ones out of "
-                "the training set, or data with a meta set of their own, or use --method fsr, which needs none"
-            )
-        for name, component in components.items():
-            if plugin.one_label and component.mixes_targets:
-                raise UserError(
-                    f"--with {name}: method '{config.method}' is defined for one label an example, which this changes"
-                )
-        if plugin.looks_ahead_by_head and config.lookahead not in ("auto", "head"):
-            raise UserError(
-                f"--lookahead {config.lookahead}: method '{config.method}' looks ahead with the last linear layer only"
-            )
-        if plugin.looks_ahead_by_head and config.virtual_step != "plain":
-            raise UserError(
-                f"--virtual-step {config.virtual_step}: method '{config.method}' takes a virtual step of its own"
-            )
-        if config.meta_every > 1 and not plugin.reuses_weights:
-            raise UserError(
-                f"--meta-every {config.meta_every}: method '{config.method}' has no rule for steps without a look-ahead"
-            )
-        if config.virtual_step == "optimizer" and config.max_grad_norm is not None:
-            raise UserError(
-                "--virtual-step optimizer cannot follow --max-grad-norm: clipping a norm mixes all gradients; "
-                "use --virtual-step plain"
-            )
-        if config.virtual_step == "optimizer" and config.optimizer != "sgd":
-            warnings.warn(
-                f"--virtual-step optimizer: the first steps of {config.optimizer} follow little but the gradient's "
-                "sign, so their look-aheads say little",
-                stacklevel=2,
-            )
+        refuse_misfits(config, plugin, components, has_meta_set=data.meta is not None)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(config.seed)
             self.model = build_model(config.model, data.dataset.input_shape, len(data.dataset.classes))
