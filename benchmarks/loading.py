@@ -1,4 +1,4 @@
-"""Images a second: decoding a folder, reading it from the cache, and batches of data on the device.
+"""Images a second: decoding a folder, reading it from the cache or while training, and batches on the device.
 
 python benchmarks/loading.py --data-root photos
 """
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import attrs
 import click
 import torch
 from torchvision.io import ImageReadMode, decode_image, read_file
@@ -20,6 +21,7 @@ from reweight_core.devices import resolve_device
 from reweight_core.examples import Examples
 from reweight_core.images import find_images
 from reweight_core.preparation import load
+from reweight_core.streaming import available_workers
 
 BATCH = 100
 
@@ -48,8 +50,9 @@ def batches_per_second(draw: Callable[[torch.Tensor], object], size: int, device
 
 @click.command()
 @click.option("--data-root", type=Path, required=True, help="Folder as for --data folder.")
+@click.option("--image-size", default=32, help="Side that images are brought to where they are read while training.")
 @click.option("--device", default="auto", help="As for reweight train.")
-def main(data_root: Path, device: str) -> None:
+def main(data_root: Path, image_size: int, device: str) -> None:
     """Print a Markdown table."""
     warnings.simplefilter("ignore")
     target = resolve_device(device)
@@ -68,6 +71,11 @@ def main(data_root: Path, device: str) -> None:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         torchvision = seconds(lambda: list(pool.map(decode, files, chunksize=256)))
+    options = attrs.evolve(config.data_options, stream="on", image_size=image_size)
+    streamed = load(attrs.evolve(config, data_options=options))
+    in_files = Examples(streamed.train, streamed.dataset, target, torch.float32)
+    workers = available_workers()
+    stream = seconds(lambda: [None for _ in in_files.in_order(BATCH, workers)])
     augmented = Examples(data.train, data.dataset, target, torch.float32)
     generator = torch.Generator(target)
     ours = batches_per_second(lambda ids: augmented.batch(ids, generator), len(augmented), target)
@@ -77,6 +85,7 @@ def main(data_root: Path, device: str) -> None:
     threads = os.cpu_count()
     print(f"| torchvision's decoder in a pool of {threads} threads, decoding alone | {len(files) / torchvision:,.0f} |")
     print(f"| second call: list, read the cache | {len(files) / second:,.0f} |")
+    print(f"| read while training, {workers} workers, batches of {BATCH} | {len(in_files) / stream:,.0f} |")
     print(f"| batches of {BATCH}: gather, crop, flip, normalise | {BATCH * ours:,.0f} |")
     print(f"| batches of {BATCH}: `index_select` alone, uint8 | {BATCH * plain:,.0f} |")
 

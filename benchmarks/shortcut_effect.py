@@ -14,6 +14,7 @@ from torch import Tensor
 
 from reweight_core import configure
 from reweight_core.comparison import relative_error, weights_under
+from reweight_core.feeding import Fed
 from reweight_core.order import cycled_order, epoch_order
 from reweight_core.preparation import load
 from reweight_core.training import Trainer
@@ -35,7 +36,7 @@ def weights(trainer: Trainer, batch: int, other: bool = False, looks_ahead: bool
     n, m = trainer.config.batch_size, trainer.config.meta_batch_size
     ids = epoch_order(0, 1, len(trainer.data.train))[batch * n : (batch + 1) * n]
     meta_ids = cycled_order(0, 1, len(trainer.meta), 2 * META)[META * other :][:m]
-    trainer.step.feed(torch.from_numpy(ids), torch.from_numpy(meta_ids))
+    trainer.step.feed(Fed(torch.from_numpy(ids), torch.from_numpy(meta_ids)))
     if not looks_ahead:
         return trainer.hooks.generate_weights(trainer.step.open(n, looks_ahead=False))
     return weights_under(trainer, n, trainer.lookahead.strategy)

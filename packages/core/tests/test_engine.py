@@ -11,6 +11,7 @@ from reweight_core.dataset import Dataset, Split
 from reweight_core.engine import TrainingStep
 from reweight_core.errors import UserError
 from reweight_core.examples import Examples
+from reweight_core.feeding import Fed
 from reweight_core.hookspecs import hookimpl
 from reweight_core.lookahead import STRATEGIES
 from reweight_core.method_hooks import MethodHooks
@@ -80,7 +81,7 @@ def make(method=None, dtype=torch.float64, augment="none", dropout=0.0, strategy
 
 def take(step, ids, rate=RATES[0], source="train"):
     step.lr.fill_(rate)
-    step.feed(torch.tensor(ids), torch.arange(META_SIZE))
+    step.feed(Fed(torch.tensor(ids), torch.arange(META_SIZE)))
     step.run(len(ids), source)
 
 

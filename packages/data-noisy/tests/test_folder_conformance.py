@@ -28,3 +28,9 @@ class TestFolder(DataSuite):
 
 class TestFolderLongTail(TestFolder):
     name = "folder-lt"
+
+
+class TestStreamedFolder(TestFolder):
+    @pytest.fixture
+    def given(self, photos):
+        return {"data_root": photos, "image_size": 4, "stream": "on"}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reweight_core import UserError
-from reweight_data_noisy import image_files
-from reweight_data_noisy.image_files import read_images
+from reweight_core import ImageFiles, UserError
+from reweight_data_noisy import ImageOptions, image_files
+from reweight_data_noisy.image_files import open_images, read_images
 
 
 @pytest.fixture
@@ -144,3 +144,23 @@ def test_grey_images_have_one_channel_only_if_all_are_grey(folder):
     assert read_images(folder, names(folder), None, cached=True).shape == (7, 1, 5, 4)
     Image.fromarray(np.zeros((5, 4, 3), np.uint8)).save(folder / "8.png")
     assert read_images(folder, names(folder), None, cached=True).shape == (8, 3, 5, 4)
+
+
+def test_images_that_would_fill_memory_are_read_while_training(folder, monkeypatch):
+    # seven images of 4 x 4 pixels in three channels take 336 bytes
+    for memory, in_files in ((672, False), (671, True)):
+        monkeypatch.setattr(image_files, "_memory", lambda memory=memory: memory)
+        options = ImageOptions(image_size=4)
+        if not in_files:
+            assert isinstance(open_images(folder, names(folder), options), np.ndarray)
+            continue
+        with pytest.warns(UserWarning, match="read while training instead"):
+            images = open_images(folder, names(folder), options)
+        assert isinstance(images, ImageFiles)
+        assert (images.read(np.arange(7)) == read_images(folder, names(folder), 4, cached=False)).all()
+        assert isinstance(open_images(folder, names(folder), ImageOptions(image_size=4, stream="off")), np.ndarray)
+
+
+def test_images_that_are_read_while_training_need_a_size(folder):
+    with pytest.raises(UserError, match="give --image-size N"):
+        open_images(folder, names(folder), ImageOptions(stream="on"))

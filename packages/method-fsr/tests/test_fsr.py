@@ -12,6 +12,7 @@ from reweight_method_fsr.pushers import PUSHERS
 from reweight_core import Context, Dataset, Split, UserError, hookimpl
 from reweight_core.engine import TrainingStep
 from reweight_core.examples import Examples
+from reweight_core.feeding import Fed
 from reweight_core.lookahead import STRATEGIES
 from reweight_core.method_hooks import MethodHooks
 from reweight_core.optimizers import OptimizerSettings
@@ -84,7 +85,7 @@ class UnderTest:
         self.step.lr.fill_(LR)
 
     def take(self, ids):
-        self.step.feed(torch.tensor(list(ids)), torch.empty(0, dtype=torch.int64))
+        self.step.feed(Fed(torch.tensor(list(ids)), torch.empty(0, dtype=torch.int64)))
         self.step.run(len(ids))
         return self.watcher.step
 

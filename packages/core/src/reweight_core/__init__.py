@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reweight_core.dataset import Dataset, Split
     from reweight_core.evaluation import evaluate
     from reweight_core.examples import Examples
+    from reweight_core.images import ImageFiles
     from reweight_core.prediction import load
     from reweight_core.step import Batch, Step
     from reweight_core.training import train
@@ -28,6 +29,7 @@ _LAZY = {
     "Batch": "reweight_core.step",
     "Dataset": "reweight_core.dataset",
     "Examples": "reweight_core.examples",
+    "ImageFiles": "reweight_core.images",
     "Split": "reweight_core.dataset",
     "Step": "reweight_core.step",
     "VirtualSGD": "reweight_core.virtual_step",
@@ -45,6 +47,7 @@ __all__ = [
     "DataPlugin",
     "Dataset",
     "Examples",
+    "ImageFiles",
     "MethodPlugin",
     "ModelPlugin",
     "NoisePlugin",

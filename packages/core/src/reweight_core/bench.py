@@ -19,6 +19,7 @@ from reweight_core.config import RunConfig
 from reweight_core.dataset import Dataset, Split
 from reweight_core.devices import resolve_device
 from reweight_core.examples import Examples
+from reweight_core.feeding import Fed
 from reweight_core.measuring import fresh_process, high_water_mark, wait_for
 from reweight_core.models.build import build_model
 from reweight_core.options import Owner, fill
@@ -127,10 +128,8 @@ def trainer_of(setting: Setting, method: str, strategy: str | None) -> Trainer:
     trainer = Trainer(config, synthetic(setting))
     trainer.model.train()
     trainer.step.lr.fill_(config.lr)
-    trainer.step.feed(
-        torch.arange(setting.batch_size, device=trainer.device),
-        torch.arange(setting.meta_batch_size, device=trainer.device),
-    )
+    sizes = setting.batch_size, setting.meta_batch_size
+    trainer.step.feed(Fed(*(torch.arange(size, device=trainer.device) for size in sizes)))
     return trainer
 
 

@@ -15,10 +15,8 @@ from reweight_core import registry
 from reweight_core.comparison import LENGTHS, relative_error, weights_under
 from reweight_core.config import RunConfig, as_values, configure
 from reweight_core.errors import UserError
-from reweight_core.examples import Examples
 from reweight_core.lookahead import STRATEGIES, Strategy, finite_difference
 from reweight_core.measuring import fresh_process, high_water_mark, wait_for
-from reweight_core.order import cycled_order, epoch_order
 from reweight_core.preparation import load
 from reweight_core.training import Trainer
 
@@ -49,13 +47,10 @@ def _measure(values: dict[str, Any]) -> list[dict[str, Any]]:
     trainer = Trainer(config, load(config))
     if trainer.lookahead.name == "none":
         raise UserError(f"method '{config.method}' does not look ahead: there is nothing to compare")
-    assert isinstance(trainer.meta, Examples)
     trainer.model.train()
     trainer.step.lr.fill_(config.lr)
-    n, m = min(config.batch_size, len(trainer.data.train)), min(config.meta_batch_size, len(trainer.meta))
-    order = epoch_order(config.seed, 0, len(trainer.data.train))[:n]
-    meta_order = cycled_order(config.seed, 0, len(trainer.meta), m)
-    trainer.step.feed(*(torch.from_numpy(ids).to(trainer.device) for ids in (order, meta_order)))
+    n = min(config.batch_size, len(trainer.data.train))
+    trainer.step.feed(next(trainer.feeder.epoch(0, "train", [n])))
     ways: list[tuple[str, float | None, Strategy]] = [
         ("double", None, STRATEGIES["double"]),
         ("jvp", None, STRATEGIES["jvp"]),

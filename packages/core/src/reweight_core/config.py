@@ -95,8 +95,16 @@ class RunConfig(DataConfig):
     lr_drop_factor: float = option(0.1, "Factor of each drop of --schedule step.", check=and_(gt(0), lt(1)))
     momentum: float = option(0.9, "Momentum of SGD (without Nesterov).", check=and_(ge(0), lt(1)))
     weight_decay: float = option(5e-4, "Weight decay on all parameters.", check=ge(0))
-    augment: Literal["none", "crop", "flip", "crop-flip"] | None = option(
-        None, "Augmentation of training and meta images; default: the dataset's own."
+    augment: Literal["none", "crop", "flip", "crop-flip", "resized-crop"] | None = option(
+        None,
+        "Augmentation of training and meta images: crops of the padded image and flips; resized-crop, for images that "
+        "are read while training: crops of random area and shape, and flips. Default: the dataset's own.",
+    )
+    workers: int | None = option(
+        None,
+        "Processes that read image files while training, for data that do not lie in memory; default: one a CPU core. "
+        "Results are the same for any number.",
+        check=ge(0),
     )
     optimizer: Literal["sgd", "adam", "adamw"] = option("sgd", "Optimizer of the network.")
     max_grad_norm: float | None = option(None, "Clip the norm of the real update's gradient.", check=gt(0))

@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 
 from reweight_core.errors import UserError
+from reweight_core.images import ImageFiles
 
 
 @attrs.frozen(eq=False)
@@ -15,12 +16,13 @@ class Split:
     """Some labelled images.
 
     Attributes:
-        images: uint8, shape (N, channels, height, width); or float32, for data that are no images: (N, features, 1, 1).
+        images: uint8, shape (N, channels, height, width); or image files that are read while training; or float32,
+            for data that are no images: (N, features, 1, 1).
         labels: int64 class indices, shape (N,).
         names: a name for each example (a file's path), or None.
     """
 
-    images: np.ndarray
+    images: np.ndarray | ImageFiles
     labels: np.ndarray
     names: tuple[str, ...] | None = None
 
@@ -48,7 +50,8 @@ class Dataset:
             the true ones: training sees them, and ``train.labels`` are the true labels. None where there are no others.
         trusted: whether the training labels are known to be true; if not, true labels count as
             unknown unless noise is added.
-        augment: random augmentation of training and meta batches: crops out of the padded image, flips, both.
+        augment: random augmentation of training and meta batches: crops out of the padded image, flips, both; or, for
+            image files that are read while training, crops of random area and shape with flips.
         padding: pixels added on each side before a random crop.
         padding_mode: ``reflect`` or ``zero``.
     """
@@ -61,7 +64,7 @@ class Dataset:
     meta: Split | None = None
     observed: np.ndarray | None = None
     trusted: bool = True
-    augment: Literal["none", "crop", "flip", "crop-flip"] = "none"
+    augment: Literal["none", "crop", "flip", "crop-flip", "resized-crop"] = "none"
     padding: int = 4
     padding_mode: Literal["reflect", "zero"] = "reflect"
 
@@ -82,6 +85,8 @@ class Dataset:
                 raise UserError(f"an observed label is outside 0..{len(self.classes) - 1}")
 
     def _check_split(self, name: str, split: Split) -> None:
+        if isinstance(split.images, ImageFiles) != isinstance(self.train.images, ImageFiles):
+            raise TypeError(f"images of the {name} must be image files exactly if those of the training set are")
         if split.images.dtype not in (np.uint8, np.float32) or split.images.ndim != 4:
             raise TypeError(f"images of the {name} must be uint8 or float32 (N, channels, height, width)")
         if split.labels.dtype != np.int64 or split.labels.shape != split.images.shape[:1]:

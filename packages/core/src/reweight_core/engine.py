@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from reweight_core.examples import BatchSource, Examples
+from reweight_core.feeding import Fed
 from reweight_core.health import Health
 from reweight_core.lookahead import Strategy
 from reweight_core.method_hooks import MethodHooks
@@ -38,7 +39,7 @@ class EpochSums:
 
 
 class TrainingStep:
-    """The step of a run: `feed` it the ids of a batch, then `run` it.
+    """The step of a run: `feed` it a batch, then `run` it.
 
     `run` reads only tensors that keep their addresses and never reads a value back to the host; batches of
     different sizes are different recordings. Learning rate, ids and sums are changed in place between steps.
@@ -96,18 +97,14 @@ class TrainingStep:
         self._update = settings.build_virtual_step(self._optimizer, self.lr)
         self._hooks, self.strategy = hooks, strategy
         self._sources = {"train": train, "meta": meta}
-        self._ids: dict[int, Tensor] = {}
-        self._meta_ids = torch.empty(0, dtype=torch.int64, device=device)
+        self._fed: dict[int, Fed] = {}
 
-    def feed(self, ids: Tensor, meta_ids: Tensor) -> None:
-        """Say which examples the next step takes: positions (n,) in its source and (m,) in the meta set."""
-        size = len(ids)
-        if size not in self._ids:
-            self._ids[size] = torch.empty_like(ids)
-        if len(self._meta_ids) != len(meta_ids):
-            self._meta_ids = torch.empty_like(meta_ids)
-        self._ids[size].copy_(ids)
-        self._meta_ids.copy_(meta_ids)
+    def feed(self, fed: Fed) -> None:
+        """Say what the next step takes."""
+        held = self._fed.get(len(fed.ids))
+        if held is None or held.meta_ids.shape != fed.meta_ids.shape:
+            held = self._fed[len(fed.ids)] = fed.empty()
+        held.copy_(fed)
 
     def run(self, size: int, source: str = "train", looks_ahead: bool = True) -> None:
         """Take one step with the `size` examples that were fed last.
@@ -131,24 +128,25 @@ class TrainingStep:
 
     def open(self, size: int, source: str = "train", looks_ahead: bool = True) -> Step:
         """Return the step as a method sees it (arguments as `run`)."""
-        original = self._draw(source, self._ids[size])
+        fed = self._fed[size]
+        original = self._draw(source, fed.ids, fed.pixels)
         return Step(
             self._hooks.transform_batch(original),
             self.passes,
             self.lr,
             self.strategy,
             self._update,
-            lambda: self._draw("meta", self._meta_ids),
+            lambda: self._draw("meta", fed.meta_ids, fed.meta_pixels),
             looks_ahead,
             original,
             self._optimizer.state,
         )
 
-    def _draw(self, source: str, ids: Tensor) -> Batch:
+    def _draw(self, source: str, ids: Tensor, pixels: Tensor | None) -> Batch:
         examples = self._sources[source]
         assert examples is not None, "a method that needs a meta set is refused without one"
         if isinstance(examples, Examples):
-            return examples.batch(ids, self.generators["augmentation"])
+            return examples.batch(ids, self.generators["augmentation"], pixels)
         return examples.draw_batch()
 
     def _note(self, step: Step, weights: Tensor, D_prime: Tensor, source: str) -> None:

@@ -14,20 +14,26 @@ from reweight_core.errors import UserError
 from reweight_core.examples import Examples
 from reweight_core.prediction import load
 from reweight_core.preparation import digest_of, test_set
+from reweight_core.streaming import available_workers
 
 BATCH_SIZE = 500
 """Examples in one evaluation batch; it changes the speed, not the result."""
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, examples: Examples) -> float:
-    """Return the share of examples whose label has the largest logit, the network in eval mode."""
+def accuracy(model: nn.Module, examples: Examples, workers: int = 0) -> float:
+    """Return the share of examples whose label has the largest logit, the network in eval mode.
+
+    Args:
+        model: the network.
+        examples: what to test on.
+        workers: processes that read image files, where the examples are in files.
+    """
     was_training = model.training
     model.eval()
     device = examples.labels.device
     correct = torch.zeros((), dtype=torch.int64, device=device)
-    for ids in torch.arange(len(examples), device=device).split(BATCH_SIZE):
-        batch = examples.batch(ids, None)
+    for batch in examples.in_order(BATCH_SIZE, workers):
         correct += (model(batch.inputs).argmax(1) == batch.labels).sum()
     model.train(was_training)
     return correct.item() / len(examples)
@@ -69,7 +75,7 @@ def evaluate(run: Path | str, device: str = "auto") -> dict[str, Any]:
         )
     examples = Examples(test, dataset, classifier.mean.device, torch.get_default_dtype())
     return {
-        "test_accuracy": accuracy(classifier.network, examples),
+        "test_accuracy": accuracy(classifier.network, examples, available_workers()),
         "test_size": len(examples),
         "step": manifest["step"],
         "epoch": manifest["epoch"],

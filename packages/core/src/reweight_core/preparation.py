@@ -17,6 +17,7 @@ from reweight_core import registry
 from reweight_core.config import DataConfig, noise_of, test_share
 from reweight_core.dataset import Dataset, Split
 from reweight_core.errors import UserError
+from reweight_core.images import ImageFiles
 
 
 @attrs.frozen(eq=False)
@@ -150,15 +151,18 @@ def _shuffled_by_class(labels: np.ndarray, classes: int, rng: np.random.RandomSt
 def _refuse_overlap(dataset: Dataset) -> None:
     """Refuse a meta set, and warn of a test set, that holds images of the training set.
 
-    Rows of features may well be equal, and public datasets are as they are.
+    Rows of features may well be equal, and public datasets are as they are. Images that are read while training are
+    not looked at here.
     """
-    if dataset.train.images.dtype != np.uint8 or dataset.trusted:
+    train = dataset.train.images
+    if isinstance(train, ImageFiles) or train.dtype != np.uint8 or dataset.trusted:
         return
     for what, split in (("meta", dataset.meta), ("test", dataset.test)):
         if split is None:
             continue
+        assert not isinstance(split.images, ImageFiles), "either all splits are in files or none is"
         of_split = {zlib.crc32(image.tobytes()): i for i, image in enumerate(split.images)}
-        for i, image in enumerate(dataset.train.images):
+        for i, image in enumerate(train):
             j = of_split.get(zlib.crc32(image.tobytes()))
             if j is None or not np.array_equal(image, split.images[j]):
                 continue
@@ -171,8 +175,11 @@ def _refuse_overlap(dataset: Dataset) -> None:
 
 
 def digest_of(split: Split) -> str:
-    """Return a SHA-256 (hex) of the images and labels of a split."""
+    """Return a SHA-256 (hex) of the labels and images of a split; of the names of images that are in files."""
     digest = hashlib.sha256(split.labels.astype("<i8").tobytes())
+    if isinstance(split.images, ImageFiles):
+        digest.update("\0".join(split.images.names).encode())
+        return digest.hexdigest()
     for image in split.images:
         digest.update(image.tobytes())
     return digest.hexdigest()

@@ -26,6 +26,7 @@ from reweight_core.engine import TrainingStep
 from reweight_core.errors import UserError, reason
 from reweight_core.evaluation import accuracy
 from reweight_core.examples import Examples
+from reweight_core.feeding import Feeder
 from reweight_core.files import write_json
 from reweight_core.head import find_head
 from reweight_core.lookahead import FD_LENGTH, STRATEGIES
@@ -34,12 +35,13 @@ from reweight_core.misfits import refuse_misfits
 from reweight_core.models.build import build_model
 from reweight_core.models.initial import initialise, pretrained_weights, read_weights
 from reweight_core.optimizers import OptimizerSettings
-from reweight_core.order import cycled_order, derived_seed, epoch_order
+from reweight_core.order import derived_seed
 from reweight_core.preparation import PreparedData, digest_of, load
 from reweight_core.records import Context, MethodPlugin
 from reweight_core.rehearsal import rehearse
 from reweight_core.schedules import Schedule, schedule
 from reweight_core.stages import Stage
+from reweight_core.streaming import available_workers
 
 
 @attrs.frozen(eq=False)
@@ -122,8 +124,8 @@ class Trainer:
             self._refuse_images_only()
             self._initialise()
             self.model.to(self.device).to(memory_format=self._memory_format)
-            train_set = self._examples(data.train, config.augment)
-            self._sizes = batch_sizes(len(train_set), config.batch_size)
+            self.train = self._examples(data.train, config.augment)
+            self._sizes = batch_sizes(len(self.train), config.batch_size)
             epochs = math.ceil(config.steps / len(self._sizes)) if config.steps else config.epochs
             context = Context(
                 num_classes=len(data.dataset.classes),
@@ -133,7 +135,7 @@ class Trainer:
                 device=self.device,
                 dtype=next(self.model.parameters()).dtype,
                 model=self.model,
-                train=train_set,
+                train=self.train,
                 epochs=epochs,
             )
             self.method = plugin.build(config.method_options, context)
@@ -147,14 +149,16 @@ class Trainer:
         self._test = self._examples(data.test, "none") if data.test else None
         self._val = self._examples(data.val, "none") if data.val else None
         self._held_out_test = digest_of(data.test) if data.test and test_share(config) else None
-        images = train_set.batch(torch.arange(2, device=self.device), None).inputs
+        self._workers = available_workers() if config.workers is None else config.workers
+        self.feeder = Feeder(self.train, self.meta, config.meta_batch_size, config.seed, self._workers)
+        images = self.train.batch(torch.arange(2, device=self.device), None).inputs
         head = find_head(self.model, images)
         self.lookahead = self._rehearse(images, head, plugin)
         self.step = TrainingStep(
             self.model,
             self.hooks,
             self.lookahead.strategy,
-            train_set,
+            self.train,
             self.meta,
             settings=OptimizerSettings(
                 name=config.optimizer,
@@ -189,8 +193,7 @@ class Trainer:
         """Train in all stages and write the run to `folder`, which must exist and be empty."""
         started = time.perf_counter()
         self.model.train()
-        ids, meta_ids = self._order("train", self._sizes[0], 1)
-        self.step.feed(ids, meta_ids[0])
+        self.step.feed(next(self.feeder.epoch(0, "train", self._sizes[:1])))
         self.step.lr.fill_(self.stages[0].lr)
         self._choose_lookahead()
         run_folder.write_config(folder, self.config, self.data, self.device, attrs.asdict(self.lookahead))
@@ -273,13 +276,12 @@ class Trainer:
         before = self._done
         self.step.sums.reset()
         sizes = self._sizes[: self._total - self._done]
-        ids, meta_ids = self._order(stage.source, sum(sizes), len(sizes))
         rate = 0.0
-        for index, (batch, batch_meta) in enumerate(zip(ids.split(sizes), meta_ids, strict=True)):
+        for index, fed in enumerate(self.feeder.epoch(self._epochs_done, stage.source, sizes)):
             rate = stage.lr * factor(epoch + index / len(self._sizes))
             self.step.lr.fill_(rate)
-            self.step.feed(batch, batch_meta)
-            self.step.run(len(batch), stage.source, looks_ahead=self._done % self.config.meta_every == 0)
+            self.step.feed(fed)
+            self.step.run(len(fed.ids), stage.source, looks_ahead=self._done % self.config.meta_every == 0)
             self._done += 1
             self.hooks.observe_step(done=self._done, total=self._total)
         sums = self.step.sums
@@ -303,28 +305,11 @@ class Trainer:
             "seconds_per_step": seconds / (self._done - before),
         }
 
-    def _order(self, source: str, length: int, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the ids of an epoch's examples, (length,), and of its meta batches, (steps, m)."""
-        seed, epoch = self.config.seed, self._epochs_done
-        if source == "train":
-            ids = epoch_order(seed, epoch, len(self.data.train))[:length]
-        else:
-            assert isinstance(self.meta, Examples)
-            ids = cycled_order(seed, epoch, len(self.meta), length, "train")
-        m, meta_ids = 0, np.empty(0, np.int64)
-        if isinstance(self.meta, Examples):
-            m = min(self.config.meta_batch_size, len(self.meta))
-            meta_ids = cycled_order(seed, epoch, len(self.meta), steps * m)
-        return (
-            torch.from_numpy(ids).to(self.device),
-            torch.from_numpy(meta_ids.reshape(steps, m)).to(self.device),
-        )
-
     def _evaluate(self) -> dict[str, Any]:
         model = self.hooks.evaluation_model(self.model)
         return {
-            "val_accuracy": accuracy(model, self._val) if self._val else None,
-            "test_accuracy": accuracy(model, self._test) if self._test else None,
+            "val_accuracy": accuracy(model, self._val, self._workers) if self._val else None,
+            "test_accuracy": accuracy(model, self._test, self._workers) if self._test else None,
         }
 
     @property

@@ -42,32 +42,9 @@ class FourVersusNineOptions(FilesOptions):
 
 
 @attrs.frozen
-class FolderOptions:
-    """Where a folder of images is, and the size its images are brought to."""
+class ImageOptions:
+    """The size a user's own images are brought to, and where they are kept while training."""
 
-    data_root: Path | None = option(
-        None, "Folder with train/CLASS/*, test/CLASS/* and optionally meta/CLASS/* (clean examples)."
-    )
-    image_size: int | None = option(
-        None,
-        "Resize the shorter side of every image to N pixels and keep the central N x N; "
-        "default: images stay as they are and must all have one size.",
-        check=attrs.validators.gt(0),
-    )
-    cache: bool = option(
-        True, "Keep the decoded images in ~/.cache/reweight and read them from there while the folder stays the same."
-    )
-
-
-@attrs.frozen
-class CsvOptions:
-    """Where CSV files are, and the size their images are brought to."""
-
-    data_root: Path | None = option(
-        None,
-        "Folder with train.csv (file,label[,true_label][,id], or features in place of file) and optionally test.csv "
-        "and meta.csv (clean examples).",
-    )
     image_size: int | None = option(
         None,
         "Resize the shorter side of every image to N pixels and keep the central N x N; "
@@ -77,6 +54,39 @@ class CsvOptions:
     cache: bool = option(
         True, "Keep the decoded images in ~/.cache/reweight and read them from there while the files stay the same."
     )
+    stream: Literal["auto", "on", "off"] = option(
+        "auto",
+        "Read images while training instead of keeping all in memory: on, off, or auto: on if they would take more "
+        "than half of it. Needs --image-size.",
+    )
+
+
+@attrs.frozen
+class FolderOptions(ImageOptions):
+    """Where a folder of images is."""
+
+    data_root: Path | None = option(
+        None, "Folder with train/CLASS/*, test/CLASS/* and optionally meta/CLASS/* (clean examples)."
+    )
+
+
+@attrs.frozen
+class CsvOptions(ImageOptions):
+    """Where CSV files are."""
+
+    data_root: Path | None = option(
+        None,
+        "Folder with train.csv (file,label[,true_label][,id], or features in place of file) and optionally test.csv "
+        "and meta.csv (clean examples).",
+    )
+
+
+@attrs.frozen
+class LargeOptions:
+    """Where a large dataset is, and the size its images are brought to as they are read."""
+
+    data_root: Path | None = option(None, "Folder that holds the official files as their archives extract.")
+    image_size: int = option(224, "Side of the images that the network sees, in pixels.", check=attrs.validators.gt(0))
 
 
 def _build_digits(config: NoOptions) -> Dataset:
@@ -131,6 +141,24 @@ def _build_folder(config: FolderOptions) -> Dataset:
 
 def _build_csv(config: CsvOptions) -> Dataset:
     from reweight_data_noisy.load_csv import load
+
+    return load(config)
+
+
+def _build_clothing1m(config: LargeOptions) -> Dataset:
+    from reweight_data_noisy.load_clothing1m import load
+
+    return load(config)
+
+
+def _build_webvision_50(config: LargeOptions) -> Dataset:
+    from reweight_data_noisy.load_webvision import load
+
+    return load(config)
+
+
+def _build_inaturalist_2018(config: LargeOptions) -> Dataset:
+    from reweight_data_noisy.load_inaturalist import load
 
     return load(config)
 
@@ -215,6 +243,35 @@ csv = DataPlugin(
     summary="your own data in CSV files: images by path (file,label), or numeric features",
     build=_build_csv,
     config=CsvOptions,
+)
+clothing1m = DataPlugin(
+    name="clothing1m",
+    summary="Clothing1M: a million photographs of clothes, 14 classes, noisy labels, a clean set of 14,313",
+    build=_build_clothing1m,
+    config=LargeOptions,
+    # GDW, section 4.3
+    defaults={
+        "model": "resnet18",
+        "pretrained": True,
+        "epochs": 5,
+        "lr": 1e-3,
+        "weight_decay": 1e-3,
+        "batch_size": 128,
+    },
+)
+webvision_50 = DataPlugin(
+    name="webvision-50",
+    summary="WebVision 1.0, the first 50 classes: images and noisy labels from a search engine",
+    build=_build_webvision_50,
+    config=LargeOptions,
+    defaults={"model": "resnet50", "batch_size": 128, "weight_decay": 1e-4},
+)
+inaturalist_2018 = DataPlugin(
+    name="inaturalist-2018",
+    summary="iNaturalist 2018: photographs of 8,142 species, a long tail by nature",
+    build=_build_inaturalist_2018,
+    config=LargeOptions,
+    defaults={"model": "resnet50", "batch_size": 128, "weight_decay": 1e-4},
 )
 digits_lt = _long_tail(digits, 0.1)
 mnist_lt = _long_tail(mnist, 0.01)

@@ -1,10 +1,11 @@
-"""Many image files as one array: decoded once, in parallel, and then read from a cache."""
+"""Many image files as one array: decoded once, in parallel, and then read from a cache; or read while training."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import sys
@@ -20,9 +21,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from reweight_core import UserError
+from reweight_core import ImageFiles, UserError
 from reweight_core.files import flush
 from reweight_core.images import decode
+from reweight_data_noisy import ImageOptions
 
 CHUNK = 256
 """Images that a worker reads at a stretch at most: handing over a task costs about as much as a small image."""
@@ -34,6 +36,41 @@ MANY = 2000
 """Images from which processes are worth their start. Threads wait for Python's lock while they decode small images."""
 
 FORMAT = 2
+
+
+def open_images(root: Path, names: Sequence[str], options: ImageOptions) -> np.ndarray | ImageFiles:
+    """Return the images as an array (`read_images`), or as files to be read while training.
+
+    Raises:
+        UserError: as `read_images`, or if images are to be read while training and no size is given.
+    """
+    if options.stream == "off" or (options.stream == "auto" and not _is_too_much(root, names, options.image_size)):
+        return read_images(root, names, options.image_size, options.cache)
+    if options.image_size is None:
+        raise UserError("--stream: images that are read while training are brought to one size; give --image-size N")
+    return ImageFiles(root, np.array(names, dtype=object), options.image_size)
+
+
+def _is_too_much(root: Path, names: Sequence[str], image_size: int | None) -> bool:
+    """Whether the decoded images would take more than half of the memory; says so."""
+    size = None if image_size is None else (image_size, image_size)
+    needed, memory = len(names) * decode(root / names[0], size)[0].nbytes, _memory()
+    if needed <= memory / 2:
+        return False
+    warnings.warn(
+        f"{root}: the decoded images would take {needed / 2**30:.0f} of {memory / 2**30:.0f} GiB of memory and are "
+        "read while training instead (--stream on)",
+        stacklevel=3,
+    )
+    return True
+
+
+def _memory() -> float:
+    """Return the machine's memory in bytes; infinity where that is unknown."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def read_images(root: Path, names: Sequence[str], image_size: int | None, cached: bool) -> np.ndarray:

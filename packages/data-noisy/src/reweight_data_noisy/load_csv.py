@@ -11,9 +11,10 @@ from pathlib import Path, PurePosixPath
 import attrs
 import numpy as np
 
-from reweight_core import Dataset, Split, UserError
+from reweight_core import Dataset, ImageFiles, Split, UserError
 from reweight_data_noisy import CsvOptions
-from reweight_data_noisy.image_files import read_images
+from reweight_data_noisy.file_lists import stays_inside
+from reweight_data_noisy.image_files import open_images
 from reweight_data_noisy.statistics import mean_and_std
 
 COLUMNS = ("file", "label", "true_label", "id")
@@ -167,14 +168,14 @@ def _refuse_overlap(table: Table, train: Table) -> None:
                 raise UserError(f"{table.where(index)}: {column} '{name}' is in train.csv too; they must be apart")
 
 
-def _images(root: Path, tables: dict[str, Table], config: CsvOptions) -> dict[str, np.ndarray]:
+def _images(root: Path, tables: dict[str, Table], config: CsvOptions) -> dict[str, np.ndarray | ImageFiles]:
     names = []
     for table in tables.values():
         if "file" not in table.columns:
             raise UserError(f"{table.path}: has no column 'file', but train.csv has")
         for index, row in enumerate(table.rows):
             names.append(_checked(root, row["file"], table.where(index)))
-    images = read_images(root, names, config.image_size, config.cache)
+    images = open_images(root, names, config)
     arrays, start = {}, 0
     for part, table in tables.items():
         arrays[part] = images[start : start + len(table.rows)]
@@ -185,7 +186,7 @@ def _images(root: Path, tables: dict[str, Table], config: CsvOptions) -> dict[st
 def _checked(root: Path, name: str, where: str) -> str:
     """Return the path of an image, relative to the root, which it must not leave."""
     path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts:
+    if not stays_inside(name):
         raise UserError(f"{where}: file '{name}' must be a path inside {root}")
     try:
         exists = (root / path).is_file()

@@ -12,7 +12,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from reweight_core import Dataset, Split, UserError
 from reweight_data_noisy import FolderOptions
-from reweight_data_noisy.image_files import read_images
+from reweight_data_noisy.image_files import open_images
 from reweight_data_noisy.statistics import mean_and_std
 
 
@@ -36,7 +36,7 @@ def load(config: FolderOptions) -> Dataset:
     listed = {part: _list_images(root, part, classes) for part in parts}
 
     names = [name for part in listed.values() for name in part[0]]
-    images = read_images(root, names, config.image_size, config.cache)
+    images = open_images(root, names, config)
     splits, start = {}, 0
     for part, (names_of_part, labels) in listed.items():
         splits[part] = Split(images[start : start + len(labels)], labels, names_of_part)

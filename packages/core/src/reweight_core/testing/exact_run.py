@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from reweight_core.dataset import Dataset, Split
 from reweight_core.engine import TrainingStep
 from reweight_core.examples import Examples
+from reweight_core.feeding import Fed
 from reweight_core.hookspecs import hookimpl
 from reweight_core.lookahead import STRATEGIES
 from reweight_core.method_hooks import MethodHooks
@@ -76,7 +77,7 @@ def make_examples(split: Split) -> Examples:
 
 def batch(split: Split, ids: Iterable[int]) -> tuple[Tensor, Tensor]:
     """Return the normalised images and the labels at some positions, without any code of the step."""
-    images = torch.from_numpy(split.images[list(ids)]).double()
+    images = torch.from_numpy(np.asarray(split.images)[list(ids)]).double()
     return (images - 127) / 60, torch.from_numpy(split.labels[list(ids)])
 
 
@@ -165,6 +166,6 @@ class ExactRun:
         """Take a step with the examples at some positions and the whole meta set; return the weights."""
         ids = torch.tensor(list(ids))
         self.step.lr.fill_(lr)
-        self.step.feed(ids, torch.arange(META_SIZE))
+        self.step.feed(Fed(ids, torch.arange(META_SIZE)))
         self.step.run(len(ids), source)
         return self.watcher.weights[-1]

@@ -15,6 +15,7 @@ from torch import Tensor
 from reweight_core import registry
 from reweight_core.dataset import Split
 from reweight_core.examples import Examples
+from reweight_core.feeding import Feeder
 from reweight_core.hookspecs import PROJECT
 from reweight_core.options import Owner, options_of
 from reweight_core.step import Step
@@ -127,23 +128,22 @@ def assert_replays_like_eager(make_trainer: Callable[[], Trainer]) -> None:
 
 
 def feed(trainer: Trainer, index: int) -> None:
-    """Give the trainer's step the ids and the learning rate of the `index`-th full batch."""
-    n, m = trainer.config.batch_size, trainer.config.meta_batch_size
-    generator = torch.Generator().manual_seed(index)
-    source = trainer.stages[0].source
-    meta_size = len(trainer.meta) if isinstance(trainer.meta, Examples) else 0
-    ids = torch.randperm(len(trainer.data.train) if source == "train" else meta_size, generator=generator)[:n]
-    meta_ids = torch.randperm(meta_size, generator=generator)[:m]
-    trainer.step.feed(ids, meta_ids)
+    """Give the trainer's step the first batch of the `index`-th epoch, and a learning rate."""
+    # not the trainer's own feeder: runs of two seeds are to be fed the same
+    feeder = Feeder(trainer.train, trainer.meta, trainer.config.meta_batch_size, seed=0, workers=0)
+    trainer.step.feed(next(feeder.epoch(index, trainer.stages[0].source, [_size(trainer)])))
     trainer.step.lr.fill_(0.1 / (1 + index))
 
 
 def run_fed(trainer: Trainer) -> None:
     """Run the step that was fed."""
-    source = trainer.stages[0].source
-    examples = trainer.data.train if source == "train" else trainer.meta
+    trainer.step.run(_size(trainer), trainer.stages[0].source)
+
+
+def _size(trainer: Trainer) -> int:
+    examples = trainer.data.train if trainer.stages[0].source == "train" else trainer.meta
     assert isinstance(examples, Examples | Split)
-    trainer.step.run(min(trainer.config.batch_size, len(examples)), source)
+    return min(trainer.config.batch_size, len(examples))
 
 
 def run_steps(trainer: Trainer, stop: int, first: int = 0) -> None:

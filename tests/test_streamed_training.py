@@ -1,0 +1,73 @@
+"""Training on image files that are read step by step, against the same images in memory."""
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from reweight_core import Dataset, ImageFiles, Split, configure
+from reweight_core.preparation import prepare
+from reweight_core.testing.method_suite import assert_replays_like_eager, assert_same_state
+from reweight_core.training import Trainer
+
+SIZE = 8
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory):
+    """The same images in files and as arrays."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.RandomState(0)
+    splits = {}
+    for part, count in (("train", 30), ("test", 6), ("meta", 8)):
+        names = np.array([f"{part}{i}.png" for i in range(count)], dtype=object)
+        for name in names:
+            Image.fromarray(rng.randint(256, size=(SIZE, SIZE, 3)).astype(np.uint8)).save(root / name)
+        splits[part] = Split(ImageFiles(root, names, SIZE), np.arange(count) % 2, tuple(names))
+    in_files = Dataset(**splits, classes=("a", "b"), mean=(128.0,) * 3, std=(64.0,) * 3, augment="crop-flip", padding=1)
+    arrays = {
+        part: attrs.evolve(split, images=split.images.read(np.arange(len(split)))) for part, split in splits.items()
+    }
+    return in_files, attrs.evolve(in_files, **arrays)
+
+
+def trainer(dataset, method, **options):
+    given = {
+        "model": "resnet20",
+        "epochs": 2,
+        "batch_size": 8,
+        "meta_batch_size": 4,
+        "meta_size": 8,
+        "workers": 0,
+        "device": "cpu",
+    }
+    config = configure(method=method, **{**given, **options})
+    return Trainer(config, prepare(dataset, config))
+
+
+@pytest.mark.parametrize("method", ["gdw", "fsr"])
+def test_training_on_files_is_training_on_the_array(datasets, tmp_path, method):
+    options = {"dictionary_size": 6, "probe_size": 4} if method == "fsr" else {}
+    runs = [trainer(dataset, method, **options, workers=1) for dataset in datasets]
+    accuracies = []
+    for name, one in zip(("files", "array"), runs, strict=True):
+        (tmp_path / name).mkdir()
+        accuracies.append(one.run(tmp_path / name).summary["test_accuracy"])
+    assert_same_state(*runs)
+    assert accuracies[0] == accuracies[1]
+
+
+@pytest.mark.parametrize("augment", ["crop-flip", "resized-crop"])
+def test_a_recorded_step_takes_the_images_that_are_fed(datasets, augment):
+    assert_replays_like_eager(lambda **options: trainer(datasets[0], "gdw", augment=augment, **options))
+
+
+def test_a_run_on_files_follows_from_its_seed_for_any_number_of_workers(datasets, tmp_path):
+    weights = []
+    for workers in (0, 2):
+        one = trainer(datasets[0], "gdw", augment="resized-crop", workers=workers)
+        (tmp_path / str(workers)).mkdir()
+        one.run(tmp_path / str(workers))
+        weights.append(torch.cat([p.detach().flatten() for p in one.model.parameters()]))
+    assert torch.equal(*weights)
