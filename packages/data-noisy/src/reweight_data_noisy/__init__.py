@@ -173,13 +173,13 @@ def _build_csv(config: CsvOptions) -> Dataset:
     return load(config)
 
 
-def _noise(kind: str, summary: str) -> NoisePlugin:
+def _noise(kind: str, summary: str, takes_file: bool = False) -> NoisePlugin:
     def build(argument: str) -> Any:
         from reweight_data_noisy.noise import parse
 
         return parse(kind, argument)
 
-    return NoisePlugin(name=kind, summary=summary, build=build)
+    return NoisePlugin(name=kind, summary=summary, build=build, takes_file=takes_file)
 
 
 def _long_tail(plugin: DataPlugin, imb: float) -> DataPlugin:
@@ -296,4 +296,8 @@ asymmetric = _noise(
 hierarchical = _noise(
     "hierarchical", "hierarchical:RATE redraws a CIFAR-100 label with probability RATE within its superclass"
 )
-matrix = _noise("matrix", "matrix:FILE draws each label from its class's row of a transition matrix in a text file")
+matrix = _noise(
+    "matrix",
+    "matrix:FILE draws each label from its class's row of a transition matrix in a text file",
+    takes_file=True,
+)
