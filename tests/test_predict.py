@@ -235,3 +235,7 @@ def test_a_table_of_features_is_trained_on_and_takes_no_images(tmp_path, photos,
     capsys.readouterr()
     assert run("predict", folder, photos / "train" / "dark" / "0.png") == 2
     assert "trained on 2 features, not on images" in capsys.readouterr().err
+    capsys.readouterr()
+    (tmp_path / "train.csv").write_text("\n".join(["label,x,y", *rows, "a,99,99"]))
+    assert run("eval", folder) == 2
+    assert "the features of 'csv' have other columns, means or deviations" in capsys.readouterr().err

@@ -87,7 +87,10 @@ RECORDS = {
         ),
         "twin": DataPlugin("twin", "is called like a method", never_built),
     },
-    "noise": {"blur": NoisePlugin("blur", "blur:half", parse_rate)},
+    "noise": {
+        "blur": NoisePlugin("blur", "blur:half", parse_rate),
+        "table": NoisePlugin("table", "table:FILE", lambda argument: parse_rate("half"), takes_file=True),
+    },
     "model": {},
 }
 
@@ -309,3 +312,11 @@ def test_saved_values_give_an_equal_configuration(values, stir, shelf):
     saved = json.loads(json.dumps(as_values(config)))
     assert configure(**saved) == config
     assert set(saved) == set(known_options(RunConfig, values))
+
+
+def test_the_file_of_a_noise_is_saved_as_an_absolute_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert as_values(configure(noise="table:some/T.txt"))["noise"] == f"table:{tmp_path}/some/T.txt"
+    assert as_values(configure(noise="table:/some/T.txt"))["noise"] == "table:/some/T.txt"
+    assert as_values(configure(noise="blur:half"))["noise"] == "blur:half"
+    assert as_values(configure())["noise"] is None

@@ -12,33 +12,6 @@ from reweight_data_noisy import FilesOptions
 from reweight_data_noisy.load_cifar import load
 
 
-def write_pickle(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pickle.dumps(content, protocol=2))
-    return [path.name, hashlib.md5(path.read_bytes()).hexdigest()]
-
-
-def write_official_files(root, reader, monkeypatch):
-    """Write a tiny dataset in the official format and make torchvision's class expect its checksums."""
-    rng = np.random.RandomState(0)
-    classes = 10 if reader is CIFAR10 else 100
-    key = "labels" if reader is CIFAR10 else "fine_labels"
-    folder = root / reader.base_folder
-
-    def batch(name):
-        labels = rng.permutation(classes).tolist()
-        images = rng.randint(256, size=(classes, 3072)).astype(np.uint8)
-        return write_pickle(folder / name, {"data": images, key: labels, "coarse_labels": [0] * classes})
-
-    train, test = ([batch(name) for name, _ in files] for files in (reader.train_list, reader.test_list))
-    meta_name, md5 = write_pickle(
-        folder / reader.meta["filename"], {reader.meta["key"]: [f"class {c}" for c in range(classes)]}
-    )
-    monkeypatch.setattr(reader, "train_list", train)
-    monkeypatch.setattr(reader, "test_list", test)
-    monkeypatch.setattr(reader, "meta", {"filename": meta_name, "key": reader.meta["key"], "md5": md5})
-
-
 def refuse_network(monkeypatch):
     def fail(*args, **kwargs):
         raise URLError("no route")
@@ -47,8 +20,8 @@ def refuse_network(monkeypatch):
 
 
 @pytest.mark.parametrize("reader", [CIFAR10, CIFAR100])
-def test_gives_what_torchvision_reads(reader, tmp_path, monkeypatch):
-    write_official_files(tmp_path, reader, monkeypatch)
+def test_gives_what_torchvision_reads(reader, tmp_path, write_cifar):
+    write_cifar(tmp_path, reader)
     dataset = load(reader, FilesOptions(data_root=tmp_path))
     for split, is_train in ((dataset.train, True), (dataset.test, False)):
         source = reader(tmp_path, train=is_train)
@@ -60,8 +33,8 @@ def test_gives_what_torchvision_reads(reader, tmp_path, monkeypatch):
     assert dataset.train.images.flags.c_contiguous
 
 
-def test_is_normalised_and_augmented_as_in_the_papers(tmp_path, monkeypatch):
-    write_official_files(tmp_path, CIFAR10, monkeypatch)
+def test_is_normalised_and_augmented_as_in_the_papers(tmp_path, write_cifar):
+    write_cifar(tmp_path, CIFAR10)
     dataset = load(CIFAR10, FilesOptions(data_root=tmp_path))
     assert (dataset.mean, dataset.std) == ((125.3, 123.0, 113.9), (63.0, 62.1, 66.7))
     assert (dataset.augment, dataset.padding, dataset.padding_mode) == ("crop-flip", 4, "reflect")
@@ -69,8 +42,8 @@ def test_is_normalised_and_augmented_as_in_the_papers(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
-def test_missing_file_is_named_with_where_and_how_to_get_it(name, tmp_path, monkeypatch):
-    write_official_files(tmp_path, CIFAR10, monkeypatch)
+def test_missing_file_is_named_with_where_and_how_to_get_it(name, tmp_path, write_cifar):
+    write_cifar(tmp_path, CIFAR10)
     (tmp_path / CIFAR10.base_folder / name).unlink()
     with pytest.raises(UserError) as refused:
         load(CIFAR10, FilesOptions(data_root=tmp_path))
@@ -88,8 +61,8 @@ def test_missing_default_folder_is_named_in_full(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
-def test_wrong_checksum_is_refused_before_anything_is_unpickled(name, tmp_path, monkeypatch):
-    write_official_files(tmp_path, CIFAR10, monkeypatch)
+def test_wrong_checksum_is_refused_before_anything_is_unpickled(name, tmp_path, write_cifar, monkeypatch):
+    write_cifar(tmp_path, CIFAR10)
     (tmp_path / CIFAR10.base_folder / name).write_bytes(b"not the official file")
 
     def fail(*args, **kwargs):
@@ -101,14 +74,14 @@ def test_wrong_checksum_is_refused_before_anything_is_unpickled(name, tmp_path, 
     assert str(refused.value).startswith(f"{tmp_path / CIFAR10.base_folder / name} is corrupt")
 
 
-def test_download_touches_nothing_when_all_files_are_right(tmp_path, monkeypatch):
-    write_official_files(tmp_path, CIFAR10, monkeypatch)
+def test_download_touches_nothing_when_all_files_are_right(tmp_path, write_cifar, monkeypatch):
+    write_cifar(tmp_path, CIFAR10)
     refuse_network(monkeypatch)
     assert len(load(CIFAR10, FilesOptions(data_root=tmp_path, download=True)).train) == 50
 
 
-def test_download_unpacks_an_archive_that_is_there(tmp_path, monkeypatch):
-    write_official_files(tmp_path / "made", CIFAR10, monkeypatch)
+def test_download_unpacks_an_archive_that_is_there(tmp_path, write_cifar, monkeypatch):
+    write_cifar(tmp_path / "made", CIFAR10)
     root = tmp_path / "root"
     root.mkdir()
     with tarfile.open(root / CIFAR10.filename, "w:gz") as archive:

@@ -48,6 +48,7 @@ def test_images_come_in_the_order_of_the_rows_with_their_labels(tmp_path):
     assert (dataset.test.images == pixels[[1, 5]]).all() and dataset.test.labels.tolist() == [0, 1]
     assert (dataset.meta.images == pixels[[3, 1]]).all() and dataset.meta.labels.tolist() == [1, 0]
     assert not dataset.trusted and dataset.augment == "crop-flip"
+    assert dataset.features is None
 
 
 def test_numbers_are_ordered_as_numbers_and_ids_are_names(tmp_path):
@@ -67,6 +68,9 @@ def test_features_are_standardised_channels_of_one_pixel(tmp_path):
     assert (dataset.mean, dataset.std) == ((0.0,) * 3, (1.0,) * 3)
     assert dataset.augment == "none"
     assert dataset.train.names == ("train.csv:2", "train.csv:3", "train.csv:4")
+    assert dataset.features.names == ("x", "y", "constant")
+    assert dataset.features.mean == tuple(values.mean(0))
+    assert dataset.features.std == (*values.std(0)[:2], 1.0)
 
 
 def test_training_sees_the_labels_and_true_ones_are_for_judging_and_clean_sets(tmp_path):
@@ -134,7 +138,7 @@ def test_a_mistake_is_one_line_that_says_where(lines, message, tmp_path):
     ("part", "lines", "message"),
     [
         ("test", ["label,x,id", "c,1,9"], "test.csv, line 2: label 'c' is no label of train.csv"),
-        ("test", ["label,id", "a,9"], "test.csv: has no column 'x', but train.csv has"),
+        ("test", ["label,id", "a,9"], "test.csv: has no column 'x', which is a feature of the training set"),
         ("meta", ["label,x,id", "a,1,8", "a,1,2"], "meta.csv, line 3: id '2' is in train.csv too"),
         ("test", ["label,x,id", "a,1,2"], "test.csv, line 2: id '2' is in train.csv too"),
     ],

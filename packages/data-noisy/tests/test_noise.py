@@ -1,9 +1,13 @@
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reweight_core import UserError
+from reweight_core import UserError, configure, train
+from reweight_core.preparation import load as prepared
+from reweight_core.run_folder import read_config
 from reweight_data_noisy.noise import SUPERCLASSES, draw, flip, flip2_matrix, flip_targets, parse, uniform
 
 KINDS = [uniform, flip]
@@ -246,3 +250,15 @@ def test_a_file_that_holds_no_transition_matrix_is_refused(tmp_path, text, messa
 def test_a_missing_matrix_is_refused(tmp_path):
     with pytest.raises(UserError, match="No such file"):
         parse("matrix", str(tmp_path / "none"))(np.zeros(3, np.int64), 2, np.random.RandomState(0))
+
+
+def test_a_run_with_a_matrix_can_be_repeated_from_another_folder(tmp_path, monkeypatch):
+    np.savetxt(tmp_path / "T.txt", 0.6 * np.eye(10) + 0.04)
+    monkeypatch.chdir(tmp_path)
+    options = {"data": "digits", "meta_size": 0, "noise": "matrix:T.txt"}
+    run = train(configure(**options, steps=1, out=tmp_path / "run"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = prepared(read_config(run.folder))
+    assert again.fingerprint == json.loads((run.folder / "config.json").read_text())["data"]["fingerprint"]
+    assert again.noise_rate == pytest.approx(0.36, abs=0.05)

@@ -38,7 +38,10 @@ def test_no_module_replaces_a_record_when_it_is_imported():
     assert not modules & records
 
 
-@pytest.mark.parametrize(("name", "imb"), [("digits", 0.1), ("cifar10", 0.01), ("cifar100", 0.01), ("folder", 0.01)])
+@pytest.mark.parametrize(
+    ("name", "imb"),
+    [("digits", 0.1), ("cifar10", 0.01), ("cifar100", 0.01), ("cifar10n", 0.01), ("cifar100n", 0.01), ("folder", 0.01)],
+)
 def test_long_tailed_alias_differs_in_name_and_default_imb_only(name, imb):
     plain, long_tailed = getattr(package, name), getattr(package, f"{name}_lt")
     assert dict(long_tailed.defaults) == {**plain.defaults, "imb": imb}

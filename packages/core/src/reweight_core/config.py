@@ -285,7 +285,10 @@ def read_file(path: Path, config_class: type, given: Mapping[str, Any]) -> dict[
 
 
 def as_values(config: DataConfig) -> dict[str, Any]:
-    """Return every option of a configuration by name, plugins' included, ready for JSON and for `configure`."""
+    """Return every option of a configuration by name, plugins' included, ready for JSON and for `configure`.
+
+    Paths are absolute, so that the values mean the same in any folder.
+    """
     parts = [Owner(OWNER, type(config)), Owner(config.data, type(config.data_options))]
     configs: list[Any] = [config, config.data_options]
     if isinstance(config, RunConfig):
@@ -299,4 +302,8 @@ def as_values(config: DataConfig) -> dict[str, Any]:
         for item in options_of(owner):
             value = getattr(part, item.field)
             values[item.name] = str(value.absolute()) if isinstance(value, Path) else value
+    if config.noise is not None:
+        kind, _, argument = config.noise.partition(":")
+        if registry.find("noise", kind).takes_file:
+            values["noise"] = f"{kind}:{Path(argument).absolute()}"
     return values

@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 
 from reweight_core.errors import UserError
+from reweight_core.features import Features
 from reweight_core.images import ImageFiles
 
 
@@ -54,6 +55,7 @@ class Dataset:
             image files that are read while training, crops of random area and shape with flips.
         padding: pixels added on each side before a random crop.
         padding_mode: ``reflect`` or ``zero``.
+        features: what the channels are, where they are columns of a table (for predictions of new rows), or None.
     """
 
     train: Split
@@ -67,12 +69,15 @@ class Dataset:
     augment: Literal["none", "crop", "flip", "crop-flip", "resized-crop"] = "none"
     padding: int = 4
     padding_mode: Literal["reflect", "zero"] = "reflect"
+    features: Features | None = None
 
     def __attrs_post_init__(self) -> None:
         if len(self.classes) < 2:
             raise UserError(f"the data have {len(self.classes)} class: a classifier needs at least two")
         if not len(self.mean) == len(self.std) == self.train.images.shape[1]:
             raise TypeError("mean and std need one value for each channel")
+        if self.features is not None and len(self.features.names) != len(self.mean):
+            raise TypeError("features need one name for each channel")
         splits = {"training set": self.train, "test set": self.test, "meta set": self.meta}
         for name, split in splits.items():
             if split is not None:

@@ -50,8 +50,8 @@ def evaluate(run: Path | str, device: str = "auto") -> dict[str, Any]:
         ``test_accuracy`` in 0..1, ``test_size``, and ``step`` and ``epoch`` of the checkpoint.
 
     Raises:
-        UserError: if the folder holds no run or no whole checkpoint, or if the data have other classes or another
-            image size now.
+        UserError: if the folder holds no run or no whole checkpoint, or if the data have other classes, another
+            image size or other features now.
     """
     folder = Path(run)
     config = run_folder.read_config(folder)
@@ -63,6 +63,11 @@ def evaluate(run: Path | str, device: str = "auto") -> dict[str, Any]:
         raise UserError(f"{folder / 'config.json'}: {error}") from error
     if list(dataset.classes) != manifest["classes"] or list(dataset.input_shape) != manifest["input_shape"]:
         raise UserError(f"{folder}: classes or image size of '{config.data}' are not those the run was trained on")
+    if classifier.features is not None and dataset.features != classifier.features:
+        raise UserError(
+            f"{folder}: the features of '{config.data}' have other columns, means or deviations than when the run was "
+            "trained (train.csv was changed); use reweight predict"
+        )
     # a folder's statistics follow its training images, which may have changed since
     dataset = attrs.evolve(dataset, mean=tuple(manifest["mean"]), std=tuple(manifest["std"]))
     test = test_set(dataset, config)

@@ -128,11 +128,13 @@ class NoisePlugin:
         build: ``build(argument)`` parses the text after the colon (raising `UserError`) and returns
             ``corrupt(labels, num_classes, rng) -> labels``: int64 arrays of shape (N,), all draws from
             the numpy RandomState ``rng``.
+        takes_file: whether the argument is the path of a file; a run's options keep it as an absolute one.
     """
 
     name: str
     summary: str
     build: Callable[[str], Corruption]
+    takes_file: bool = False
 
 
 @attrs.frozen

@@ -376,6 +376,7 @@ class Trainer:
             "classes": dataset.classes,
             "mean": dataset.mean,
             "std": dataset.std,
+            "features": attrs.asdict(dataset.features) if dataset.features else None,
             "data_fingerprint": self.data.fingerprint,
             "held_out_test": self._held_out_test,
         }

@@ -29,6 +29,28 @@ class FilesOptions:
 
 
 @attrs.frozen
+class PeoplesLabelsOptions(FilesOptions):
+    """Where the files of CIFAR and CIFAR-N are."""
+
+    data_root: Path = option(
+        Path("data"),
+        "Folder that holds (or gets) CIFAR's cifar-10-batches-py/ or cifar-100-python/, and holds CIFAR-N's "
+        "CIFAR-10_human.pt or CIFAR-100_human.pt.",
+    )
+    download: bool = option(False, "Fetch CIFAR's own files if some are missing.")
+
+
+@attrs.frozen
+class PeoplesLabelsOf10Options(PeoplesLabelsOptions):
+    """CIFAR-10N: three people labelled every image."""
+
+    labels: Literal["aggre", "random1", "random2", "random3", "worst"] = option(
+        "worst",
+        "Label set: a person's (random1 to random3), the majority's (aggre), or a wrong one if there is any (worst).",
+    )
+
+
+@attrs.frozen
 class FourVersusNineOptions(FilesOptions):
     """L2RW's task of fours against nines."""
 
@@ -111,6 +133,22 @@ def _build_cifar100(config: FilesOptions) -> Dataset:
     return load(CIFAR100, config)
 
 
+def _build_cifar10n(config: PeoplesLabelsOf10Options) -> Dataset:
+    from torchvision.datasets import CIFAR10
+
+    from reweight_data_noisy.load_cifar_n import KEYS, load
+
+    return load(CIFAR10, config, "CIFAR-10_human.pt", KEYS[config.labels])
+
+
+def _build_cifar100n(config: PeoplesLabelsOptions) -> Dataset:
+    from torchvision.datasets import CIFAR100
+
+    from reweight_data_noisy.load_cifar_n import load
+
+    return load(CIFAR100, config, "CIFAR-100_human.pt", "noisy_label")
+
+
 def _build_mnist(config: FilesOptions) -> Dataset:
     from torchvision.datasets import MNIST
 
@@ -163,13 +201,13 @@ def _build_inaturalist_2018(config: LargeOptions) -> Dataset:
     return load(config)
 
 
-def _noise(kind: str, summary: str) -> NoisePlugin:
+def _noise(kind: str, summary: str, takes_file: bool = False) -> NoisePlugin:
     def build(argument: str) -> Any:
         from reweight_data_noisy.noise import parse
 
         return parse(kind, argument)
 
-    return NoisePlugin(name=kind, summary=summary, build=build)
+    return NoisePlugin(name=kind, summary=summary, build=build, takes_file=takes_file)
 
 
 def _long_tail(plugin: DataPlugin, imb: float) -> DataPlugin:
@@ -210,6 +248,20 @@ cifar100 = DataPlugin(
     config=FilesOptions,
     # GDW spreads its class-weight step over n*C entries: ten times the classes need ten times the step
     defaults={"model": "resnet32", "meta_size": 1000, "eta_w": 1000.0},
+)
+cifar10n = DataPlugin(
+    name="cifar10n",
+    summary="CIFAR-10N: CIFAR-10 with the labels of three people (--labels), up to 40 % of them wrong",
+    build=_build_cifar10n,
+    config=PeoplesLabelsOf10Options,
+    defaults=cifar10.defaults,
+)
+cifar100n = DataPlugin(
+    name="cifar100n",
+    summary="CIFAR-100N: CIFAR-100 with labels that people gave, 40 % of them wrong",
+    build=_build_cifar100n,
+    config=PeoplesLabelsOptions,
+    defaults=cifar100.defaults,
 )
 mnist = DataPlugin(
     name="mnist",
@@ -278,6 +330,8 @@ mnist_lt = _long_tail(mnist, 0.01)
 fashion_mnist_lt = _long_tail(fashion_mnist, 0.01)
 cifar10_lt = _long_tail(cifar10, 0.01)
 cifar100_lt = _long_tail(cifar100, 0.01)
+cifar10n_lt = _long_tail(cifar10n, 0.01)
+cifar100n_lt = _long_tail(cifar100n, 0.01)
 folder_lt = _long_tail(folder, 0.01)
 csv_lt = _long_tail(csv, 0.01)
 
@@ -299,4 +353,8 @@ asymmetric = _noise(
 hierarchical = _noise(
     "hierarchical", "hierarchical:RATE redraws a CIFAR-100 label with probability RATE within its superclass"
 )
-matrix = _noise("matrix", "matrix:FILE draws each label from its class's row of a transition matrix in a text file")
+matrix = _noise(
+    "matrix",
+    "matrix:FILE draws each label from its class's row of a transition matrix in a text file",
+    takes_file=True,
+)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
-import attrs
 import numpy as np
 
 from reweight_core import Dataset, ImageFiles, Split, UserError
+from reweight_core.csv_table import Table, read_table
+from reweight_core.features import Features, read_values
 from reweight_data_noisy import CsvOptions
 from reweight_data_noisy.file_lists import stays_inside
 from reweight_data_noisy.image_files import open_images
@@ -19,27 +18,6 @@ from reweight_data_noisy.statistics import mean_and_std
 
 COLUMNS = ("file", "label", "true_label", "id")
 """Columns with a meaning; where there is no ``file``, all others are numeric features."""
-
-
-@attrs.frozen
-class Table:
-    """The rows of one file.
-
-    Attributes:
-        path: the file.
-        columns: names of the columns.
-        rows: one dictionary a row, by column.
-        lines: the line of the file that each row ends in.
-    """
-
-    path: Path
-    columns: tuple[str, ...]
-    rows: list[dict[str, str]]
-    lines: list[int]
-
-    def where(self, row: int) -> str:
-        """Say where a row is, for messages."""
-        return f"{self.path}, line {self.lines[row]}"
 
 
 def load(config: CsvOptions) -> Dataset:
@@ -54,8 +32,8 @@ def load(config: CsvOptions) -> Dataset:
     root = config.data_root
     if root is None:
         raise UserError("--data-root is missing: name the folder that holds train.csv")
-    tables = {"train": _read_table(root / "train.csv")}
-    tables |= {part: _read_table(root / f"{part}.csv") for part in ("test", "meta") if (root / f"{part}.csv").exists()}
+    parts = ["train", *(part for part in ("test", "meta") if (root / f"{part}.csv").exists())]
+    tables = {part: _read_labelled(root / f"{part}.csv") for part in parts}
     train = tables["train"]
     classes = _class_names(train)
     labels = {
@@ -68,11 +46,13 @@ def load(config: CsvOptions) -> Dataset:
     for part in tables.keys() - {"train"}:
         _refuse_overlap(tables[part], train)
     names = {part: _names(table) for part, table in tables.items()}
-    arrays = _images(root, tables, config) if "file" in train.columns else _features(tables)
+    if "file" in train.columns:
+        features, arrays = None, _images(root, tables, config)
+        mean, std = mean_and_std(arrays["train"])
+    else:
+        features, arrays = _features(tables)
+        mean, std = (0.0,) * len(features.names), (1.0,) * len(features.names)
     splits = {part: Split(arrays[part], labels[part], names[part]) for part in tables}
-    of_images = "file" in train.columns
-    features = len(arrays["train"][0])
-    mean, std = mean_and_std(arrays["train"]) if of_images else ((0.0,) * features, (1.0,) * features)
     return Dataset(
         train=splits["train"],
         test=splits.get("test"),
@@ -82,35 +62,17 @@ def load(config: CsvOptions) -> Dataset:
         std=std,
         observed=observed,
         trusted=observed is not None,
-        augment="crop-flip" if of_images else "none",
+        augment="none" if features else "crop-flip",
         padding=max(1, min(arrays["train"].shape[2:]) // 8),
         padding_mode="reflect",
+        features=features,
     )
 
 
-def _read_table(path: Path) -> Table:
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = tuple(name.strip() for name in reader.fieldnames or ())
-            reader.fieldnames = columns
-            rows, lines = [], []
-            for row in reader:
-                rows.append({key: value.strip() if isinstance(value, str) else value for key, value in row.items()})
-                lines.append(reader.line_num)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as CSV ({error})") from error
-    table = Table(path, columns, rows, lines)
-    if len(set(columns)) < len(columns):
-        raise UserError(f"{path}: two columns have one name ({', '.join(columns)})")
-    if "label" not in columns:
+def _read_labelled(path: Path) -> Table:
+    table = read_table(path)
+    if "label" not in table.columns:
         raise UserError(f"{path}: has no column 'label' (a first line with names is needed: file,label)")
-    if not rows:
-        raise UserError(f"{path}: has no rows")
-    for index, row in enumerate(rows):
-        # DictReader marks what is too much by the key None, and what is missing by the value None
-        if None in row or None in row.values():
-            raise UserError(f"{table.where(index)}: does not have {len(columns)} columns")
     return table
 
 
@@ -199,29 +161,11 @@ def _checked(root: Path, name: str, where: str) -> str:
     return str(path)
 
 
-def _features(tables: dict[str, Table]) -> dict[str, np.ndarray]:
-    """Return the features, standardised by the training set, as images of one pixel: float32 (N, features, 1, 1)."""
-    features = [name for name in tables["train"].columns if name not in COLUMNS]
-    if not features:
+def _features(tables: dict[str, Table]) -> tuple[Features, dict[str, np.ndarray]]:
+    """Return the features and their values in each table, as images of one pixel: float32 (N, features, 1, 1)."""
+    names = [name for name in tables["train"].columns if name not in COLUMNS]
+    if not names:
         raise UserError(f"{tables['train'].path}: has neither a column 'file' nor columns of features")
-    values = {}
-    for part, table in tables.items():
-        missing = [name for name in features if name not in table.columns]
-        if missing:
-            raise UserError(f"{table.path}: has no column '{missing[0]}', but train.csv has")
-        rows = [[_number(row[name], name, table.where(i)) for name in features] for i, row in enumerate(table.rows)]
-        values[part] = np.array(rows)
-    # in double precision: large numbers with small differences, times for example, would lose them otherwise
-    mean, std = values["train"].mean(0), values["train"].std(0)
-    std[std == 0] = 1
-    return {part: ((rows - mean) / std).astype(np.float32)[:, :, None, None] for part, rows in values.items()}
-
-
-def _number(text: str, column: str, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise UserError(f"{where}: {column} '{text}' is no finite number")
-    return value
+    values = {part: read_values(table, names) for part, table in tables.items()}
+    features = Features.of(names, values["train"])
+    return features, {part: features.standardise(rows) for part, rows in values.items()}

@@ -1,7 +1,9 @@
 """``reweight inspect``."""
 
+from __future__ import annotations
+
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -11,7 +13,9 @@ from rich.table import Table
 
 from reweight_core.cli.plugin_options import plugin_command
 from reweight_core.config import DataConfig
-from reweight_core.preparation import PreparedData
+
+if TYPE_CHECKING:
+    from reweight_core.preparation import PreparedData
 
 
 @plugin_command(DataConfig, name="inspect")

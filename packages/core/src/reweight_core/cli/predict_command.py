@@ -15,29 +15,30 @@ from reweight_core.errors import UserError
 @click.argument("run", type=Path)
 @click.argument("paths", type=Path, nargs=-1, required=True)
 @click.option(
-    "--csv", "csv_file", type=Path, metavar="FILE", help="Write a line for each image, all probabilities in it."
+    "--csv", "csv_file", type=Path, metavar="FILE", help="Write a line for each image or row, all probabilities in it."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 def command(run: Path, paths: tuple[Path, ...], csv_file: Path | None, device: str) -> None:
-    """Classify the images PATHS, files or folders, with the newest checkpoint of the folder RUN."""
-    from reweight_core.images import find_images
+    """Classify the images PATHS, files or folders, with the newest checkpoint of the folder RUN.
+
+    If RUN was trained on a table of features, PATHS are CSV files with the same columns.
+    """
     from reweight_core.prediction import load, predict
 
     if csv_file is not None and (csv_file.is_dir() or not csv_file.absolute().parent.is_dir()):
         raise UserError(f"--csv {csv_file}: must be a file in a folder that exists")
-    images = find_images(paths)
     classifier = load(run, device)
     console = Console(markup=False, emoji=False, highlight=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("images", total=len(images))
-        predictions = predict(classifier, images, lambda done: bar.update(task, completed=done))
+        task = bar.add_task("predictions", total=None)
+        predictions = predict(classifier, paths, lambda done, total: bar.update(task, completed=done, total=total))
     if csv_file is not None:
         predictions.write_csv(csv_file)
-        console.print(f"{len(images)} predictions in {csv_file}", soft_wrap=True)
+        console.print(f"{len(predictions.names)} predictions in {csv_file}", soft_wrap=True)
         return
     table = Table(box=box.SIMPLE)
-    for column in ("image", "predicted", "probability"):
+    for column in (predictions.what, "predicted", "probability"):
         table.add_column(column, overflow="fold")
-    for image, row in zip(predictions.paths, predictions.probabilities, strict=True):
-        table.add_row(str(image), predictions.classes[row.argmax()], f"{row.max():.3f}")
+    for name, row in zip(predictions.names, predictions.probabilities, strict=True):
+        table.add_row(name, predictions.classes[row.argmax()], f"{row.max():.3f}")
     console.print(table)

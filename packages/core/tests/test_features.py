@@ -1,0 +1,82 @@
+import json
+
+import attrs
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from reweight_core import Dataset, Split, UserError
+from reweight_core.csv_table import read_table
+from reweight_core.features import Features, read_values
+
+NUMBERS = st.floats(-1e100, 1e100)
+
+
+def table(folder, text):
+    path = folder / "table.csv"
+    path.write_text(text, encoding="utf-8")
+    return read_table(path)
+
+
+def test_the_training_set_becomes_one_of_mean_zero_and_deviation_one():
+    values = np.random.RandomState(0).randn(50, 2) * [3, 1e6] + [7, 1.7e9]
+    standardised = Features.of(["a", "b"], values).standardise(values)
+    assert (standardised.dtype, standardised.shape) == (np.float32, (50, 2, 1, 1))
+    assert np.allclose(standardised.mean(0), 0, atol=1e-6) and np.allclose(standardised.std(0), 1, atol=1e-6)
+
+
+def test_a_constant_column_becomes_zero():
+    features = Features.of(["a"], np.full((4, 1), 5.0))
+    assert features.std == (1.0,)
+    assert (features.standardise(np.full((4, 1), 5.0)) == 0).all()
+
+
+@given(arrays(np.float64, (5, 3), elements=NUMBERS))
+def test_saved_as_json_they_standardise_bit_for_bit_the_same(values):
+    features = Features.of(["a", "b", "c"], values)
+    saved = json.loads(json.dumps(attrs.asdict(features)))
+    again = Features(**{key: tuple(part) for key, part in saved.items()})
+    assert again == features
+    assert again.standardise(values).tobytes() == features.standardise(values).tobytes()
+
+
+def test_columns_are_found_by_name_and_others_are_ignored(tmp_path):
+    found = read_values(table(tmp_path, "label,y,x,id\nwhatever,2,1,u\n,4,3,v\n"), ["x", "y"])
+    assert found.dtype == np.float64
+    assert found.tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x\n1\n", "table.csv: has no column 'y', which is a feature of the training set"),
+        ("x,y\n1,2\n1,two\n", "table.csv, line 3: y 'two' is no finite number"),
+        ("x,y\n1,\n", "table.csv, line 2: y '' is no finite number"),
+        ("x,y\n1,inf\n", "table.csv, line 2: y 'inf' is no finite number"),
+        ("x,y\n1,2\n1\n", "table.csv, line 3: does not have 2 columns"),
+        ("x,y\n1,2,3\n", "table.csv, line 2: does not have 2 columns"),
+        ("x,y\n", "table.csv: has no rows"),
+        ("", "table.csv: has no rows"),
+        ("x,x\n1,2\n", "table.csv: two columns have one name (x, x)"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_where(text, message, tmp_path):
+    with pytest.raises(UserError) as refused:
+        read_values(table(tmp_path, text), ["x", "y"])
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_what_is_no_text_is_refused(tmp_path):
+    (tmp_path / "table.csv").write_bytes(b"\x89PNG\xff")
+    with pytest.raises(UserError, match="cannot be read as CSV"):
+        read_table(tmp_path / "table.csv")
+    with pytest.raises(UserError, match="cannot be read as CSV"):
+        read_table(tmp_path)
+
+
+def test_a_dataset_needs_a_name_for_every_channel():
+    split = Split(np.zeros((2, 2, 1, 1), np.float32), np.array([0, 1]))
+    with pytest.raises(TypeError, match="one name for each channel"):
+        Dataset(split, None, ("a", "b"), (0.0, 0.0), (1.0, 1.0), features=Features(("x",), (0.0,), (1.0,)))
