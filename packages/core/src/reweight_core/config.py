@@ -125,6 +125,10 @@ class RunConfig(DataConfig):
         "shared",
         "lean: run the training forward again after the look-ahead instead of keeping its graph meanwhile.",
     )
+    graph: Literal["auto", "on", "off"] = option(
+        "auto",
+        "Replay steps as CUDA graphs: on, off, or auto: on a GPU, unless a step cannot be recorded. Same results.",
+    )
     precision: Literal["fp32", "bf16"] = option("fp32", "Number type of the network's passes (bf16 by autocast).")
     channels_last: bool = option(True, "Keep images and kernels in channels-last order.")
     device: str = option("auto", "auto (cuda if there is one, else cpu), cpu, cuda, cuda:1, ...")

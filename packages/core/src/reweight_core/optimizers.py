@@ -39,7 +39,9 @@ class OptimizerSettings:
                 parameters, lr=lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
             )
         kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
-        return kind(parameters, lr=lr, weight_decay=self.weight_decay, fused=True)
+        # recordings need it, and it changes no number
+        capturable = lr.device.type == "cuda"
+        return kind(parameters, lr=lr, weight_decay=self.weight_decay, fused=True, capturable=capturable)
 
     def build_virtual_step(self, optimizer: torch.optim.Optimizer, lr: Tensor) -> VirtualStep | None:
         """Make the rule of the look-ahead's step for the optimizer that `build` made."""

@@ -37,6 +37,7 @@ from reweight_core.models.initial import initialise, pretrained_weights, read_we
 from reweight_core.optimizers import OptimizerSettings
 from reweight_core.order import derived_seed
 from reweight_core.preparation import PreparedData, digest_of, load
+from reweight_core.recording import CudaGraphs, RecordedSteps
 from reweight_core.records import Context, MethodPlugin
 from reweight_core.rehearsal import rehearse
 from reweight_core.schedules import Schedule, schedule
@@ -70,7 +71,8 @@ def train(config: RunConfig, observers: Sequence[object] = ()) -> Run:
         UserError: for anything the user can mend; before training starts wherever it can be known then.
     """
     # what can be known before the data are read is checked before
-    resolve_device(config.device)
+    if resolve_device(config.device).type != "cuda" and config.graph == "on":
+        raise UserError("--graph on: steps are recorded on a CUDA GPU only; use --graph auto or off")
     run_folder.refuse_taken(config.out)
     try:
         trainer = Trainer(config, load(config), observers)
@@ -105,6 +107,9 @@ class Trainer:
         config: the options.
         data: the prepared data.
         observers: objects with `observe_step` or `observe_epoch` hooks.
+
+    Attributes:
+        steps: what takes the steps: `step`, or recordings of it.
 
     Raises:
         UserError: if the parts do not fit together.
@@ -172,6 +177,10 @@ class Trainer:
             head=head,
             lean=config.memory == "lean",
         )
+        self.steps: TrainingStep | RecordedSteps = self.step
+        if self.device.type == "cuda" and config.graph != "off":
+            graphs = CudaGraphs(self.device, self.step.generators.values())
+            self.steps = RecordedSteps(self.step, graphs, required=config.graph == "on")
         self.stages = self.hooks.plan_stages(Stage("train", epochs, config.lr))
         self._schedules = [
             schedule(config.schedule, stage.epochs, config.lr_drops, config.lr_drop_factor) for stage in self.stages
@@ -275,13 +284,15 @@ class Trainer:
         started = time.perf_counter()
         before = self._done
         self.step.sums.reset()
+        if isinstance(self.steps, RecordedSteps):
+            self.steps.forget()
         sizes = self._sizes[: self._total - self._done]
         rate = 0.0
         for index, fed in enumerate(self.feeder.epoch(self._epochs_done, stage.source, sizes)):
             rate = stage.lr * factor(epoch + index / len(self._sizes))
             self.step.lr.fill_(rate)
             self.step.feed(fed)
-            self.step.run(len(fed.ids), stage.source, looks_ahead=self._done % self.config.meta_every == 0)
+            self.steps.run(len(fed.ids), stage.source, looks_ahead=self._done % self.config.meta_every == 0)
             self._done += 1
             self.hooks.observe_step(done=self._done, total=self._total)
         sums = self.step.sums

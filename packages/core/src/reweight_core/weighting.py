@@ -29,7 +29,11 @@ class WeightingNetwork:
         self.phi: list[nn.Parameter] = list(self.network.parameters())
         for parameter in self.phi:
             parameter.grad = torch.zeros_like(parameter)
-        self._optimizer = torch.optim.Adam(self.phi, lr=lr, weight_decay=weight_decay, fused=True)
+        # recordings need capturable, and it changes no number
+        capturable = context.device.type == "cuda"
+        self._optimizer = torch.optim.Adam(
+            self.phi, lr=lr, weight_decay=weight_decay, fused=True, capturable=capturable
+        )
 
     def __call__(self, losses: Tensor) -> Tensor:
         """Return V(losses; phi), shape (n,), attached to phi."""

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from reweight_core.recording import RecordingError
+
 _HOST_READS = frozenset(
     {
         "aten::_local_scalar_dense",
@@ -79,3 +81,26 @@ class Recorder(TorchDispatchMode):
             for new, old in zip(tree_leaves(func(*args, **kwargs)), tree_leaves(recorded), strict=True):
                 if isinstance(new, Tensor) and new.data_ptr() != old.data_ptr():
                     old.copy_(new)
+
+
+class CpuBackend:
+    """Records steps on the CPU (`reweight_core.recording.Backend`)."""
+
+    def run(self, take: Callable[[], None]) -> None:
+        """Take a step by itself; under a mode, because some of torch's forward-mode rules round differently there."""
+        with Recorder():
+            take()
+
+    def record(self, take: Callable[[], None]) -> Callable[[], None]:
+        """Take a step and record it.
+
+        Raises:
+            RecordingError: if it reads values.
+        """
+        recorder = Recorder()
+        try:
+            with recorder:
+                take()
+        except HostReadError as error:
+            raise RecordingError(str(error)) from error
+        return recorder.replay

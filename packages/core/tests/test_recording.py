@@ -1,0 +1,132 @@
+import pytest
+import torch
+
+from reweight_core.errors import UserError
+from reweight_core.recording import RecordedSteps, RecordingError, Watch
+from reweight_core.testing.recorder import CpuBackend
+
+X = torch.tensor([3.0, 1.0, 2.0])
+
+
+class Steps:
+    """Notes what is run."""
+
+    def __init__(self):
+        self.ran = []
+
+    def run(self, size, source, looks_ahead):
+        self.ran.append((size, source, looks_ahead))
+
+
+class Backend:
+    """Records nothing but says what was asked of it."""
+
+    def __init__(self, fails=False):
+        self.calls, self._fails = [], fails
+
+    def run(self, take):
+        self.calls.append("run")
+        take()
+
+    def record(self, take):
+        if self._fails:
+            raise RecordingError("it cannot be")
+        self.calls.append("record")
+        take()
+        return lambda: self.calls.append("replay")
+
+
+def test_the_third_step_of_a_kind_in_an_epoch_is_the_first_replayed():
+    steps, backend = Steps(), Backend()
+    recorded = RecordedSteps(steps, backend)
+    for size in (10, 10, 10, 10, 4):
+        recorded.run(size)
+    assert backend.calls == ["run", "record", "replay", "replay", "run"]
+    recorded.forget()
+    for size in (10, 10, 4):
+        recorded.run(size)
+    assert backend.calls[5:] == ["run", "record", "run"]
+
+
+def test_steps_that_differ_in_anything_are_recorded_apart():
+    steps, backend = Steps(), Backend()
+    recorded = RecordedSteps(steps, backend)
+    kinds = [(10, "train", True), (10, "train", False), (10, "meta", True), (9, "train", True)]
+    for _ in range(3):
+        for kind in kinds:
+            recorded.run(*kind)
+    assert backend.calls == ["run"] * 4 + ["record"] * 4 + ["replay"] * 4
+    assert steps.ran == kinds * 2
+
+
+def test_what_cannot_be_recorded_is_said_once_and_every_step_is_taken():
+    steps, backend = Steps(), Backend(fails=True)
+    recorded = RecordedSteps(steps, backend)
+    recorded.run(10)
+    with pytest.warns(UserWarning, match="--graph auto: it cannot be; every step runs by itself") as warned:
+        for _ in range(4):
+            recorded.run(10)
+        recorded.forget()
+        recorded.run(10)
+    assert len(warned) == 1
+    assert len(steps.ran) == 6
+
+
+def test_where_recordings_are_required_it_is_an_error():
+    recorded = RecordedSteps(Steps(), Backend(fails=True), required=True)
+    recorded.run(10)
+    with pytest.raises(UserError, match="--graph on: it cannot be; use --graph auto or off"):
+        recorded.run(10)
+
+
+def test_the_cpu_backend_says_what_reads_values():
+    with pytest.raises(RecordingError, match="a recorded step cannot"):
+        CpuBackend().record(lambda: X.sum().item())
+
+
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [
+        (lambda: X.sum().item(), "item"),
+        (lambda: bool(X[0] > 1), "__bool__"),
+        (lambda: 1 if X[0] > 1 else 0, "__bool__"),
+        (lambda: int(X.argmax()), "__int__"),
+        (lambda: range(5)[X.argmax()], "__index__"),
+        (lambda: float(X[0]), "__float__"),
+        (lambda: X.tolist(), "tolist"),
+        (lambda: X.numpy(), "numpy"),
+        (lambda: X.cpu(), "cpu"),
+        (lambda: X[X > 1], "__getitem__"),
+        (lambda: X[None][:, X > 1], "__getitem__"),
+        (lambda: X.nonzero(), "nonzero"),
+        (lambda: torch.nonzero(X), "nonzero"),
+        (lambda: torch.equal(X, X), "equal"),
+        (lambda: torch.unique(X), "unique"),
+        (lambda: torch.bincount(X.long()), "bincount"),
+        (lambda: X.masked_select(X > 1), "masked_select"),
+    ],
+)
+def test_reading_values_is_noticed(read, name):
+    watch = Watch()
+    with watch:
+        read()
+    assert name in watch.reads
+
+
+def test_what_stays_on_the_device_is_not_taken_for_a_read():
+    watch = Watch()
+    with watch:
+        y = X[torch.tensor([0, 2])] + X[None, :2].sum() + torch.where(X > 1, X, 0).mean()
+        y.softmax(0).argsort()
+    assert watch.reads == set()
+
+
+def test_generators_are_found_where_they_are_used_once_each():
+    known, used = torch.Generator(), torch.Generator()
+    watch = Watch([known])
+    with watch:
+        torch.rand(2, generator=used)
+        X.clone().uniform_(generator=known)
+        torch.randint(3, (2,), generator=used)
+        torch.rand(2)
+    assert [id(generator) for generator in watch.generators] == [id(known), id(used)]

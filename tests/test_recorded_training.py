@@ -1,0 +1,91 @@
+"""Whole runs whose steps are recorded and replayed, against the same runs step by step."""
+
+import pytest
+import torch
+
+from reweight_core.checkpoint import load_latest
+from reweight_core.cli.main import main
+from reweight_core.recording import RecordedSteps
+from reweight_core.testing import tiny_trainer
+from reweight_core.testing.recorder import CpuBackend
+
+
+class StepByStep(CpuBackend):
+    """Takes every step by itself, under the mode that recording needs."""
+
+    def record(self, take):
+        self.run(take)
+        return lambda: self.run(take)
+
+
+class Counting(CpuBackend):
+    """Counts replays."""
+
+    replays = 0
+
+    def record(self, take):
+        replay = super().record(take)
+
+        def counted():
+            self.replays += 1
+            replay()
+
+        return counted
+
+
+RUNS = {
+    "erm": {"method": "erm"},
+    "random": {"method": "random"},
+    "l2rw": {"method": "l2rw"},
+    "l2rw by fd": {"method": "l2rw", "lookahead": "fd"},
+    "mwnet, every other step": {"method": "mwnet", "meta_every": 2, "batch_size": 5},
+    "gdw": {"method": "gdw"},
+    "gdw, chosen each epoch": {"method": "gdw", "lookahead": "auto", "epochs": 2},
+    "gdw in bf16 and little memory": {"method": "gdw", "precision": "bf16", "memory": "lean"},
+    "gdw by adam, clipped": {"method": "gdw", "optimizer": "adam", "lr": 1e-3, "max_grad_norm": 1.0},
+    "clean-only": {"method": "clean-only"},
+    "fsr with everything": {
+        "method": "fsr",
+        "with": ("mixup", "relabel", "label-smoothing", "ema"),
+        "dictionary_size": 8,
+        "probe_size": 4,
+        "warmup_epochs": 1,
+        "relabel_warmup_epochs": 1,
+        "schedule": "cyclic",
+        "epochs": 3,
+    },
+}
+
+
+def finished(tmp_path, name, backend, options):
+    """Train in full; return everything that the last checkpoint holds, and the metrics that are no times."""
+    options = {"lookahead": "double" if options["method"] not in ("fsr", "erm") else "auto", "epochs": 3} | options
+    trainer = tiny_trainer(options.pop("method"), **options)
+    trainer.steps = RecordedSteps(trainer.step, backend, required=True)
+    (tmp_path / name).mkdir()
+    summary = trainer.run(tmp_path / name).summary
+    checkpoint = load_latest(tmp_path / name / "checkpoints")
+    return checkpoint.model, checkpoint.state, summary["test_accuracy"]
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_recorded_run_ends_where_the_same_run_step_by_step_does(tmp_path, name):
+    backend = Counting()
+    model, state, accuracy = finished(tmp_path, "recorded", backend, dict(RUNS[name]))
+    other_model, other_state, other_accuracy = finished(tmp_path, "steps", StepByStep(), dict(RUNS[name]))
+    assert backend.replays >= 2
+    assert model.keys() == other_model.keys() and state.keys() == other_state.keys()
+    for one, other in ((model, other_model), (state, other_state)):
+        for key, tensor in one.items():
+            assert torch.equal(tensor, other[key]), key
+    assert accuracy == other_accuracy
+
+
+def test_recordings_are_refused_on_the_cpu_before_any_work(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "--data", "folder", "--graph", "on", "--device", "cpu"])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == (
+        "Error: --graph on: steps are recorded on a CUDA GPU only; use --graph auto or off\n"
+    )
