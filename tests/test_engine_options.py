@@ -75,13 +75,13 @@ def test_adam_in_the_virtual_step_is_warned_of():
 def test_a_step_makes_no_pass_beyond_its_arithmetic_floor(method, strategy, m, floor):
     """In units of a forward pass, r = m/n: L2RW 5+3r, 4+3r; MW-Net and GDW 8+3r, 6+3r; the head 3+r; FSR 4+q/n."""
     setting = attrs.evolve(TINY, meta_batch_size=m)
-    assert 3 * bench.floor(bench.trainer_of(setting, method, strategy)) == pytest.approx(floor)
+    assert 3 * bench.floor(bench.trainer_of(setting, bench.Cell(method, strategy))) == pytest.approx(floor)
 
 
 @pytest.mark.parametrize(("method", "floor"), [("l2rw", 9), ("gdw", 12)])
 def test_lean_memory_costs_one_more_forward_pass(method, floor):
     setting = attrs.evolve(TINY, meta_batch_size=8, memory="lean")
-    assert 3 * bench.floor(bench.trainer_of(setting, method, "jvp")) == pytest.approx(floor)
+    assert 3 * bench.floor(bench.trainer_of(setting, bench.Cell(method, "jvp"))) == pytest.approx(floor)
 
 
 def test_the_benchmark_describes_every_cell(capsys):

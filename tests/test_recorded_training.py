@@ -82,10 +82,15 @@ def test_a_recorded_run_ends_where_the_same_run_step_by_step_does(tmp_path, name
     assert accuracy == other_accuracy
 
 
-def test_recordings_are_refused_on_the_cpu_before_any_work(capsys):
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--graph", "on"], "--graph on: steps are recorded on a CUDA GPU only; use --graph auto or off"),
+        (["--precision", "tf32"], "--precision tf32: only CUDA GPUs have it; use --precision auto or fp32"),
+    ],
+)
+def test_what_only_a_gpu_can_do_is_refused_on_the_cpu_before_any_work(capsys, option, message):
     with pytest.raises(SystemExit) as stopped:
-        main(["train", "--data", "folder", "--graph", "on", "--device", "cpu"])
+        main(["train", "--data", "folder", *option, "--device", "cpu"])
     assert stopped.value.code == 2
-    assert capsys.readouterr().err == (
-        "Error: --graph on: steps are recorded on a CUDA GPU only; use --graph auto or off\n"
-    )
+    assert capsys.readouterr().err == f"Error: {message}\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,14 +19,36 @@ from reweight_core.dataset import Dataset, Split
 from reweight_core.devices import resolve_device
 from reweight_core.examples import Examples
 from reweight_core.feeding import Fed
-from reweight_core.measuring import fresh_process, high_water_mark, wait_for
+from reweight_core.measuring import elapsed, fresh_process, high_water_mark
 from reweight_core.models.build import build_model
 from reweight_core.options import Owner, fill
 from reweight_core.preparation import PreparedData
+from reweight_core.products import products
 from reweight_core.training import Trainer
 
 PLAIN = "plain"
 """Name of the reference: forward, cross-entropy, backward and SGD in PyTorch alone."""
+
+WARM_UP = 2
+"""Steps of each cell before those that are timed; a recorded step is replayed from the third on."""
+
+
+@attrs.frozen
+class Cell:
+    """What is measured.
+
+    Attributes:
+        method: name of a method, or `PLAIN`.
+        strategy: its look-ahead, or None.
+        graph: whether its steps are replayed as CUDA graphs.
+    """
+
+    method: str
+    strategy: str | None = None
+    graph: bool = False
+
+
+REFERENCE = Cell(PLAIN)
 
 
 @attrs.frozen
@@ -41,7 +62,7 @@ class Setting:
         batch_size: n.
         meta_batch_size: m.
         device: where to compute.
-        precision: ``fp32`` or ``bf16``.
+        precision: ``fp32``, ``tf32`` or ``bf16``.
         channels_last: whether images and kernels are in channels-last order.
         memory: ``shared`` or ``lean``.
         options: options of methods by name; a method takes those that it declares.
@@ -59,61 +80,57 @@ class Setting:
     options: Mapping[str, Any] = attrs.field(factory=dict)
 
 
-def run(setting: Setting, cells: list[tuple[str, str | None]], repetitions: int) -> list[dict[str, Any]]:
+def run(setting: Setting, cells: list[Cell], repetitions: int) -> list[dict[str, Any]]:
     """Measure every cell and the reference, interleaved in one process, and the memory of each in one of its own.
 
     Args:
         setting: what the cells share.
-        cells: method and look-ahead (None for a method without one).
+        cells: what is measured.
         repetitions: timed steps of each cell.
 
     Returns:
-        One object a cell, the reference first: ``method``, ``strategy``, ``batch_size``, ``meta_batch_size``,
-        ``seconds_per_step`` (median), ``ratio_to_plain``, ``ratio_to_erm`` (None without an erm cell), ``floor``
-        (arithmetic of the passes over that of plain training; None where it is not known) and ``peak_bytes``.
+        One object a cell, the reference first: ``method``, ``strategy``, ``graph``, ``batch_size``,
+        ``meta_batch_size``, ``seconds_per_step`` (median), ``ratio_to_plain``, ``ratio_to_erm`` (to erm's without a
+        graph; None without such a cell), ``floor`` (arithmetic of the passes over that of plain training; None where
+        it is not known) and ``peak_bytes``.
     """
     device = resolve_device(setting.device)
-    trainers = {cell: trainer_of(setting, *cell) for cell in cells}
-    steps: dict[tuple[str, str | None], Callable[[], None]] = {(PLAIN, None): plain_step(setting)}
-    steps |= {cell: one_step(trainer) for cell, trainer in trainers.items()}
-    times: dict[tuple[str, str | None], list[float]] = {cell: [] for cell in steps}
-    for repetition in range(repetitions + 2):
-        for cell, step in steps.items():
-            wait_for(device)
-            started = time.perf_counter()
-            step()
-            wait_for(device)
-            # the first two of each are for warming up
-            if repetition >= 2:
-                times[cell].append(time.perf_counter() - started)
+    with products("tf32" if setting.precision == "tf32" else "ieee"):
+        trainers = {cell: trainer_of(setting, cell) for cell in cells}
+        steps = {REFERENCE: plain_step(setting)} | {cell: one_step(trainer) for cell, trainer in trainers.items()}
+        times: dict[Cell, list[float]] = {cell: [] for cell in steps}
+        for repetition in range(repetitions + WARM_UP):
+            for cell, step in steps.items():
+                seconds_taken = elapsed(step, device)
+                if repetition >= WARM_UP:
+                    times[cell].append(seconds_taken)
+        floors = {cell: floor(trainer) for cell, trainer in trainers.items()} | {REFERENCE: 1.0}
     seconds = {cell: statistics.median(values) for cell, values in times.items()}
-    floors = {cell: floor(trainer) for cell, trainer in trainers.items()} | {(PLAIN, None): 1.0}
-    meta_sizes: dict[tuple[str, str | None], int] = {(PLAIN, None): setting.meta_batch_size}
-    meta_sizes |= {cell: meta_batch_size(trainer) for cell, trainer in trainers.items()}
-    erm = seconds.get(("erm", None))
+    meta_sizes = {cell: meta_batch_size(trainer) for cell, trainer in trainers.items()}
+    meta_sizes[REFERENCE] = setting.meta_batch_size
+    erm = seconds.get(Cell("erm"))
     return [
         {
-            "method": method,
-            "strategy": strategy,
+            **attrs.asdict(cell),
             "batch_size": setting.batch_size,
-            "meta_batch_size": meta_sizes[method, strategy],
-            "seconds_per_step": seconds[method, strategy],
-            "ratio_to_plain": seconds[method, strategy] / seconds[PLAIN, None],
-            "ratio_to_erm": None if erm is None else seconds[method, strategy] / erm,
-            "floor": floors[method, strategy],
-            "peak_bytes": peak_bytes(setting, method, strategy),
+            "meta_batch_size": meta_sizes[cell],
+            "seconds_per_step": seconds[cell],
+            "ratio_to_plain": seconds[cell] / seconds[REFERENCE],
+            "ratio_to_erm": None if erm is None else seconds[cell] / erm,
+            "floor": floors[cell],
+            "peak_bytes": peak_bytes(setting, cell),
         }
-        for method, strategy in steps
+        for cell in steps
     ]
 
 
-def trainer_of(setting: Setting, method: str, strategy: str | None) -> Trainer:
+def trainer_of(setting: Setting, cell: Cell) -> Trainer:
     """Build the trainer of a cell on synthetic data, with its first batch fed."""
-    plugin = registry.find("method", method)
+    plugin = registry.find("method", cell.method)
     config: RunConfig = fill(
         Owner("reweight", RunConfig),
         {
-            "method": method,
+            "method": cell.method,
             "model": setting.model,
             "batch_size": setting.batch_size,
             "meta_batch_size": setting.meta_batch_size,
@@ -121,9 +138,10 @@ def trainer_of(setting: Setting, method: str, strategy: str | None) -> Trainer:
             "precision": setting.precision,
             "channels_last": setting.channels_last,
             "memory": setting.memory,
-            "lookahead": strategy or "auto",
+            "graph": "on" if cell.graph else "off",
+            "lookahead": cell.strategy or "auto",
         },
-        method_options=fill(Owner(method, plugin.config), setting.options),
+        method_options=fill(Owner(cell.method, plugin.config), setting.options),
     )
     trainer = Trainer(config, synthetic(setting))
     trainer.model.train()
@@ -159,7 +177,7 @@ def synthetic(setting: Setting) -> PreparedData:
 def one_step(trainer: Trainer) -> Callable[[], None]:
     """Return a function that takes one step of a trainer on its first batch."""
     size = trainer.config.batch_size
-    return lambda: trainer.step.run(size, trainer.stages[0].source)
+    return lambda: trainer.steps.run(size, trainer.stages[0].source)
 
 
 def plain_step(setting: Setting) -> Callable[[], None]:
@@ -222,29 +240,26 @@ def floor(trainer: Trainer) -> float | None:
     for name in units | units_an_input:
         setattr(passes, name, counted(name, getattr(passes, name)))
     try:
-        one_step(trainer)()
+        trainer.step.run(trainer.config.batch_size, trainer.stages[0].source)
     finally:
         for name in units | units_an_input:
             delattr(passes, name)
     return total / 3
 
 
-def peak_bytes(setting: Setting, method: str, strategy: str | None) -> int | None:
+def peak_bytes(setting: Setting, cell: Cell) -> int | None:
     """Measure the memory of three steps in a fresh process: its high-water mark less that before the first step."""
-    cell = json.dumps({"setting": attrs.asdict(setting), "method": method, "strategy": strategy})
-    peak: int | None = fresh_process("reweight_core.bench", cell)
+    given = json.dumps({"setting": attrs.asdict(setting), "cell": attrs.asdict(cell)})
+    peak: int | None = fresh_process("reweight_core.bench", given)
     return peak
 
 
-def _measure_memory(cell: str) -> int | None:
-    given = json.loads(cell)
+def _measure_memory(text: str) -> int | None:
+    given = json.loads(text)
     shape = tuple(given["setting"].pop("shape"))
-    setting = Setting(**given["setting"], shape=shape)
+    setting, cell = Setting(**given["setting"], shape=shape), Cell(**given["cell"])
     device = resolve_device(setting.device)
-    if given["method"] == PLAIN:
-        step = plain_step(setting)
-    else:
-        step = one_step(trainer_of(setting, given["method"], given["strategy"]))
+    step = plain_step(setting) if cell == REFERENCE else one_step(trainer_of(setting, cell))
     with high_water_mark(device) as mark:
         for _ in range(3):
             step()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 import torch
 from torch import Tensor
 
 from reweight_core.lookahead import STRATEGIES, Strategy, finite_difference
+from reweight_core.products import set_products
 
 if TYPE_CHECKING:
     from reweight_core.training import Trainer
@@ -19,7 +20,7 @@ LENGTHS = (1e-3, 1e-4, 1e-5)
 """Distances along v that ``fd`` is tried at."""
 
 TOLERANCE = 0.01
-"""Relative error of the weights up to which ``auto`` takes ``fd``."""
+"""Relative error of the weights up to which ``auto`` takes ``fd``, and TF32."""
 
 
 @attrs.frozen
@@ -61,6 +62,24 @@ def choose(trainer: Trainer, size: int) -> Choice:
         errors[length] = relative_error(weights, exact)
     best = min(errors, key=errors.__getitem__)
     return Choice("fd", best, errors[best]) if errors[best] <= TOLERANCE else Choice("jvp", None, errors[best])
+
+
+def choose_precision(trainer: Trainer, size: int) -> Literal["fp32", "tf32"]:
+    """Choose for ``--precision auto`` on a GPU, by the weights of the batch that was fed last; set the products so.
+
+    Args:
+        trainer: the run.
+        size: size of the batch.
+    """
+    strategy = trainer.step.strategy
+    set_products("ieee")
+    exact = weights_under(trainer, size, strategy)
+    set_products("tf32")
+    rounded = weights_under(trainer, size, strategy)
+    if exact is None or rounded is None or relative_error(rounded, exact) <= TOLERANCE:
+        return "tf32"
+    set_products("ieee")
+    return "fp32"
 
 
 def weights_under(trainer: Trainer, size: int, strategy: Strategy) -> Tensor | None:

@@ -129,7 +129,11 @@ class RunConfig(DataConfig):
         "auto",
         "Replay steps as CUDA graphs: on, off, or auto: on a GPU, unless a step cannot be recorded. Same results.",
     )
-    precision: Literal["fp32", "bf16"] = option("fp32", "Number type of the network's passes (bf16 by autocast).")
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = option(
+        "auto",
+        "Arithmetic of the network's passes: fp32; tf32 (products rounded, on a GPU); bf16 (by autocast); or auto: "
+        "tf32 on a GPU where the weights of the first batch stay within 1 % of fp32's, else fp32.",
+    )
     channels_last: bool = option(True, "Keep images and kernels in channels-last order.")
     device: str = option("auto", "auto (cuda if there is one, else cpu), cpu, cuda, cuda:1, ...")
     checkpoint_every: int = option(10, "Epochs between checkpoints; the last epoch always has one.", check=gt(0))

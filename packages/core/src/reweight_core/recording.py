@@ -134,6 +134,8 @@ class CudaGraphs:
         """See `Backend.record`."""
         if self._watch.reads:
             raise RecordingError(f"the step reads values back to the host ({', '.join(sorted(self._watch.reads))})")
+        if any(generator.device.type != "cuda" for generator in self._watch.generators):
+            raise RecordingError("the step draws random numbers on the CPU")
         graph = torch.cuda.CUDAGraph()
         try:
             for generator in self._watch.generators:

@@ -67,9 +67,17 @@ def create(config: RunConfig) -> Path:
 
 
 def write_config(
-    folder: Path, config: RunConfig, data: PreparedData, device: torch.device, lookahead: Mapping[str, Any]
+    folder: Path, config: RunConfig, data: PreparedData, device: torch.device, chosen: Mapping[str, Any]
 ) -> None:
-    """Write config.json: the options, and everything around them that a result depends on."""
+    """Write config.json: the options, and everything around them that a result depends on.
+
+    Args:
+        folder: the run.
+        config: the options.
+        data: what is trained on.
+        device: where.
+        chosen: what the run begins with where options say auto: ``lookahead`` and ``precision``.
+    """
     plugins = {
         "method": registry.version_of("method", config.method),
         "data": registry.version_of("data", config.data),
@@ -88,7 +96,7 @@ def write_config(
             "plugins": plugins,
             "versions": {"python": platform.python_version(), **versions},
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            "lookahead": lookahead,
+            **chosen,
             "data": {
                 "fingerprint": data.fingerprint,
                 "train_size": len(data.train),

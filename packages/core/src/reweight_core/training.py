@@ -18,7 +18,7 @@ from torch import nn
 
 from reweight_core import checkpoint, registry, run_folder
 from reweight_core.allocation import keep_freed_memory
-from reweight_core.comparison import Choice, choose
+from reweight_core.comparison import Choice, choose, choose_precision
 from reweight_core.config import RunConfig, test_share
 from reweight_core.dataset import Split
 from reweight_core.devices import resolve_device
@@ -37,6 +37,7 @@ from reweight_core.models.initial import initialise, pretrained_weights, read_we
 from reweight_core.optimizers import OptimizerSettings
 from reweight_core.order import derived_seed
 from reweight_core.preparation import PreparedData, digest_of, load
+from reweight_core.products import products
 from reweight_core.recording import CudaGraphs, RecordedSteps
 from reweight_core.records import Context, MethodPlugin
 from reweight_core.rehearsal import rehearse
@@ -71,9 +72,23 @@ def train(config: RunConfig, observers: Sequence[object] = ()) -> Run:
         UserError: for anything the user can mend; before training starts wherever it can be known then.
     """
     # what can be known before the data are read is checked before
-    if resolve_device(config.device).type != "cuda" and config.graph == "on":
-        raise UserError("--graph on: steps are recorded on a CUDA GPU only; use --graph auto or off")
+    _refuse_gpu_options(config)
     run_folder.refuse_taken(config.out)
+    with products("tf32" if config.precision == "tf32" else "ieee"):
+        return _train(config, observers)
+
+
+def _refuse_gpu_options(config: RunConfig) -> None:
+    """Refuse what only a GPU can do where there is none."""
+    if resolve_device(config.device).type == "cuda":
+        return
+    if config.graph == "on":
+        raise UserError("--graph on: steps are recorded on a CUDA GPU only; use --graph auto or off")
+    if config.precision == "tf32":
+        raise UserError("--precision tf32: only CUDA GPUs have it; use --precision auto or fp32")
+
+
+def _train(config: RunConfig, observers: Sequence[object]) -> Run:
     try:
         trainer = Trainer(config, load(config), observers)
         folder = run_folder.create(config)
@@ -204,8 +219,12 @@ class Trainer:
         self.model.train()
         self.step.feed(next(self.feeder.epoch(0, "train", self._sizes[:1])))
         self.step.lr.fill_(self.stages[0].lr)
+        precision = self.config.precision
+        if precision == "auto":
+            precision = choose_precision(self, self._sizes[0]) if self.device.type == "cuda" else "fp32"
         self._choose_lookahead()
-        run_folder.write_config(folder, self.config, self.data, self.device, attrs.asdict(self.lookahead))
+        chosen = {"lookahead": attrs.asdict(self.lookahead), "precision": precision}
+        run_folder.write_config(folder, self.config, self.data, self.device, chosen)
         history: list[dict[str, Any]] = []
         for stage, factor in zip(self.stages, self._schedules, strict=True):
             for epoch in range(stage.epochs):

@@ -21,8 +21,15 @@ from reweight_core.errors import UserError, nearest
 @click.option("--batch-size", default=100, show_default=True, help="Training batch size n.")
 @click.option("--meta-batch-size", default=100, show_default=True, help="Meta batch size m.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
+@click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16"]), default="fp32", show_default=True)
 @click.option("--channels-last/--no-channels-last", default=True, show_default=True)
+@click.option(
+    "--graph",
+    type=click.Choice(["both", "on", "off"]),
+    default="both",
+    show_default=True,
+    help="Steps as CUDA graphs, one by one, or both (one by one alone without a GPU).",
+)
 @click.option("--memory", type=click.Choice(["shared", "lean"]), default="shared", show_default=True)
 @click.option(
     "--set", "options", multiple=True, metavar="NAME=VALUE", help="An option of a method, e.g. probe=separate."
@@ -40,6 +47,7 @@ def command(
     device: str,
     precision: str,
     channels_last: bool,
+    graph: str,
     memory: str,
     options: tuple[str, ...],
     repetitions: int,
@@ -47,6 +55,7 @@ def command(
 ) -> None:
     """Measure what a step of each method costs, against plain PyTorch in the same run, on synthetic images."""
     from reweight_core import bench, registry
+    from reweight_core.devices import resolve_device
     from reweight_core.lookahead import STRATEGIES
     from reweight_core.options import Owner, options_of
 
@@ -68,23 +77,30 @@ def command(
     for name in values:
         if name not in known:
             raise UserError(f"--set {name}: no method of --methods has this option{nearest(name, known)}")
-    cells: list[tuple[str, str | None]] = []
-    for method in methods.split(","):
-        looks_ahead = registry.find("method", method).needs_meta_set
-        cells += [(method, strategy) for strategy in strategies.split(",")] if looks_ahead else [(method, None)]
+    on_gpu = resolve_device(device).type == "cuda"
+    if graph == "on" and not on_gpu:
+        raise UserError("--graph on: steps are recorded on a CUDA GPU only; use --graph off")
+    graphs = {"both": (False, True) if on_gpu else (False,), "on": (True,), "off": (False,)}[graph]
+    cells = [
+        bench.Cell(method, strategy, graphed)
+        for method in methods.split(",")
+        for strategy in (strategies.split(",") if registry.find("method", method).needs_meta_set else [None])
+        for graphed in graphs
+    ]
     rows = bench.run(setting, cells, repetitions)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
     table = Table(box=box.SIMPLE)
-    for title in ("method", "look-ahead", "ms a step", "x plain", "floor", "x erm", "memory MB", "x plain"):
-        table.add_column(title, justify="left" if title in ("method", "look-ahead") else "right")
+    for title in ("method", "look-ahead", "graph", "ms a step", "x plain", "floor", "x erm", "memory MB", "x plain"):
+        table.add_column(title, justify="left" if title in ("method", "look-ahead", "graph") else "right")
     memory_of_plain = rows[0]["peak_bytes"]
     for row in rows:
         peak = row["peak_bytes"]
         table.add_row(
             row["method"],
             row["strategy"] or "-",
+            "yes" if row["graph"] else "no",
             f"{1000 * row['seconds_per_step']:.1f}",
             f"{row['ratio_to_plain']:.2f}",
             "-" if row["floor"] is None else f"{row['floor']:.2f}",
