@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from reweight_core.errors import UserError
+from reweight_core.feeding import batch_sizes
 from reweight_core.hookspecs import hookimpl
 from reweight_core.run_folder import append_metrics
 from reweight_core.schedules import cosine
 from reweight_core.testing import tiny_trainer
-from reweight_core.training import batch_sizes, train
+from reweight_core.training import train
 
 
 class Plan:

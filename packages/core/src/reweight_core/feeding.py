@@ -101,3 +101,9 @@ class Feeder:
                 yield examples.request(part, (self._seed, 7, epoch))
             if self._meta is not None and self._meta.files is not None:
                 yield self._meta.request(meta_part, (self._seed, 8, epoch))
+
+
+def batch_sizes(examples: int, batch_size: int) -> list[int]:
+    """Return the sizes of an epoch's batches; the last is smaller, and left out if BatchNorm could not take it."""
+    full, rest = divmod(examples, batch_size)
+    return [batch_size] * full + [rest] * (rest > 1)

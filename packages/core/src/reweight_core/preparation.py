@@ -47,11 +47,14 @@ class PreparedData:
     fingerprint: str
 
     @property
+    def corrupted(self) -> np.ndarray | None:
+        """Whether each training example's observed label is wrong, bool (N,); None where true labels are unknown."""
+        return None if (self.true_labels < 0).any() else self.true_labels != self.train.labels
+
+    @property
     def noise_rate(self) -> float | None:
         """Share of training labels that are wrong; None where true labels are unknown."""
-        if (self.true_labels < 0).any():
-            return None
-        return float(np.mean(self.true_labels != self.train.labels))
+        return None if self.corrupted is None else float(np.mean(self.corrupted))
 
     def transition(self) -> np.ndarray | None:
         """Realised noise: entry (i, j) is the share of class i that is observed as class j; (C, C) or None."""

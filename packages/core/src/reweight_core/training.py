@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -26,10 +25,11 @@ from reweight_core.engine import TrainingStep
 from reweight_core.errors import UserError, reason
 from reweight_core.evaluation import accuracy
 from reweight_core.examples import Examples
-from reweight_core.feeding import Feeder
+from reweight_core.feeding import Feeder, batch_sizes
 from reweight_core.files import write_json
 from reweight_core.head import find_head
 from reweight_core.lookahead import FD_LENGTH, STRATEGIES
+from reweight_core.measuring import peak_memory
 from reweight_core.method_hooks import MethodHooks
 from reweight_core.misfits import refuse_misfits
 from reweight_core.models.build import build_model
@@ -44,6 +44,7 @@ from reweight_core.rehearsal import rehearse
 from reweight_core.schedules import Schedule, schedule
 from reweight_core.stages import Stage
 from reweight_core.streaming import available_workers
+from reweight_core.weight_figures import noise_auroc, weight_figures
 
 
 @attrs.frozen(eq=False)
@@ -225,13 +226,16 @@ class Trainer:
         self._choose_lookahead()
         chosen = {"lookahead": attrs.asdict(self.lookahead), "precision": precision}
         run_folder.write_config(folder, self.config, self.data, self.device, chosen)
+        corrupted = None
+        if self.data.corrupted is not None:
+            corrupted = torch.from_numpy(self.data.corrupted).to(self.device)
         history: list[dict[str, Any]] = []
         for stage, factor in zip(self.stages, self._schedules, strict=True):
             for epoch in range(stage.epochs):
                 if self._done == self._total:
                     break
                 metrics = self._train_epoch(stage, factor, epoch)
-                metrics |= self.hooks.finish_epoch(self._epochs_done, self._corrupted)
+                metrics |= self.hooks.finish_epoch(self._epochs_done, corrupted)
                 self._choose_lookahead()
                 metrics |= self._evaluate()
                 history.append(metrics)
@@ -330,7 +334,7 @@ class Trainer:
             "lookahead_error": self.lookahead.error,
             "train_loss": train_loss,
             "meta_loss": meta_loss,
-            **self._weight_figures(),
+            **weight_figures(self.step.samples, self.data),
             "seconds": seconds,
             "seconds_per_step": seconds / (self._done - before),
         }
@@ -341,38 +345,6 @@ class Trainer:
             "val_accuracy": accuracy(model, self._val, self._workers) if self._val else None,
             "test_accuracy": accuracy(model, self._test, self._workers) if self._test else None,
         }
-
-    @property
-    def _corrupted(self) -> torch.Tensor | None:
-        """Whether each training example's observed label is wrong, bool (N,), or None where that is unknown."""
-        if (self.data.true_labels < 0).any():
-            return None
-        return torch.from_numpy(self.data.true_labels != self.data.train.labels).to(self.device)
-
-    def _weight_figures(self) -> dict[str, float | None]:
-        """Describe the weights that the examples had when they were last visited."""
-        seen = self.step.samples.tensors["visits"] > 0
-        weights, corrupted = self.step.samples.tensors["last_weight"][seen], self._corrupted
-        of_clean, of_corrupted = (
-            (weights[:0], weights[:0]) if corrupted is None else (weights[~corrupted[seen]], weights[corrupted[seen]])
-        )
-        return {
-            "noise_auroc": self._noise_auroc(self.step.samples.tensors["last_weight"]),
-            "zero_weight_ratio": (weights == 0).float().mean().item(),
-            "mean_weight_clean": of_clean.mean().item() if len(of_clean) else None,
-            "mean_weight_corrupted": of_corrupted.mean().item() if len(of_corrupted) else None,
-        }
-
-    def _noise_auroc(self, weights: torch.Tensor) -> float | None:
-        """Area under the ROC curve of a small weight as a sign of a corrupted label; None where it is undefined."""
-        corrupted = self.data.true_labels != self.data.train.labels
-        seen = self.step.samples.tensors["visits"].cpu().numpy() > 0
-        if (self.data.true_labels < 0).any() or len(set(corrupted[seen])) < 2:
-            return None
-        from sklearn.metrics import roc_auc_score
-
-        values = weights.cpu().numpy()[seen]
-        return float(roc_auc_score(corrupted[seen], -values)) if np.isfinite(values).all() else None
 
     def state_of_parts(self) -> dict[str, torch.Tensor]:
         """Return the state of the method and of the components, each tensor's name after its plugin's."""
@@ -413,36 +385,17 @@ class Trainer:
         checkpoint.save(folder / "checkpoints", self._done, kept.state_dict(), state, manifest)
 
     def _summary(self, history: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-        last = history[-1]
+        last, samples = history[-1], self.step.samples
         return {
             "method": self.config.method,
             "data": self.config.data,
             "test_accuracy": last["test_accuracy"],
             "test_accuracy_mean5": fmean(metrics["test_accuracy"] for metrics in history[-5:]) if self._test else None,
             "val_accuracy": last["val_accuracy"],
-            "noise_auroc": self._noise_auroc(self.step.samples.mean_weight()),
+            "noise_auroc": noise_auroc(samples.mean_weight(), samples, self.data),
             "epochs": self._epochs_done,
             "steps": self._done,
             "seconds": seconds,
             "seconds_per_step": sum(m["seconds"] for m in history) / self._done,
             "peak_memory_bytes": peak_memory(self.device),
         }
-
-
-def batch_sizes(examples: int, batch_size: int) -> list[int]:
-    """Return the sizes of an epoch's batches; the last is smaller, and left out if BatchNorm could not take it."""
-    full, rest = divmod(examples, batch_size)
-    return [batch_size] * full + [rest] * (rest > 1)
-
-
-def peak_memory(device: torch.device) -> int | None:
-    """Return the most memory used so far, in bytes: of the GPU, or of this process; None where unknown."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    # kilobytes everywhere but on macOS
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
