@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from reweight_core.examples import Examples
     from reweight_core.images import ImageFiles
     from reweight_core.prediction import load
+    from reweight_core.resumption import resume
     from reweight_core.step import Batch, Step
     from reweight_core.training import train
     from reweight_core.virtual_step import VirtualSGD
@@ -36,6 +37,7 @@ _LAZY = {
     "WeightingNetwork": "reweight_core.weighting",
     "evaluate": "reweight_core.evaluation",
     "load": "reweight_core.prediction",
+    "resume": "reweight_core.resumption",
     "train": "reweight_core.training",
 }
 
@@ -63,6 +65,7 @@ __all__ = [
     "hookimpl",
     "load",
     "option",
+    "resume",
     "train",
 ]
 

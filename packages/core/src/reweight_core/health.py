@@ -22,6 +22,10 @@ class Health:
         self._step = torch.zeros((), dtype=torch.int64, device=device)
         self._first_bad = torch.full((len(QUANTITIES),), -1, dtype=torch.int64, device=device)
 
+    def start_after(self, step: int) -> None:
+        """Count on from a step."""
+        self._step.fill_(step)
+
     def note(self, **quantities: Tensor | None) -> None:
         """Count a step and look at its quantities, given by the names of `QUANTITIES`; None for one it has not."""
         self._step.add_(1)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,25 @@ def create(config: RunConfig) -> Path:
         raise UserError(f"--out {config.out or 'runs'}: {error}") from error
 
 
+def environment(config: RunConfig, device: torch.device) -> dict[str, Any]:
+    """Return what a result depends on beside options and data: versions of all plugins and libraries, the device."""
+    plugins = {
+        "method": registry.version_of("method", config.method),
+        "data": registry.version_of("data", config.data),
+    }
+    plugins |= {name: registry.version_of("component", name) for name in config.with_}
+    if config.noise is not None:
+        plugins["noise"] = registry.version_of("noise", config.noise.partition(":")[0])
+    if config.model in registry.names("model"):
+        plugins["model"] = registry.version_of("model", config.model)
+    versions = {name: metadata.version(name) for name in ("reweight-core", "torch", "torchvision", "numpy", "pluggy")}
+    return {
+        "plugins": plugins,
+        "versions": {"python": platform.python_version(), **versions},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+    }
+
+
 def write_config(
     folder: Path, config: RunConfig, data: PreparedData, device: torch.device, chosen: Mapping[str, Any]
 ) -> None:
@@ -78,24 +97,12 @@ def write_config(
         device: where.
         chosen: what the run begins with where options say auto: ``lookahead`` and ``precision``.
     """
-    plugins = {
-        "method": registry.version_of("method", config.method),
-        "data": registry.version_of("data", config.data),
-    }
-    plugins |= {name: registry.version_of("component", name) for name in config.with_}
-    if config.noise is not None:
-        plugins["noise"] = registry.version_of("noise", config.noise.partition(":")[0])
-    if config.model in registry.names("model"):
-        plugins["model"] = registry.version_of("model", config.model)
-    versions = {name: metadata.version(name) for name in ("reweight-core", "torch", "torchvision", "numpy", "pluggy")}
     write_json(
         folder / "config.json",
         {
             "format": FORMAT,
             "options": as_values(config),
-            "plugins": plugins,
-            "versions": {"python": platform.python_version(), **versions},
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            **environment(config, device),
             **chosen,
             "data": {
                 "fingerprint": data.fingerprint,
@@ -107,6 +114,12 @@ def write_config(
             },
         },
     )
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """Return what config.json says beside the options; `read_config` must have read it before."""
+    content: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return content
 
 
 def read_config(folder: Path) -> RunConfig:
@@ -138,6 +151,14 @@ def append_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
     }
     with open(folder / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(finite, allow_nan=False) + "\n")
+
+
+def write_metrics(folder: Path, lines: Sequence[str]) -> None:
+    """Replace metrics.jsonl by these lines, whole or not at all."""
+    partial = folder / "metrics.jsonl.partial"
+    partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    flush(partial)
+    partial.replace(folder / "metrics.jsonl")
 
 
 def write_samples(folder: Path, data: PreparedData, table: SampleTable) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -73,13 +74,17 @@ def train(config: RunConfig, observers: Sequence[object] = ()) -> Run:
         UserError: for anything the user can mend; before training starts wherever it can be known then.
     """
     # what can be known before the data are read is checked before
-    _refuse_gpu_options(config)
+    refuse_gpu_options(config)
     run_folder.refuse_taken(config.out)
     with products("tf32" if config.precision == "tf32" else "ieee"):
-        return _train(config, observers)
+        with told_to_the_user():
+            trainer = Trainer(config, load(config), observers)
+            folder = run_folder.create(config)
+        with told_to_the_user(folder):
+            return trainer.run(folder)
 
 
-def _refuse_gpu_options(config: RunConfig) -> None:
+def refuse_gpu_options(config: RunConfig) -> None:
     """Refuse what only a GPU can do where there is none."""
     if resolve_device(config.device).type == "cuda":
         return
@@ -89,22 +94,26 @@ def _refuse_gpu_options(config: RunConfig) -> None:
         raise UserError("--precision tf32: only CUDA GPUs have it; use --precision auto or fp32")
 
 
-def _train(config: RunConfig, observers: Sequence[object]) -> Run:
+@contextmanager
+def told_to_the_user(folder: Path | None = None) -> Iterator[None]:
+    """Turn errors of the machine inside the block (full memory, a full disk) into `UserError`.
+
+    Args:
+        folder: the run's folder, if it was made before.
+    """
     try:
-        trainer = Trainer(config, load(config), observers)
-        folder = run_folder.create(config)
-    except (MemoryError, RuntimeError) as error:
-        raise _memory_error(error) from error
-    try:
-        return trainer.run(folder)
+        yield
     except (MemoryError, RuntimeError) as error:
         raise _memory_error(error) from error
     except BrokenPipeError:
         raise
     except OSError as error:
+        if folder is None:
+            raise
         raise UserError(f"{folder}: {error}; what was written before is kept") from error
     except KeyboardInterrupt as interrupt:
-        interrupt.add_note(f"finished epochs and checkpoints are kept in {folder}")
+        if folder is not None:
+            interrupt.add_note(f"finished epochs and checkpoints are kept in {folder}")
         raise
 
 
@@ -126,6 +135,8 @@ class Trainer:
 
     Attributes:
         steps: what takes the steps: `step`, or recordings of it.
+        done: steps taken.
+        epochs_done: epochs finished.
 
     Raises:
         UserError: if the parts do not fit together.
@@ -211,12 +222,11 @@ class Trainer:
         self._total = sum(stage.epochs for stage in self.stages) * len(self._sizes)
         if config.steps:
             self._total = min(self._total, config.steps)
-        self._done = 0
-        self._epochs_done = 0
+        self.done = 0
+        self.epochs_done = 0
 
     def run(self, folder: Path) -> Run:
         """Train in all stages and write the run to `folder`, which must exist and be empty."""
-        started = time.perf_counter()
         self.model.train()
         self.step.feed(next(self.feeder.epoch(0, "train", self._sizes[:1])))
         self.step.lr.fill_(self.stages[0].lr)
@@ -226,26 +236,36 @@ class Trainer:
         self._choose_lookahead()
         chosen = {"lookahead": attrs.asdict(self.lookahead), "precision": precision}
         run_folder.write_config(folder, self.config, self.data, self.device, chosen)
+        return self.go_on(folder, [])
+
+    def go_on(self, folder: Path, history: list[dict[str, Any]]) -> Run:
+        """Train what is left of the run in `folder`, whose finished epochs have these metrics."""
+        started = time.perf_counter()
+        before = sum(metrics["seconds"] for metrics in history)
+        self.model.train()
         corrupted = None
         if self.data.corrupted is not None:
             corrupted = torch.from_numpy(self.data.corrupted).to(self.device)
-        history: list[dict[str, Any]] = []
-        for stage, factor in zip(self.stages, self._schedules, strict=True):
-            for epoch in range(stage.epochs):
-                if self._done == self._total:
-                    break
-                metrics = self._train_epoch(stage, factor, epoch)
-                metrics |= self.hooks.finish_epoch(self._epochs_done, corrupted)
-                self._choose_lookahead()
-                metrics |= self._evaluate()
-                history.append(metrics)
-                run_folder.append_metrics(folder, metrics)
-                self.hooks.observe_epoch(metrics=metrics)
-                self.step.health.check()
-                if self._done == self._total or self._epochs_done % self.config.checkpoint_every == 0:
-                    self._save_checkpoint(folder, stage)
+        plan = [
+            (stage, factor, epoch)
+            for stage, factor in zip(self.stages, self._schedules, strict=True)
+            for epoch in range(stage.epochs)
+        ]
+        for stage, factor, epoch in plan[self.epochs_done :]:
+            if self.done == self._total:
+                break
+            metrics = self._train_epoch(stage, factor, epoch)
+            metrics |= self.hooks.finish_epoch(self.epochs_done, corrupted)
+            self._choose_lookahead()
+            metrics |= self._evaluate()
+            history.append(metrics)
+            run_folder.append_metrics(folder, metrics)
+            self.hooks.observe_epoch(metrics=metrics)
+            self.step.health.check()
+            if self.done == self._total or self.epochs_done % self.config.checkpoint_every == 0:
+                self._save_checkpoint(folder, stage)
         run_folder.write_samples(folder, self.data, self.step.samples)
-        summary = self._summary(history, time.perf_counter() - started)
+        summary = self._summary(history, before + time.perf_counter() - started)
         write_json(folder / "summary.json", summary)
         return Run(folder, summary, self.hooks.evaluation_model(self.model).eval())
 
@@ -305,29 +325,29 @@ class Trainer:
 
     def _train_epoch(self, stage: Stage, factor: Schedule, epoch: int) -> dict[str, Any]:
         started = time.perf_counter()
-        before = self._done
+        before = self.done
         self.step.sums.reset()
         if isinstance(self.steps, RecordedSteps):
             self.steps.forget()
-        sizes = self._sizes[: self._total - self._done]
+        sizes = self._sizes[: self._total - self.done]
         rate = 0.0
-        for index, fed in enumerate(self.feeder.epoch(self._epochs_done, stage.source, sizes)):
+        for index, fed in enumerate(self.feeder.epoch(self.epochs_done, stage.source, sizes)):
             rate = stage.lr * factor(epoch + index / len(self._sizes))
             self.step.lr.fill_(rate)
             self.step.feed(fed)
-            self.steps.run(len(fed.ids), stage.source, looks_ahead=self._done % self.config.meta_every == 0)
-            self._done += 1
-            self.hooks.observe_step(done=self._done, total=self._total)
+            self.steps.run(len(fed.ids), stage.source, looks_ahead=self.done % self.config.meta_every == 0)
+            self.done += 1
+            self.hooks.observe_step(done=self.done, total=self._total)
         sums = self.step.sums
-        self._epochs_done += 1
+        self.epochs_done += 1
         # reading the sums waits for the device, so the time that follows is that of the finished steps
         train_loss = (sums.train_loss / sums.examples).item()
         meta_loss = (sums.meta_loss / sums.meta_steps).item() if sums.meta_steps.item() else None
         seconds = time.perf_counter() - started
         return {
             "stage": stage.name,
-            "epoch": self._epochs_done,
-            "step": self._done,
+            "epoch": self.epochs_done,
+            "step": self.done,
             "lr": rate,
             "lookahead": self.lookahead.name,
             "lookahead_length": self.lookahead.length,
@@ -336,7 +356,7 @@ class Trainer:
             "meta_loss": meta_loss,
             **weight_figures(self.step.samples, self.data),
             "seconds": seconds,
-            "seconds_per_step": seconds / (self._done - before),
+            "seconds_per_step": seconds / (self.done - before),
         }
 
     def _evaluate(self) -> dict[str, Any]:
@@ -372,7 +392,8 @@ class Trainer:
             state |= {f"network.{name}": tensor for name, tensor in self.model.state_dict().items()}
         manifest = {
             "stage": stage.name,
-            "epoch": self._epochs_done,
+            "epoch": self.epochs_done,
+            "lookahead": attrs.asdict(self.lookahead),
             "model": self.config.model,
             "input_shape": dataset.input_shape,
             "classes": dataset.classes,
@@ -382,7 +403,7 @@ class Trainer:
             "data_fingerprint": self.data.fingerprint,
             "held_out_test": self._held_out_test,
         }
-        checkpoint.save(folder / "checkpoints", self._done, kept.state_dict(), state, manifest)
+        checkpoint.save(folder / "checkpoints", self.done, kept.state_dict(), state, manifest)
 
     def _summary(self, history: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
         last, samples = history[-1], self.step.samples
@@ -393,9 +414,9 @@ class Trainer:
             "test_accuracy_mean5": fmean(metrics["test_accuracy"] for metrics in history[-5:]) if self._test else None,
             "val_accuracy": last["val_accuracy"],
             "noise_auroc": noise_auroc(samples.mean_weight(), samples, self.data),
-            "epochs": self._epochs_done,
-            "steps": self._done,
+            "epochs": self.epochs_done,
+            "steps": self.done,
             "seconds": seconds,
-            "seconds_per_step": sum(m["seconds"] for m in history) / self._done,
+            "seconds_per_step": sum(m["seconds"] for m in history) / self.done,
             "peak_memory_bytes": peak_memory(self.device),
         }
