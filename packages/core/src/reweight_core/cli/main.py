@@ -12,7 +12,18 @@ import click
 
 from reweight_core.errors import UserError, nearest
 
-COMMANDS = ("train", "eval", "predict", "inspect", "check-grad", "bench", "list", "plugins")
+COMMANDS = (
+    "train",
+    "eval",
+    "predict",
+    "inspect",
+    "sweep",
+    "reproduce",
+    "check-grad",
+    "bench",
+    "list",
+    "plugins",
+)
 
 
 class _Commands(click.Group):
