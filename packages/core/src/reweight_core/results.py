@@ -138,13 +138,13 @@ def sweep_report(results: Sequence[CellResult], made_with: Sequence[str]) -> Rep
 
 
 def failures(results: Sequence[CellResult]) -> list[str]:
-    """Return a line for each failed run."""
-    return [
-        f"{result.cell.name}, seed {run['seed']}, failed: {run['error']}"
-        for result in results
-        for run in result.runs
-        if "error" in run
-    ]
+    """Return a line for each way in which runs failed."""
+    by_error: dict[str, list[str]] = {}
+    for result in results:
+        for run in result.runs:
+            if "error" in run:
+                by_error.setdefault(run["error"], []).append(f"{result.cell.name}/seed-{run['seed']}")
+    return [f"failed: {', '.join(names)}: {error}" for error, names in by_error.items()]
 
 
 def environments(runs: Sequence[Run]) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ def problems_of_data(runs: Sequence[Run]) -> dict[str, str]:
     by_data: dict[tuple[object, ...], list[Run]] = {}
     for run in {run.cell.name: run for run in reversed(runs)}.values():
         by_data.setdefault(tuple(getattr(run.config, name) for name in fields), []).append(run)
-    problems = {}
+    problems: dict[str, str] = {}
     for group in by_data.values():
         try:
             has_meta_set = load(group[0].config).meta is not None

@@ -25,10 +25,10 @@ def locked(out: Path) -> Iterator[None]:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        file = open(out / ".lock", "w", encoding="utf-8")
+        (out / ".lock").touch()
     except OSError as error:
         raise UserError(f"--out {out}: {error}") from error
-    with file:
+    with open(out / ".lock", "w", encoding="utf-8") as file:
         try:
             import fcntl
 

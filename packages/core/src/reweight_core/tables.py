@@ -72,14 +72,14 @@ class PublishedTable:
     Attributes:
         record: the plugin that it belongs to.
         figure: the figure of summary.json that compares with it.
-        deviation: what its +- is.
+        deviation: what its +- is, None if it has none.
         notes: how the settings of all cells differ from the paper's.
         cells: its cells, the options of all cells in each.
     """
 
     record: TablePlugin
     figure: str = attrs.field(validator=in_(("test_accuracy", "test_accuracy_mean5")))
-    deviation: str = attrs.field(validator=instance_of(str))
+    deviation: str | None = attrs.field(default=None, validator=optional(instance_of(str)))
     notes: list[str] = attrs.field(factory=list, validator=TEXTS)
     cells: list[PublishedCell]
 
@@ -105,7 +105,7 @@ def read(record: TablePlugin) -> PublishedTable:
 
 def options_of_cells(cells: Sequence[PublishedCell], overrides: Mapping[str, Any]) -> dict[str, Option]:
     """List the options that at least one cell has (of `overrides`, what chooses plugins matters)."""
-    return union([known_options(RunConfig, _values(cell) | overrides) for cell in cells])
+    return union([known_options(RunConfig, {**_values(cell), **overrides}) for cell in cells])
 
 
 def select(table: PublishedTable, methods: Sequence[str], pattern: str) -> list[PublishedCell]:
@@ -145,7 +145,7 @@ def cells_of(table: PublishedTable, chosen: Sequence[PublishedCell], overrides: 
             configure(RunConfig, **_values(published))
         except UserError as error:
             raise UserError(f"table '{table.record.name}', cell {published.name}: {error}") from error
-        values = _values(published) | overrides
+        values = {**_values(published), **overrides}
         known = known_options(RunConfig, values)
         known_anywhere |= set(known)
         fitting = {name: value for name, value in values.items() if name in known}
@@ -214,9 +214,9 @@ def comparison_report(
 ) -> Report:
     """Return the table of a reproduction."""
     figure = "last epoch" if table.figure == "test_accuracy" else "mean of the last five epochs"
+    published = f"; published ±: {table.deviation}" if table.deviation else ""
     heading = [
-        f"{table.record.source}. Test accuracy in %, {figure}; published ± is: {table.deviation}; "
-        "ours: sample standard deviation over n seeds."
+        f"{table.record.source}. Test accuracy in %, {figure}{published}; ours ±: sample standard deviation, n seeds."
     ]
     if overrides:
         changed = "" if overrides.keys() <= set(SAME_SETTING) else ": not the paper's setting"

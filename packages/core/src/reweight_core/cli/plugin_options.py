@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from reweight_core.options import Option, Owner, options_of
 
 _GIVEN = "reweight.given"
 _OPTIONS = "reweight.options"
+_ARGUMENTS = "reweight.arguments"
 
 
 class DeclaringCommand(click.Command):
@@ -26,6 +28,7 @@ class DeclaringCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """First pass over `args`, then click's own."""
+        ctx.meta[_ARGUMENTS] = tuple(args)
         known = self.declared(ctx, args)
         own = {flag for parameter in super().get_params(ctx) for flag in parameter.opts}
         for item in known.values():
@@ -68,6 +71,11 @@ def take_given(ctx: click.Context, parameters: dict[str, Any]) -> dict[str, Any]
     """Take the declared options out of a command's parameters; return those that were given."""
     values = {name: parameters.pop(name) for name in ctx.meta[_OPTIONS]}
     return {name: value for name, value in values.items() if value not in (None, ())}
+
+
+def command_line(ctx: click.Context) -> str:
+    """Return the command as it could be typed into a shell."""
+    return shlex.join(["reweight", str(ctx.info_name), *ctx.meta[_ARGUMENTS]])
 
 
 def first_pass(

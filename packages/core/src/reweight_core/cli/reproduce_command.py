@@ -13,7 +13,7 @@ from rich.table import Table
 
 from reweight_core import registry, results, tables
 from reweight_core.cli.many_runs import carry_out, show
-from reweight_core.cli.plugin_options import DeclaringCommand, first_pass, take_given
+from reweight_core.cli.plugin_options import DeclaringCommand, command_line, first_pass, take_given
 from reweight_core.config import RunConfig, known_options
 from reweight_core.options import Option
 from reweight_core.sweep import runs_of
@@ -27,7 +27,7 @@ class ReproduceCommand(DeclaringCommand):
         """Those of core and of every plugin that any cell uses."""
         own = [parameter for parameter in self.params if isinstance(parameter, click.Option)]
         given, rest = first_pass(ctx, args, ["data", "with", "preset"], own)
-        overrides = {name: given[name] for name in ("data", "with", "preset") if name in given}
+        overrides: dict[str, Any] = {name: given[name] for name in ("data", "with", "preset") if name in given}
         name = next((text for text in rest if text in registry.names("table")), None)
         if name is None:
             known = known_options(RunConfig, overrides)
@@ -52,6 +52,7 @@ class ReproduceCommand(DeclaringCommand):
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     name: str | None,
     list_tables: bool,
     only: str | None,
@@ -92,7 +93,7 @@ def command(
         described = [results.describe(entry) for entry in made_with]
         report = tables.comparison_report(table, comparisons, overrides, described)
         content = {
-            "command": shlex.join(["reweight", *sys.argv[1:]]),
+            "command": command_line(ctx),
             "table": name,
             "source": table.record.source,
             "figure": table.figure,
@@ -104,7 +105,8 @@ def command(
         }
         results.write(out, report, [one.csv_row() for one in comparisons], content)
     show(report, out)
-    ctx.exit(1 if errors else 0)
+    if errors:
+        sys.exit(1)
 
 
 def _list_tables() -> None:

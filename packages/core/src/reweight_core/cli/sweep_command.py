@@ -1,6 +1,5 @@
 """``reweight sweep``."""
 
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ import click
 
 from reweight_core import results
 from reweight_core.cli.many_runs import carry_out, show
-from reweight_core.cli.plugin_options import DeclaringCommand, config_option, first_pass, take_given
+from reweight_core.cli.plugin_options import DeclaringCommand, command_line, config_option, first_pass, take_given
 from reweight_core.options import Option
 from reweight_core.sweep import cells_of, options_of_all, parse_axes, runs_of
 from reweight_core.sweep_folder import locked
@@ -55,6 +54,7 @@ class SweepCommand(DeclaringCommand):
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     methods: str,
     data: str | None,
     varied: tuple[str, ...],
@@ -81,13 +81,14 @@ def command(
         made_with = results.environments([run for run in runs if run.name not in errors])
         report = results.sweep_report(found, [results.describe(entry) for entry in made_with])
         content = {
-            "command": shlex.join(["reweight", *sys.argv[1:]]),
+            "command": command_line(ctx),
             "made_with": made_with,
             "cells": [results.as_json(result) for result in found],
         }
         results.write(out, report, [results.csv_row(result) for result in found], content)
     show(report, out)
-    ctx.exit(1 if errors else 0)
+    if errors:
+        sys.exit(1)
 
 
 command.params[:0] = _varying()
