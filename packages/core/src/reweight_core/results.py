@@ -168,11 +168,9 @@ def environments(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 def describe(environment: Mapping[str, Any]) -> str:
     """Return an entry of `environments` as a line."""
-    versions = environment["versions"]
-    return (
-        f"{environment['runs']} runs with reweight-core {versions['reweight-core']}, torch {versions['torch']} and "
-        f"Python {versions['python']} on {environment['hardware']}."
-    )
+    versions, runs = environment["versions"], environment["runs"]
+    packages = f"reweight-core {versions['reweight-core']}, torch {versions['torch']} and Python {versions['python']}"
+    return f"{runs} {'run' if runs == 1 else 'runs'} with {packages} on {environment['hardware']}."
 
 
 def as_json(result: CellResult) -> dict[str, Any]:

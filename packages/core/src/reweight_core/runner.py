@@ -67,7 +67,10 @@ def run_all(
         while waiting or running:
             while waiting and len(running) < at_once:
                 job = waiting.pop()
-                running[job] = _start(job, environment), time.monotonic()
+                try:
+                    running[job] = _start(job, environment), time.monotonic()
+                except OSError as error:
+                    ended.append(Ended(job, 0.0, str(error)))
             time.sleep(POLL_SECONDS)
             for job, (process, started) in list(running.items()):
                 if process.poll() is not None:

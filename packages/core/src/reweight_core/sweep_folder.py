@@ -58,7 +58,7 @@ def _is_finished(run: Run) -> bool:
     if not (run.folder / "summary.json").exists():
         return False
     try:
-        found = read_json(run.folder / "config.json")["options"]
+        found = dict(read_json(run.folder / "config.json")["options"])
     except (KeyError, TypeError):
         raise UserError(f"{run.folder / 'config.json'}: not that of a run; remove the folder") from None
     wanted = json.loads(json.dumps(as_values(run.config)))

@@ -41,6 +41,8 @@ SAME_SETTING = ("data_root", "download", "device", "checkpoint_every", "seed")
 
 
 def _underscored(options: Mapping[str, Any]) -> dict[str, Any]:
+    if "method" in options:
+        raise ValueError("'method' is a key of a cell, not an option")
     return {name.replace("-", "_"): value for name, value in options.items()}
 
 
