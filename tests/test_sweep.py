@@ -110,7 +110,7 @@ def test_an_interrupt_keeps_finished_runs(tmp_path):
     done.send_signal(signal.SIGINT)
     _, err = done.communicate(timeout=30)
     assert done.returncode == 130
-    assert err == "interrupted; finished runs are kept in s; the same command goes on from there\n"
+    assert err.strip() == "interrupted; finished runs are kept in s; the same command goes on from there"
     lines = (metrics / "metrics.jsonl").read_bytes()
     time.sleep(0.3)
     assert (metrics / "metrics.jsonl").read_bytes() == lines, "the run goes on"

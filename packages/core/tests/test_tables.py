@@ -69,7 +69,7 @@ def test_the_options_of_all_cells_are_in_each(table):
         ('name = "erm-small"', "", "missing 1 required keyword-only argument: 'name'"),
         ('"erm-small"', '"erm-large"', "two cells have the same name"),
         ("[[cells]]", "[[cell]]", "KeyError: 'cells'"),
-        ("[options]", "options = 3", "AttributeError"),
+        ("[options]", "options = 3", "TypeError"),
         ("[options]", "[options", "TOMLDecodeError"),
         ("[options]", '[options]\nmethod = "gdw"', "'method' is a key of a cell"),
     ],

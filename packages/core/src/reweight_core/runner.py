@@ -69,8 +69,8 @@ def run_all(
                 job = waiting.pop()
                 try:
                     running[job] = _start(job, environment), time.monotonic()
-                except OSError as error:
-                    ended.append(Ended(job, 0.0, str(error)))
+                except OSError as problem:
+                    ended.append(Ended(job, 0.0, str(problem)))
             time.sleep(POLL_SECONDS)
             for job, (process, started) in list(running.items()):
                 if process.poll() is not None:
