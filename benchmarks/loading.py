@@ -19,9 +19,9 @@ from torchvision.io import ImageReadMode, decode_image, read_file
 from reweight_core import configure
 from reweight_core.devices import resolve_device
 from reweight_core.examples import Examples
+from reweight_core.hardware import usable_cpus
 from reweight_core.images import find_images
 from reweight_core.preparation import load
-from reweight_core.streaming import available_workers
 
 BATCH = 100
 
@@ -74,7 +74,7 @@ def main(data_root: Path, image_size: int, device: str) -> None:
     options = attrs.evolve(config.data_options, stream="on", image_size=image_size)
     streamed = load(attrs.evolve(config, data_options=options))
     in_files = Examples(streamed.train, streamed.dataset, target, torch.float32)
-    workers = available_workers()
+    workers = usable_cpus()
     stream = seconds(lambda: [None for _ in in_files.in_order(BATCH, workers)])
     augmented = Examples(data.train, data.dataset, target, torch.float32)
     generator = torch.Generator(target)

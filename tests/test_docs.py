@@ -93,6 +93,11 @@ def test_documented_command_works(command, workplace, documented_plugin, capsys)
     if arguments[0] == "train" and "--help" not in arguments:
         # nothing is downloaded in a test: of these commands only the options are checked
         arguments += ["--help"] if "--download" in command or "cifar" in command else ["--steps", "2"]
+    if arguments[0] == "sweep":
+        arguments += ["--help"] if "cifar" in command else ["--steps", "2"]
+    if arguments[0] == "reproduce" and "--list" not in arguments and "digits" not in command:
+        # the options of each cell are checked, no cell is run
+        arguments += ["--dry-run"]
     if arguments[0] == "bench":
         # the whole benchmark takes minutes: one small cell of it is run
         cell = "--methods fsr" if "fsr" in command else "--methods l2rw --strategies fd"

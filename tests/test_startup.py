@@ -47,6 +47,11 @@ def last_line(code, *arguments):
         "plugins",
         "train --method gdw --data cifar10 --help",
         "eval --help",
+        "sweep --help",
+        "sweep --methods gdw,fsr --data cifar10,digits --help",
+        "reproduce --help",
+        "reproduce --list",
+        "reproduce gdw-uniform --dry-run",
     ],
 )
 def test_a_command_that_computes_nothing_imports_nothing_heavy(arguments):

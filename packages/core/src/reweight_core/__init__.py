@@ -11,7 +11,15 @@ from reweight_core.config import DataConfig, RunConfig, configure
 from reweight_core.errors import UserError
 from reweight_core.hookspecs import hookimpl
 from reweight_core.options import option
-from reweight_core.records import ComponentPlugin, Context, DataPlugin, MethodPlugin, ModelPlugin, NoisePlugin
+from reweight_core.records import (
+    ComponentPlugin,
+    Context,
+    DataPlugin,
+    MethodPlugin,
+    ModelPlugin,
+    NoisePlugin,
+    TablePlugin,
+)
 from reweight_core.stages import Stage
 
 if TYPE_CHECKING:
@@ -57,6 +65,7 @@ __all__ = [
     "Split",
     "Stage",
     "Step",
+    "TablePlugin",
     "UserError",
     "VirtualSGD",
     "WeightingNetwork",

@@ -12,9 +12,9 @@ from torch import nn
 from reweight_core import registry, run_folder
 from reweight_core.errors import UserError
 from reweight_core.examples import Examples
+from reweight_core.hardware import usable_cpus
 from reweight_core.prediction import load
 from reweight_core.preparation import digest_of, test_set
-from reweight_core.streaming import available_workers
 
 BATCH_SIZE = 500
 """Examples in one evaluation batch; it changes the speed, not the result."""
@@ -80,7 +80,7 @@ def evaluate(run: Path | str, device: str = "auto") -> dict[str, Any]:
         )
     examples = Examples(test, dataset, classifier.mean.device, torch.get_default_dtype())
     return {
-        "test_accuracy": accuracy(classifier.network, examples, available_workers()),
+        "test_accuracy": accuracy(classifier.network, examples, usable_cpus()),
         "test_size": len(examples),
         "step": manifest["step"],
         "epoch": manifest["epoch"],

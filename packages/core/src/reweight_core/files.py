@@ -9,11 +9,15 @@ from typing import Any
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON under a temporary name, flush it to disk, then rename it."""
+    """Write JSON as `write_text` does."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text under a temporary name, flush it to disk, then rename it."""
     partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2)
-        file.write("\n")
+    with open(partial, "w", encoding="utf-8", newline="") as file:
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)

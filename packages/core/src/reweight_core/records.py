@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -151,3 +152,20 @@ class ModelPlugin:
     name: str
     summary: str
     build: Callable[[tuple[int, ...], int], nn.Module]
+
+
+@attrs.frozen
+class TablePlugin:
+    """A table of published figures with the settings behind them, registered under the group ``reweight.tables``.
+
+    Attributes:
+        name: the NAME of ``reweight reproduce NAME``; must equal the entry point's name.
+        summary: one line for ``reweight list``.
+        source: the paper and the table in it.
+        path: the TOML file with the cells (`reweight_core.tables`).
+    """
+
+    name: str
+    summary: str
+    source: str
+    path: Path

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from reweight_core.errors import UserError, nearest, reason
-from reweight_core.records import ComponentPlugin, DataPlugin, MethodPlugin, ModelPlugin, NoisePlugin
+from reweight_core.records import ComponentPlugin, DataPlugin, MethodPlugin, ModelPlugin, NoisePlugin, TablePlugin
 
 GROUPS: dict[str, tuple[str, type]] = {
     "method": ("reweight.methods", MethodPlugin),
@@ -19,6 +19,7 @@ GROUPS: dict[str, tuple[str, type]] = {
     "data": ("reweight.data", DataPlugin),
     "noise": ("reweight.noise", NoisePlugin),
     "model": ("reweight.models", ModelPlugin),
+    "table": ("reweight.tables", TablePlugin),
 }
 """Kind of plugin -> (entry-point group, class of its record)."""
 
@@ -32,7 +33,7 @@ class PluginStatus:
     """One line of ``reweight plugins``.
 
     Attributes:
-        kind: method, component, data, noise or model.
+        kind: method, component, data, noise, model or table.
         name: the entry point's name.
         distribution: the package that provides it.
         version: that package's version.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -72,10 +71,3 @@ def stream(requests: Sequence[Request], workers: int, device: torch.device) -> I
         if isinstance(pixels, str):
             raise UserError(pixels)
         yield pixels.to(device, non_blocking=True)
-
-
-def available_workers() -> int:
-    """Return how many CPU cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -28,6 +28,7 @@ from reweight_core.evaluation import accuracy
 from reweight_core.examples import Examples
 from reweight_core.feeding import Feeder, batch_sizes
 from reweight_core.files import write_json
+from reweight_core.hardware import usable_cpus
 from reweight_core.head import find_head
 from reweight_core.lookahead import FD_LENGTH, STRATEGIES
 from reweight_core.measuring import peak_memory
@@ -44,7 +45,6 @@ from reweight_core.records import Context, MethodPlugin
 from reweight_core.rehearsal import rehearse
 from reweight_core.schedules import Schedule, schedule
 from reweight_core.stages import Stage
-from reweight_core.streaming import available_workers
 from reweight_core.weight_figures import noise_auroc, weight_figures
 
 
@@ -181,7 +181,7 @@ class Trainer:
         self._test = self._examples(data.test, "none") if data.test else None
         self._val = self._examples(data.val, "none") if data.val else None
         self._held_out_test = digest_of(data.test) if data.test and test_share(config) else None
-        self._workers = available_workers() if config.workers is None else config.workers
+        self._workers = usable_cpus() if config.workers is None else config.workers
         self.feeder = Feeder(self.train, self.meta, config.meta_batch_size, config.seed, self._workers)
         images = self.train.batch(torch.arange(2, device=self.device), None).inputs
         head = find_head(self.model, images)

@@ -12,7 +12,19 @@ import click
 
 from reweight_core.errors import UserError, nearest
 
-COMMANDS = ("train", "resume", "eval", "predict", "inspect", "check-grad", "bench", "list", "plugins")
+COMMANDS = (
+    "train",
+    "resume",
+    "eval",
+    "predict",
+    "sweep",
+    "reproduce",
+    "inspect",
+    "check-grad",
+    "bench",
+    "list",
+    "plugins",
+)
 
 
 class _Commands(click.Group):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +16,20 @@ from reweight_core.options import Option, Owner, options_of
 
 _GIVEN = "reweight.given"
 _OPTIONS = "reweight.options"
+_ARGUMENTS = "reweight.arguments"
 
 
-class PluginCommand(click.Command):
-    """Reads its arguments twice: first the names of plugins and of a file, then the options that these declare.
+class DeclaringCommand(click.Command):
+    """A command some of whose options are declared by the plugins that its arguments name."""
 
-    The callback receives ``config``, an instance of `config_class`, beside its own parameters.
-    """
-
-    def __init__(self, name: str, *, config_class: type, callback: Callable[..., Any], **kwargs: Any):
-        super().__init__(name, callback=self._with_config(callback), **kwargs)
-        self.config_class = config_class
-        file_help = "TOML file with options; a plugin's are in the section of its name. The command line wins."
-        self.params.append(click.Option(["--config", "config_file"], type=Path, metavar="FILE", help=file_help))
+    def declared(self, ctx: click.Context, args: list[str]) -> Mapping[str, Option]:
+        """Return the options, by name, that these arguments may hold beside the command's own."""
+        raise NotImplementedError
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """First pass over `args`, then click's own."""
-        given = self._first_pass(ctx, args)
-        file = given.pop("config", None)
-        from_file = configuration.read_file(Path(file), self.config_class, given) if file else {}
-        ctx.meta[_GIVEN] = from_file
-        known = configuration.known_options(self.config_class, from_file | given)
+        ctx.meta[_ARGUMENTS] = tuple(args)
+        known = self.declared(ctx, args)
         own = {flag for parameter in super().get_params(ctx) for flag in parameter.opts}
         for item in known.values():
             if item.flag in own:
@@ -72,24 +66,68 @@ class PluginCommand(click.Command):
             with formatter.section(title):
                 formatter.write_dl(records)
 
-    def _first_pass(self, ctx: click.Context, args: Sequence[str]) -> dict[str, Any]:
-        known = {item.name: item for item in options_of(Owner(configuration.OWNER, self.config_class))}
-        chosen = [known[name] for name in ("method", "data", "with", "preset") if name in known]
-        first = click.Command(
-            ctx.command.name,
-            params=[click.Option(["--config"]), *(click.Option([i.flag, i.name], multiple=i.multiple) for i in chosen)],
-            context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-            add_help_option=False,
-        )
-        with first.make_context(ctx.info_name, list(args), resilient_parsing=True) as parsed:
-            return {name: value for name, value in parsed.params.items() if value not in (None, ())}
+
+def take_given(ctx: click.Context, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Take the declared options out of a command's parameters; return those that were given."""
+    values = {name: parameters.pop(name) for name in ctx.meta[_OPTIONS]}
+    return {name: value for name, value in values.items() if value not in (None, ())}
+
+
+def command_line(ctx: click.Context) -> str:
+    """Return the command as it could be typed into a shell."""
+    return shlex.join(["reweight", str(ctx.info_name), *ctx.meta[_ARGUMENTS]])
+
+
+def first_pass(
+    ctx: click.Context, args: Sequence[str], names: Sequence[str], own: Sequence[click.Option] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """Read only some options of a command line: core's of these names, and `own`.
+
+    Returns:
+        the values that were given, and the arguments that are neither.
+    """
+    core = {item.name: item for item in options_of(Owner(configuration.OWNER, configuration.RunConfig))}
+    first = click.Command(
+        ctx.command.name,
+        params=[*own, *(click.Option([core[n].flag, n], multiple=core[n].multiple) for n in names)],
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+        add_help_option=False,
+    )
+    with first.make_context(ctx.info_name, list(args), resilient_parsing=True) as parsed:
+        return {name: value for name, value in parsed.params.items() if value not in (None, ())}, parsed.args
+
+
+def config_option() -> click.Option:
+    """Return the option ``--config FILE``, the parameter ``config_file``."""
+    help = "TOML file with options; a plugin's are in the section of its name. The command line wins."
+    return click.Option(["--config", "config_file"], type=Path, metavar="FILE", help=help)
+
+
+class PluginCommand(DeclaringCommand):
+    """Reads its arguments twice: first the names of plugins and of a file, then the options that these declare.
+
+    The callback receives ``config``, an instance of `config_class`, beside its own parameters.
+    """
+
+    def __init__(self, name: str, *, config_class: type, callback: Callable[..., Any], **kwargs: Any):
+        super().__init__(name, callback=self._with_config(callback), **kwargs)
+        self.config_class = config_class
+        self.params.append(config_option())
+
+    def declared(self, ctx: click.Context, args: list[str]) -> Mapping[str, Option]:
+        """Those of core and of the chosen plugins; what a file says is kept for the callback."""
+        of_class = {item.name for item in options_of(Owner(configuration.OWNER, self.config_class))}
+        names = [name for name in ("method", "data", "with", "preset") if name in of_class]
+        given, _ = first_pass(ctx, args, names, [config_option()])
+        file = given.pop("config_file", None)
+        from_file = configuration.read_file(file, self.config_class, given) if file else {}
+        ctx.meta[_GIVEN] = from_file
+        return configuration.known_options(self.config_class, from_file | given)
 
     def _with_config(self, callback: Callable[..., Any]) -> Callable[..., Any]:
         @click.pass_context
         def call(ctx: click.Context, /, config_file: Path | None, **parameters: Any) -> Any:
-            known: dict[str, Option] = ctx.meta[_OPTIONS]
-            given = {n: parameters.pop(n) for n in known}
-            given = ctx.meta[_GIVEN] | {n: value for n, value in given.items() if value not in (None, ())}
+            given = ctx.meta[_GIVEN] | take_given(ctx, parameters)
             return callback(config=configuration.configure(self.config_class, **given), **parameters)
 
         return call

@@ -1,0 +1,83 @@
+"""What the commands of many runs share: carrying the runs out, and showing the table of their results."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from reweight_core.cli.sweep_progress import SweepProgress
+from reweight_core.errors import UserError
+from reweight_core.results import Report
+from reweight_core.runner import Job, python_command, run_all
+from reweight_core.sweep import Run
+from reweight_core.sweep_data import problems_of_data
+from reweight_core.sweep_folder import clear, unfinished
+
+
+def carry_out(runs: Sequence[Run], out: Path, at_once: int) -> dict[str, str]:
+    """Make those runs that are not finished yet; return why some failed, by name of the run.
+
+    Raises:
+        UserError: before any run, if a folder does not fit (`unfinished`).
+    """
+    missing = unfinished(runs)
+    if not missing:
+        return {}
+    problems = problems_of_data(missing)
+    errors = {run.name: problems[run.cell.name] for run in missing if run.cell.name in problems}
+    to_make = {run.name: run for run in missing if run.name not in errors}
+    jobs = []
+    for name, run in to_make.items():
+        clear(run)
+        try:
+            run.folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{run.folder.parent}: {error}") from error
+        jobs.append(Job(name, python_command(run.arguments), run.folder.with_name(f"{run.folder.name}.log")))
+    if kept := len(runs) - len(missing):
+        print(f"{kept} of {len(runs)} runs are finished already", flush=True)
+    try:
+        with _stopped_by_sigterm(), SweepProgress(to_make) as progress:
+            ended = run_all(jobs, at_once, progress.watch)
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(f"finished runs are kept in {out}; the same command goes on from there")
+        raise
+    return errors | {one.job.name: f"{one.error} (see {one.job.log})" for one in ended if one.error is not None}
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM, which batch systems send, end this program in the way that stops its processes too."""
+
+    def leave(*signal_and_frame: object) -> NoReturn:
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def show(report: Report, out: Path) -> None:
+    """Print a result table and where it is kept."""
+    console = Console(markup=False, emoji=False, highlight=False)
+    for line in report.heading:
+        console.print(line, soft_wrap=True)
+    table = Table(box=box.SIMPLE)
+    for title in report.columns:
+        table.add_column(title, overflow="fold", no_wrap=title in report.unbroken)
+    for row in report.rows:
+        table.add_row(*row)
+    console.print(table)
+    for line in report.remarks:
+        console.print(line, soft_wrap=True)
+    console.print(f"also in {out / 'results.md'}, results.csv and results.json", soft_wrap=True)

@@ -1,0 +1,91 @@
+"""The published tables that our packages bring."""
+
+import json
+import shlex
+
+import pytest
+
+from reweight_core import registry, tables
+from reweight_core.cli.main import main
+from reweight_core.config import RunConfig, configure
+from reweight_core.misfits import refuse_misfits
+
+TABLES = registry.names("table")
+SMALL = ["--data", "digits", "--model", "mlp", "--steps", "2", "--meta-size", "20", "--device", "cpu"]
+
+
+def cells(name):
+    return tables.read(registry.find("table", name)).cells
+
+
+def test_the_tables_are_found():
+    assert {"gdw-uniform", "gdw-flip", "gdw-long-tail", "l2rw-uniform", "l2rw-background"} <= set(TABLES)
+    assert sum(len(cells(name)) for name in TABLES) >= 100
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_cell_can_be_configured_as_it_is(name):
+    for cell in cells(name):
+        config = configure(RunConfig, method=cell.method, **cell.options)
+        components = {part: registry.find("component", part) for part in config.with_}
+        method = registry.find("method", config.method)
+        refuse_misfits(config, method, components, has_meta_set=config.meta_size != 0)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_published_figures_are_percentages(name):
+    for cell in cells(name):
+        assert cell.mean is None or 5 < cell.mean < 100
+        assert cell.deviation is None or 0 < cell.deviation < 10
+
+
+def test_a_few_figures_are_those_of_the_papers():
+    published = {
+        (name, cell.name): (cell.mean, cell.deviation)
+        for name in TABLES
+        if name.startswith(("gdw", "l2rw", "fsr"))
+        for cell in cells(name)
+    }
+    assert published["gdw-uniform", "gdw-cifar10-40"] == (88.14, 0.35)
+    assert published["gdw-flip", "l2rw-cifar100-40"] == (45.41, 2.53)
+    assert published["gdw-long-tail", "mwnet-cifar10-0.01"] == (62.70, 1.76)
+    assert published["l2rw-background", "l2rw-cifar10"] == (86.73, 0.48)
+    assert published["l2rw-mnist", "l2rw-0.995"] == (None, None)
+    assert published["fsr-cifar10-uniform", "fsr-cifar10-80"] == (74.2, 0.9)
+    assert published["fsr-long-tail", "fsr-df-cifar10-200"] == (66.15, None)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_each_command_of_a_dry_run_is_that_of_its_cell(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["reproduce", name, "--dry-run"])
+    commands = capsys.readouterr().out.splitlines()
+    assert len(commands) == len(cells(name))
+    # the options are read, the run is not made
+    main([*shlex.split(commands[-1])[1:], "--help"])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "more"),
+    [
+        ("gdw-uniform", "gdw-cifar10-40", []),
+        ("gdw-long-tail", "mwnet-cifar100-0.1", []),
+        ("l2rw-uniform", "random-cifar10", ["--val-size", "20"]),
+        ("l2rw-mnist", "l2rw-0.9", []),
+        ("fsr-components", "fsr-mixup", ["--dictionary-size", "50", "--probe-size", "20"]),
+    ],
+)
+def test_a_cell_runs_on_small_data(name, cell, more, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["reproduce", name, "--cells", cell, *SMALL, *more])
+    out = capsys.readouterr().out
+    assert "not the paper's setting" in out
+    content = json.loads((tmp_path / "runs" / name / "results.json").read_text())
+    (result,) = content["cells"]
+    (published,) = [one for one in cells(name) if one.name == cell]
+    assert result["published"] == {"mean": published.mean, "deviation": published.deviation}
+    assert result["n"] == 1
+    if published.mean is not None:
+        assert result["difference"] == pytest.approx(100 * result[content["figure"]]["mean"] - published.mean)
+    assert content["overrides"]["data"] == "digits"

@@ -1,0 +1,159 @@
+"""Sweeps and reproductions from end to end, on scikit-learn's digits."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from reweight_core.cli.main import main
+from reweight_core.cli.sweep_progress import last_metrics
+
+TINY = ["--steps", "3", "--device", "cpu", "--meta-size", "20"]
+TIMINGS = {"seconds", "made_with", "command", "folder"}
+
+
+@pytest.fixture
+def reweight(capsys, tmp_path, monkeypatch):
+    """Run the program in an empty folder; give its exit status, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def run(*arguments):
+        capsys.readouterr()
+        status = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as finished:
+            status = finished.code or 0
+        out, err = capsys.readouterr()
+        return SimpleNamespace(status=status, out=out, err=err)
+
+    return run
+
+
+def figures(folder):
+    content = json.loads((folder / "results.json").read_text())
+    return [
+        {name: value for name, value in cell.items() if name not in (*TIMINGS, "runs")}
+        | {"runs": [{n: v for n, v in run.items() if n not in TIMINGS} for run in cell["runs"]]}
+        for cell in content["cells"]
+    ]
+
+
+def times(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.glob("*/seed-*/**/*") if path.is_file()}
+
+
+def test_a_sweep_goes_on_where_it_was_left(reweight, tmp_path):
+    sweep = ["sweep", "--methods", "erm,gdw", "--eta-w", "50", "--noise", "uniform:0.4", *TINY, "--out", "s"]
+    first = reweight(*sweep)
+    assert first.status == 0, first.err
+    assert first.out.splitlines()[0].startswith("erm-digits/seed-0  test 0.")
+    before = times(tmp_path / "s")
+    config = json.loads((tmp_path / "s/gdw-digits/seed-0/config.json").read_text())
+    assert config["options"]["eta_w"] == 50.0
+    assert [(cell["method"], cell["n"]) for cell in figures(tmp_path / "s")] == [("erm", 1), ("gdw", 1)]
+    assert figures(tmp_path / "s")[0]["test_accuracy"]["sd"] is None
+    content = json.loads((tmp_path / "s/results.json").read_text())
+    assert content["command"].startswith("reweight sweep --methods erm,gdw --eta-w 50")
+    assert content["made_with"][0]["versions"]["torch"]
+    assert content["made_with"][0]["runs"] == 2
+
+    # one run did not finish: two at a time, as each run is a process of its own, give the same numbers
+    numbers = figures(tmp_path / "s")
+    (tmp_path / "s/gdw-digits/seed-0/summary.json").unlink()
+    kept = {path: when for path, when in before.items() if "erm-digits" in path.parts}
+    again = reweight(*sweep, "--jobs", "2")
+    assert again.status == 0, again.err
+    assert "1 of 2 runs are finished already" in again.out
+    after = times(tmp_path / "s")
+    assert {path: after[path] for path in kept} == kept
+    assert all(after[path] > before[path] for path in before if path not in kept)
+    assert figures(tmp_path / "s") == numbers
+
+    whole = times(tmp_path / "s")
+    assert reweight(*sweep).status == 0
+    assert times(tmp_path / "s") == whole
+    other = reweight(*sweep, "--lr", "0.2")
+    assert other.status == 2
+    assert "erm-digits/seed-0: is finished, with lr 0.1 where 0.2 is asked for" in other.err
+    assert times(tmp_path / "s") == whole
+
+
+def test_runs_side_by_side_give_the_same_numbers_and_survive_a_failing_one(reweight, tmp_path, monkeypatch):
+    (tmp_path / "nets.py").write_text(
+        "import os\nfrom torch import nn\n\n\ndef crash(input_shape, num_classes):\n    os.abort()\n\n\n"
+        "def linear(input_shape, num_classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
+    )
+    sweep = ["sweep", "--methods", "erm", "--vary", "model=nets:crash,nets:linear", *TINY]
+    alone = reweight(*sweep, "--out", "a")
+    both = reweight(*sweep, "--out", "b", "--jobs", "2")
+    assert alone.status == both.status == 1
+    assert "failed: erm-digits-model=nets-crash/seed-0: killed by SIGABRT (see b/" in both.out
+    assert [cell["n"] for cell in figures(tmp_path / "b")] == [0, 1]
+    assert figures(tmp_path / "a")[1] == figures(tmp_path / "b")[1]
+
+
+def test_an_interrupt_keeps_finished_runs(tmp_path):
+    command = [sys.executable, "-m", "reweight_core", "sweep", "--methods", "erm", "--seeds", "2", "--out", "s"]
+    done = subprocess.Popen(
+        [*command, "--epochs", "100000"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    metrics = tmp_path / "s/erm-digits/seed-0"
+    deadline = time.monotonic() + 60
+    while last_metrics(metrics) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    done.send_signal(signal.SIGINT)
+    _, err = done.communicate(timeout=30)
+    assert done.returncode == 130
+    assert err.strip() == "interrupted; finished runs are kept in s; the same command goes on from there"
+    lines = (metrics / "metrics.jsonl").read_bytes()
+    time.sleep(0.3)
+    assert (metrics / "metrics.jsonl").read_bytes() == lines, "the run goes on"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("sweep --out s", "Missing option '--methods'"),
+        ("sweep --methods erm", "Missing option '--out'"),
+        ("sweep --methods erm,gwd --out s", "did you mean 'gdw'?"),
+        ("sweep --methods gdw --etaw 3 --out s", "--eta-w"),
+        ("sweep --methods erm --eta-w 3 --out s", "--eta-w is an option of --method gdw, not of this run"),
+        ("sweep --methods erm,gdw --eta-w -3 --out s", "gdw-digits: --eta-w must be >= 0"),
+        ("sweep --methods gdw --vary with=none,mixup --out s", "gdw-digits-with=mixup: --with mixup: method 'gdw'"),
+        ("sweep --methods erm --vary noise=none,unifrom:0.4 --out s", "did you mean 'uniform'?"),
+        ("sweep --methods erm --seeds 0 --out s", "'--seeds'"),
+        ("reproduce", "give the NAME of a table"),
+        ("reproduce gdw-unifrm", "did you mean 'gdw-uniform'?"),
+        ("reproduce gdw-uniform --only erm --eta-w 3", "--eta-w: none of the chosen cells has this option"),
+        ("reproduce gdw-uniform --epochs 0", "erm-cifar10-0: --epochs must be > 0"),
+    ],
+)
+def test_a_mistake_is_one_line_before_anything_runs(reweight, tmp_path, arguments, message):
+    done = reweight(*arguments.split())
+    assert (done.status, done.out) == (2, "")
+    assert message in done.err
+    assert len(done.err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_data_are_a_failure_of_their_cells_before_any_run(reweight, tmp_path):
+    done = reweight("reproduce", "gdw-flip", "--only", "erm", "--cells", "*-cifar10-?0", "--out", "r")
+    assert done.status == 1
+    assert "failed: erm-cifar10-20/seed-0, erm-cifar10-40/seed-0: " in done.out
+    assert "data_batch_1 is missing; give --download" in done.out
+    assert not list(tmp_path.glob("r/*/seed-*"))
+    assert [cell["n"] for cell in figures(tmp_path / "r")] == [0, 0]
+
+
+def test_only_whole_lines_of_metrics_are_read(tmp_path):
+    assert last_metrics(tmp_path) is None
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
+    assert last_metrics(tmp_path) == {"epoch": 2}
+    (tmp_path / "metrics.jsonl").write_text('{"epo')
+    assert last_metrics(tmp_path) is None
