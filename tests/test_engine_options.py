@@ -132,3 +132,18 @@ def test_the_check_compares_every_look_ahead_with_double_backward(capsys):
     assert by_name["jvp", None]["cosine"] == pytest.approx(1)
     assert 0 < min(row["relative_error"] for row in rows if row["strategy"] == "fd") < 0.05
     assert all(0 <= row["sign_agreement"] <= 1 for row in rows)
+
+
+def test_check_grad_measures_half_precision_against_single(capsys):
+    main(
+        ["check-grad", "--method", "l2rw", "--noise", "uniform:0.4", "--device", "cpu", "--precision", "bf16", "--json"]
+    )
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["precision"], row["strategy"]) for row in rows[:3]] == [
+        ("fp32", "double"),
+        ("bf16", "double"),
+        ("bf16", "jvp"),
+    ]
+    assert rows[0]["relative_error"] == 0
+    # eight bits of mantissa
+    assert 1e-4 < rows[1]["relative_error"] < 0.2

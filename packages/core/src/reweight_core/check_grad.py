@@ -18,7 +18,8 @@ from reweight_core.errors import UserError
 from reweight_core.lookahead import STRATEGIES, Strategy, finite_difference
 from reweight_core.measuring import fresh_process, high_water_mark, wait_for
 from reweight_core.preparation import load
-from reweight_core.training import Trainer
+from reweight_core.products import set_products
+from reweight_core.training import Trainer, refuse_gpu_options
 
 REPETITIONS = 5
 
@@ -27,10 +28,10 @@ def check(config: RunConfig) -> list[dict[str, Any]]:
     """Compare the weights of one batch under every look-ahead, in a process of its own.
 
     Returns:
-        One object a look-ahead: ``strategy``, ``length`` (of fd, else None), ``relative_error``, ``cosine`` and
-        ``sign_agreement`` of its weights against those of ``double`` (the share of entries on the same side of the
-        mean), ``seconds_per_step`` (median) and ``peak_bytes`` of a step; ``error`` in place of all these where it
-        does not work.
+        One object a look-ahead: ``strategy``, ``length`` (of fd, else None), ``precision``, ``relative_error``,
+        ``cosine`` and ``sign_agreement`` of its weights against those of the first, ``double`` in fp32 (the share of
+        entries on the same side of the mean), ``seconds_per_step`` (median) and ``peak_bytes`` of a step; ``error`` in
+        place of all these where it does not work.
 
     Raises:
         UserError: if the method does not look ahead, or the network cannot be trained.
@@ -44,6 +45,7 @@ def _measure(values: dict[str, Any]) -> list[dict[str, Any]]:
     if plugin.looks_ahead_by_head:
         raise UserError(f"method '{plugin.name}' has a closed form for its look-ahead: there is nothing to compare")
     config = configure(RunConfig, **values | {"lookahead": "double"})
+    refuse_gpu_options(config)
     trainer = Trainer(config, load(config))
     if trainer.lookahead.name == "none":
         raise UserError(f"method '{config.method}' does not look ahead: there is nothing to compare")
@@ -51,16 +53,18 @@ def _measure(values: dict[str, Any]) -> list[dict[str, Any]]:
     trainer.step.lr.fill_(config.lr)
     n = min(config.batch_size, len(trainer.data.train))
     trainer.step.feed(next(trainer.feeder.epoch(0, "train", [n])))
-    ways: list[tuple[str, float | None, Strategy]] = [
-        ("double", None, STRATEGIES["double"]),
-        ("jvp", None, STRATEGIES["jvp"]),
-    ]
+    precision = "fp32" if config.precision == "auto" else config.precision
+    exact = ("double", None, STRATEGIES["double"])
+    ways: list[tuple[str, float | None, Strategy]] = [exact, ("jvp", None, STRATEGIES["jvp"])]
     ways += [("fd", length, finite_difference(length)) for length in LENGTHS]
     ways += [("head", None, STRATEGIES["head"])]
+    cells = [("fp32", *exact)] * (precision != "fp32") + [(precision, *way) for way in ways]
     rows: list[dict[str, Any]] = []
     oracle = None
-    for name, length, strategy in ways:
-        row: dict[str, Any] = {"strategy": name, "length": length}
+    for arithmetic, name, length, strategy in cells:
+        row: dict[str, Any] = {"strategy": name, "length": length, "precision": arithmetic}
+        trainer.step.passes.autocast = torch.bfloat16 if arithmetic == "bf16" else None
+        set_products("tf32" if arithmetic == "tf32" else "ieee")
         try:
             weights = weights_under(trainer, n, strategy)
             if weights is None:

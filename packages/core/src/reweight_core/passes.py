@@ -36,6 +36,7 @@ class Passes:
     Attributes:
         parameters: the trainable parameters by name.
         head: as given.
+        autocast: as given; may be replaced between steps.
         features: what went into the head in the real pass, detached, (n, d); None before it, or without a head.
     """
 
@@ -52,7 +53,7 @@ class Passes:
         self.parameters: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._model = model
         self._tape = RandomTape(generator)
-        self._autocast = autocast
+        self.autocast = autocast
         self._device = next(iter(self.parameters.values())).device.type
         self._inputs: Tensor
         self._logits: Tensor | None = None
@@ -215,7 +216,7 @@ class Passes:
 
     def _precision(self) -> torch.autocast:
         # the cache would keep the cast weights of one pass for the next, which runs at other weights
-        return torch.autocast(self._device, self._autocast, enabled=self._autocast is not None, cache_enabled=False)
+        return torch.autocast(self._device, self.autocast, enabled=self.autocast is not None, cache_enabled=False)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from reweight_core.config import RunConfig
 @plugin_command(RunConfig, name="check-grad")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(config: Any, as_json: bool) -> None:
-    """Compare the look-aheads on your model and data: error against double backward, time and memory.
+    """Compare the look-aheads on your model and data: error against double backward in fp32, time and memory.
 
     \b
     reweight check-grad --method l2rw --data digits --noise uniform:0.4
@@ -31,6 +31,7 @@ def command(config: Any, as_json: bool) -> None:
         table.add_column(title, justify="left" if title == "look-ahead" else "right")
     for row in rows:
         name = row["strategy"] if row["length"] is None else f"{row['strategy']} at {row['length']:g}"
+        name += "" if row["precision"] == "fp32" else f" in {row['precision']}"
         if "error" in row:
             table.add_row(name, row["error"])
             continue
