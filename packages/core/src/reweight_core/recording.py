@@ -108,7 +108,7 @@ class RecordedSteps:
 
 
 class CudaGraphs:
-    """Records steps as CUDA graphs, which share one pool of memory.
+    """Records steps as CUDA graphs.
 
     Args:
         device: the GPU.
@@ -118,7 +118,6 @@ class CudaGraphs:
     def __init__(self, device: torch.device, generators: Iterable[torch.Generator] = ()):
         self._device = device
         self._watch = Watch(generators)
-        self._pool = torch.cuda.graph_pool_handle()
         # gradients are accumulated on the stream that first did so: all of a step must be on one
         self._stream = torch.cuda.Stream(device)
 
@@ -140,7 +139,7 @@ class CudaGraphs:
         try:
             for generator in self._watch.generators:
                 graph.register_generator_state(generator)
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            with torch.cuda.graph(graph, stream=self._stream):
                 take()
         except RuntimeError as error:
             raise RecordingError(f"the step cannot be recorded as a CUDA graph ({reason(error)})") from error
