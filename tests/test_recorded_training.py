@@ -1,5 +1,8 @@
 """Whole runs whose steps are recorded and replayed, against the same runs step by step."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -94,3 +97,25 @@ def test_what_only_a_gpu_can_do_is_refused_on_the_cpu_before_any_work(capsys, op
         main(["train", "--data", "folder", *option, "--device", "cpu"])
     assert stopped.value.code == 2
     assert capsys.readouterr().err == f"Error: {message}\n"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("method", ["erm", "l2rw", "mwnet", "gdw", "fsr"])
+def test_nothing_of_a_step_outlives_it(method, monkeypatch):
+    trainer = tiny_trainer(method, **({"dictionary_size": 8, "probe_size": 4} if method == "fsr" else {}))
+    trainer.model.train()
+    opened, steps = trainer.step.open, []
+
+    def noted(*arguments):
+        step = opened(*arguments)
+        steps.append(weakref.ref(step))
+        return step
+
+    monkeypatch.setattr(trainer.step, "open", noted)
+    trainer.step.feed(next(trainer.feeder.epoch(0, "train", [10])))
+    gc.disable()
+    try:
+        trainer.step.run(10)
+        assert [step() for step in steps] == [None]
+    finally:
+        gc.enable()

@@ -6,10 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from reweight_core import Dataset, ImageFiles, Split, configure
+from reweight_core import Dataset, ImageFiles, Split, UserError, configure
 from reweight_core.preparation import prepare
 from reweight_core.testing.method_suite import assert_replays_like_eager, assert_same_state
-from reweight_core.training import Trainer
+from reweight_core.training import Trainer, told_to_the_user
 
 SIZE = 8
 
@@ -71,3 +71,17 @@ def test_a_run_on_files_follows_from_its_seed_for_any_number_of_workers(datasets
         one.run(tmp_path / str(workers))
         weights.append(torch.cat([p.detach().flatten() for p in one.model.parameters()]))
     assert torch.equal(*weights)
+
+
+def test_a_broken_image_to_test_on_is_found_before_training(datasets, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    names = np.array(["broken.png"] * 4, dtype=object)
+    broken = attrs.evolve(datasets[0], test=Split(ImageFiles(tmp_path, names, SIZE), np.arange(4) % 2))
+    with pytest.raises(UserError, match=r"broken\.png: cannot be read"):
+        trainer(broken, "erm", workers=1)
+
+
+def test_a_killed_reader_is_said_in_one_line():
+    with pytest.raises(UserError, match="a process that reads images was killed") as refused, told_to_the_user():
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    assert "\n" not in str(refused.value)

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import attrs
 import numpy as np
@@ -11,6 +12,7 @@ from reweight_core import Dataset, Split, UserError
 from reweight_core.csv_table import read_table
 from reweight_core.features import Features, read_values
 
+HERE = Path("table.csv")
 NUMBERS = st.floats(-1e100, 1e100)
 
 
@@ -22,15 +24,24 @@ def table(folder, text):
 
 def test_the_training_set_becomes_one_of_mean_zero_and_deviation_one():
     values = np.random.RandomState(0).randn(50, 2) * [3, 1e6] + [7, 1.7e9]
-    standardised = Features.of(["a", "b"], values).standardise(values)
+    standardised = Features.of(["a", "b"], values).standardise(values, HERE)
     assert (standardised.dtype, standardised.shape) == (np.float32, (50, 2, 1, 1))
     assert np.allclose(standardised.mean(0), 0, atol=1e-6) and np.allclose(standardised.std(0), 1, atol=1e-6)
 
 
-def test_a_constant_column_becomes_zero():
-    features = Features.of(["a"], np.full((4, 1), 5.0))
+@pytest.mark.parametrize("value", [5.0, 0.1, -1e-300])
+def test_a_constant_column_becomes_zero_and_is_not_blown_up(value):
+    # the deviation of fifty times 0.1 is 3e-17, not 0
+    features = Features.of(["a"], np.full((50, 1), value))
     assert features.std == (1.0,)
-    assert (features.standardise(np.full((4, 1), 5.0)) == 0).all()
+    assert (features.standardise(np.full((4, 1), value), HERE) == 0).all()
+    assert features.standardise(np.full((1, 1), value + 2), HERE).item() == pytest.approx(2)
+
+
+def test_a_value_too_large_for_the_network_is_named():
+    features = Features.of(["a", "b"], np.random.RandomState(0).randn(9, 2))
+    with pytest.raises(UserError, match=r"table.csv, row 2: b 1e\+300 is too large"):
+        features.standardise(np.array([[0.0, 0], [0, 1e300]]), HERE)
 
 
 @given(arrays(np.float64, (5, 3), elements=NUMBERS))
@@ -39,7 +50,7 @@ def test_saved_as_json_they_standardise_bit_for_bit_the_same(values):
     saved = json.loads(json.dumps(attrs.asdict(features)))
     again = Features(**{key: tuple(part) for key, part in saved.items()})
     assert again == features
-    assert again.standardise(values).tobytes() == features.standardise(values).tobytes()
+    assert again.standardise(values, HERE).tobytes() == features.standardise(values, HERE).tobytes()
 
 
 def test_columns_are_found_by_name_and_others_are_ignored(tmp_path):

@@ -7,17 +7,27 @@ from reweight_core.testing import tiny_trainer
 
 
 def current():
-    return torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+def exact():
+    cudnn = torch.backends.cudnn
+    return torch.backends.cuda.matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
 
 
 def test_products_are_set_back_whatever_the_block_does():
-    before = current()
+    before = exact()
     with pytest.raises(ValueError, match="inside"), products("tf32"):
-        assert current() == ("tf32", "tf32")
+        assert current() == (True, True)
+        assert set(exact()) == {"tf32"}
         set_products("ieee")
-        assert current() == ("ieee", "ieee")
+        assert current() == (False, False)
+        assert "tf32" not in exact()
+        # double backward through recurrent layers needs it
+        with torch.backends.cudnn.flags(enabled=False):
+            pass
         raise ValueError("inside")
-    assert current() == before
+    assert exact() == before
 
 
 @pytest.mark.parametrize(("rounding", "chosen"), [(1e-4, "tf32"), (0.3, "fp32")])

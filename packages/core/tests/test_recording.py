@@ -1,11 +1,14 @@
+from contextlib import contextmanager, nullcontext
+
 import pytest
 import torch
 
 from reweight_core.errors import UserError
-from reweight_core.recording import RecordedSteps, RecordingError, Watch
+from reweight_core.recording import CudaGraphs, RecordedSteps, RecordingError, Watch
 from reweight_core.testing.recorder import CpuBackend
 
 X = torch.tensor([3.0, 1.0, 2.0])
+CPU = torch.device("cpu")
 
 
 class Steps:
@@ -98,6 +101,8 @@ def test_the_cpu_backend_says_what_reads_values():
         (lambda: X.cpu(), "cpu"),
         (lambda: X[X > 1], "__getitem__"),
         (lambda: X[None][:, X > 1], "__getitem__"),
+        (lambda: X.clone().__setitem__(X > 1, 0.0), "__setitem__"),
+        (lambda: torch.repeat_interleave(X, X.long()), "repeat_interleave"),
         (lambda: X.nonzero(), "nonzero"),
         (lambda: torch.nonzero(X), "nonzero"),
         (lambda: torch.equal(X, X), "equal"),
@@ -107,14 +112,14 @@ def test_the_cpu_backend_says_what_reads_values():
     ],
 )
 def test_reading_values_is_noticed(read, name):
-    watch = Watch()
+    watch = Watch(CPU)
     with watch:
         read()
     assert name in watch.reads
 
 
 def test_what_stays_on_the_device_is_not_taken_for_a_read():
-    watch = Watch()
+    watch = Watch(CPU)
     with watch:
         y = X[torch.tensor([0, 2])] + X[None, :2].sum() + torch.where(X > 1, X, 0).mean()
         y.softmax(0).argsort()
@@ -123,10 +128,80 @@ def test_what_stays_on_the_device_is_not_taken_for_a_read():
 
 def test_generators_are_found_where_they_are_used_once_each():
     known, used = torch.Generator(), torch.Generator()
-    watch = Watch([known])
+    watch = Watch(CPU, [known])
     with watch:
         torch.rand(2, generator=used)
         X.clone().uniform_(generator=known)
         torch.randint(3, (2,), generator=used)
         torch.rand(2)
     assert [id(generator) for generator in watch.generators] == [id(known), id(used)]
+
+
+class FakeCuda:
+    """torch.cuda as far as recording uses it; notes what is done in which order."""
+
+    def __init__(self, error=None):
+        self.done, self._error = [], error
+
+    def install(self, monkeypatch):
+        cuda = self
+
+        class Graph:
+            def register_generator_state(self, generator):
+                cuda.done.append(("register", generator))
+
+            def replay(self):
+                cuda.done.append("replay")
+
+        @contextmanager
+        def capture(graph, stream, capture_error_mode):
+            cuda.done.append(("capture", capture_error_mode))
+            yield
+            if cuda._error is not None:
+                raise cuda._error
+
+        class Stream:
+            def __init__(self, device=None):
+                pass
+
+            def wait_stream(self, other):
+                cuda.done.append("wait")
+
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+        monkeypatch.setattr(torch.cuda, "graph", capture)
+        monkeypatch.setattr(torch.cuda, "Stream", Stream)
+        monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
+        return CudaGraphs(torch.device("cuda"))
+
+
+class CudaGenerator:
+    device = torch.device("cuda")
+
+
+def test_a_cuda_graph_knows_its_generators_lets_other_threads_work_and_is_replayed_at_once(monkeypatch):
+    cuda = FakeCuda()
+    graphs, generator, taken = cuda.install(monkeypatch), CudaGenerator(), []
+    graphs.run(lambda: taken.append(0))
+    graphs._watch.generators.append(generator)
+    assert cuda.done == ["wait", "wait"]
+    replay = graphs.record(lambda: taken.append(1))
+    assert cuda.done[2:] == [("register", generator), ("capture", "thread_local"), "replay"]
+    replay()
+    assert cuda.done[-1] == "replay" and taken == [0, 1]
+
+
+def test_a_failed_capture_says_why_and_full_memory_stays_what_it_is(monkeypatch):
+    with pytest.raises(RecordingError, match=r"cannot be recorded as a CUDA graph \(RuntimeError: not permitted"):
+        FakeCuda(RuntimeError("not permitted\nmore")).install(monkeypatch).record(lambda: None)
+    with pytest.raises(torch.OutOfMemoryError):
+        FakeCuda(torch.OutOfMemoryError("full")).install(monkeypatch).record(lambda: None)
+
+
+def test_draws_on_the_cpu_cannot_be_recorded(monkeypatch):
+    cuda = FakeCuda()
+    graphs = cuda.install(monkeypatch)
+    graphs.run(lambda: torch.rand(2, generator=torch.Generator()))
+    with pytest.raises(RecordingError, match="draws random numbers on the CPU"):
+        graphs.record(lambda: None)
+    assert "replay" not in cuda.done

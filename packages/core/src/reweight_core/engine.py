@@ -125,6 +125,8 @@ class TrainingStep:
         self._optimizer.step()
         self._hooks.follow_update(self.passes.parameters)
         self._note(step, weights, D_prime, source)
+        # step and look-ahead know each other: apart, they and all their tensors are freed now and not some time later
+        step.look = None
 
     def open(self, size: int, source: str = "train", looks_ahead: bool = True) -> Step:
         """Return the step as a method sees it (arguments as `run`)."""

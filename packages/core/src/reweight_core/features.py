@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import attrs
 import numpy as np
@@ -29,14 +30,28 @@ class Features:
     @classmethod
     def of(cls, names: Sequence[str], values: np.ndarray) -> Features:
         """Return the features that values (N, features) of the training set give."""
+        # the deviation of equal values is rarely 0 exactly: their mean is rounded
         std = values.std(0)
-        std[std == 0] = 1
-        return cls(tuple(names), tuple(values.mean(0).tolist()), tuple(std.tolist()))
+        constant = (values.min(0) == values.max(0)) | (std == 0)
+        mean, std = np.where(constant, values[0], values.mean(0)), np.where(constant, 1, std)
+        return cls(tuple(names), tuple(mean.tolist()), tuple(std.tolist()))
 
-    def standardise(self, values: np.ndarray) -> np.ndarray:
-        """Return values (N, features) as images of one pixel: float32 (N, features, 1, 1)."""
+    def standardise(self, values: np.ndarray, source: Path) -> np.ndarray:
+        """Return values (N, features) as images of one pixel: float32 (N, features, 1, 1).
+
+        Args:
+            values: the features.
+            source: where they are from, for messages.
+
+        Raises:
+            UserError: if a value is too large to be one.
+        """
         # in double precision: large numbers with small differences, times for example, would lose them otherwise
         standardised = (values - np.array(self.mean)) / np.array(self.std)
+        too_large = np.argwhere(np.abs(standardised) > np.finfo(np.float32).max)
+        if len(too_large):
+            row, column = too_large[0]
+            raise UserError(f"{source}, row {row + 1}: {self.names[column]} {values[row, column]:g} is too large")
         return standardised.astype(np.float32)[:, :, None, None]
 
 
@@ -54,7 +69,8 @@ def read_values(table: Table, names: Sequence[str]) -> np.ndarray:
 
 def _number(text: str, column: str, where: str) -> float:
     try:
-        value = float(text)
+        # Python's numbers may have underscores
+        value = float(text.replace("_", "?"))
     except ValueError:
         value = math.nan
     if not math.isfinite(value):

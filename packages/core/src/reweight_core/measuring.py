@@ -68,11 +68,11 @@ def elapsed(function: Callable[[], object], device: torch.device) -> float:
         started = time.perf_counter()
         function()
         return time.perf_counter() - started
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    stream = torch.cuda.current_stream(device)
     torch.cuda.synchronize(device)
-    begin.record()
+    begin = stream.record_event(torch.cuda.Event(enable_timing=True))
     function()
-    end.record()
+    end = stream.record_event(torch.cuda.Event(enable_timing=True))
     end.synchronize()
     return begin.elapsed_time(end) / 1000
 

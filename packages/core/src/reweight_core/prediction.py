@@ -22,6 +22,7 @@ from reweight_core.features import Features, read_values
 from reweight_core.files import flush
 from reweight_core.images import decode, find_images
 from reweight_core.models.build import build_model
+from reweight_core.products import products
 
 BATCH_SIZE = 256
 
@@ -101,7 +102,7 @@ class Classifier(nn.Module):
                 "features; train again"
             )
         table = read_table(Path(path))
-        rows = self.features.standardise(read_values(table, self.features.names))
+        rows = self.features.standardise(read_values(table, self.features.names), table.path)
         names = [row.get("id") or f"{path}:{line}" for row, line in zip(table.rows, table.lines, strict=True)]
         return torch.from_numpy(rows), tuple(names)
 
@@ -197,9 +198,10 @@ def predict(
             for start in range(0, len(images), BATCH_SIZE)
         )
     done, probabilities = 0, []
-    for batch in batches:
-        probabilities.append(classifier(batch.to(classifier.mean.device)).softmax(1).cpu().numpy())
-        done += len(batch)
-        progress(done, len(names))
+    with products("ieee"):
+        for batch in batches:
+            probabilities.append(classifier(batch.to(classifier.mean.device)).softmax(1).cpu().numpy())
+            done += len(batch)
+            progress(done, len(names))
     what = "row" if classifier.takes_features else "path"
     return Predictions(what, names, classifier.classes, np.concatenate(probabilities))

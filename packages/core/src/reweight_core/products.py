@@ -10,21 +10,25 @@ import torch
 
 Products = Literal["ieee", "tf32"]
 
-_CONVOLUTIONS: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch's types do not know it
+# torch's types do not know them
+_CUDNN: Any = torch.backends.cudnn
 
 
 def set_products(kind: Products) -> None:
-    """Set how matrices and convolutions are multiplied from now on, in this process."""
-    torch.backends.cuda.matmul.fp32_precision = kind
-    _CONVOLUTIONS.fp32_precision = kind
+    """Set how matrices, convolutions and recurrent layers are multiplied from now on, in this process."""
+    # by torch's older names: under the newer ones, `torch.backends.cudnn.flags` raises
+    torch.backends.cuda.matmul.allow_tf32 = kind == "tf32"
+    torch.backends.cudnn.allow_tf32 = kind == "tf32"
 
 
 @contextmanager
 def products(kind: Products) -> Iterator[None]:
     """Multiply in one way inside the block; what was set before is set again behind it, whatever the block sets."""
-    before = torch.backends.cuda.matmul.fp32_precision, _CONVOLUTIONS.fp32_precision
+    places = torch.backends.cuda.matmul, _CUDNN.conv, _CUDNN.rnn
+    before = [place.fp32_precision for place in places]
     set_products(kind)
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.fp32_precision, _CONVOLUTIONS.fp32_precision = before
+        for place, precision in zip(places, before, strict=True):
+            place.fp32_precision = precision

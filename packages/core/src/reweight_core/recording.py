@@ -18,8 +18,10 @@ _READS: frozenset[Any] = frozenset(
     {
         Tensor.__bool__,
         Tensor.__float__,
+        Tensor.__array__,
         Tensor.__index__,
         Tensor.__int__,
+        Tensor.bincount,
         Tensor.cpu,
         Tensor.equal,
         Tensor.is_nonzero,
@@ -30,12 +32,15 @@ _READS: frozenset[Any] = frozenset(
         Tensor.tolist,
         Tensor.unique,
         torch.allclose,
+        torch.argwhere,
         torch.bincount,
         torch.equal,
         torch.is_nonzero,
         torch.masked_select,
         torch.nonzero,
+        torch.repeat_interleave,
         torch.unique,
+        torch.unique_consecutive,
     }
 )
 
@@ -117,7 +122,7 @@ class CudaGraphs:
 
     def __init__(self, device: torch.device, generators: Iterable[torch.Generator] = ()):
         self._device = device
-        self._watch = Watch(generators)
+        self._watch = Watch(device, generators)
         # gradients are accumulated on the stream that first did so: all of a step must be on one
         self._stream = torch.cuda.Stream(device)
 
@@ -139,8 +144,11 @@ class CudaGraphs:
         try:
             for generator in self._watch.generators:
                 graph.register_generator_state(generator)
-            with torch.cuda.graph(graph, stream=self._stream):
+            # other threads go on working with the GPU meanwhile: one pins the images that are read ahead
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 take()
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise RecordingError(f"the step cannot be recorded as a CUDA graph ({reason(error)})") from error
         graph.replay()
@@ -151,6 +159,7 @@ class Watch(TorchFunctionMode):
     """Notes, inside its ``with`` block, what a recording must know of: generators drawn from, and values read.
 
     Args:
+        device: whose values are meant; reading those of another costs a recording nothing.
         generators: generators that are known already.
 
     Attributes:
@@ -158,8 +167,9 @@ class Watch(TorchFunctionMode):
         reads: names of the functions by which values came to the host.
     """
 
-    def __init__(self, generators: Iterable[torch.Generator] = ()):
+    def __init__(self, device: torch.device, generators: Iterable[torch.Generator] = ()):
         super().__init__()
+        self._device = device.type
         self.generators = list(generators)
         self.reads: set[str] = set()
 
@@ -168,7 +178,8 @@ class Watch(TorchFunctionMode):
         generator = kwargs.get("generator")
         if generator is not None and not any(generator is known for known in self.generators):
             self.generators.append(generator)
-        if func in _READS or (func is Tensor.__getitem__ and _is_mask(args[1])):
+        by_mask = func in (Tensor.__getitem__, Tensor.__setitem__) and _is_mask(args[1])
+        if (func in _READS or by_mask) and any(isinstance(t, Tensor) and t.device.type == self._device for t in args):
             self.reads.add(func.__name__)
         return func(*args, **kwargs)
 

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from reweight_core.errors import UserError
+from reweight_core.hardware import usable_cpus
 from reweight_core.images import ImageFiles
 
 
@@ -62,7 +63,8 @@ def stream(requests: Sequence[Request], workers: int, device: torch.device) -> I
     loader = DataLoader(
         _Batches(requests),
         batch_size=None,
-        num_workers=min(workers, len(requests)),
+        # more than there are cores would not read faster
+        num_workers=min(workers, len(requests), usable_cpus()),
         pin_memory=device.type == "cuda",
         # a loader draws a seed for its workers, which must not change torch's own stream
         generator=torch.Generator(),

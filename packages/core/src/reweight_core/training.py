@@ -24,7 +24,7 @@ from reweight_core.dataset import Split
 from reweight_core.devices import resolve_device
 from reweight_core.engine import TrainingStep
 from reweight_core.errors import UserError, reason
-from reweight_core.evaluation import accuracy
+from reweight_core.evaluation import FROM_FILES, accuracy
 from reweight_core.examples import Examples
 from reweight_core.feeding import Feeder, batch_sizes
 from reweight_core.files import write_json
@@ -119,6 +119,10 @@ def told_to_the_user(folder: Path | None = None) -> Iterator[None]:
 
 def _memory_error(error: Exception) -> Exception:
     """Return a `UserError` in place of an error that means that memory is full, else the error itself."""
+    if str(error).startswith("DataLoader worker"):
+        return UserError(
+            "a process that reads images was killed (is memory or /dev/shm full?): lower --workers or --batch-size"
+        )
     # torch has no class of its own for a failed allocation on the CPU
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
         return UserError(f"memory is full: lower --batch-size, --meta-batch-size or the image size ({reason(error)})")
@@ -176,12 +180,17 @@ class Trainer:
                 for (name, component), options in zip(components.items(), config.component_options, strict=True)
             }
         self.hooks = MethodHooks(self.method, config.method, observers, self.components)
+        self._workers = usable_cpus() if config.workers is None else config.workers
         held_out = self._examples(data.meta, config.augment) if data.meta else None
         self.meta = self.hooks.provide_meta_set(held_out)
         self._test = self._examples(data.test, "none") if data.test else None
         self._val = self._examples(data.val, "none") if data.val else None
+        for held_out_set in (self._val, self._test):
+            if held_out_set is not None and held_out_set.files is not None:
+                # one that cannot be read would otherwise be found after the first epoch
+                for _ in held_out_set.in_order(FROM_FILES, self._workers):
+                    pass
         self._held_out_test = digest_of(data.test) if data.test and test_share(config) else None
-        self._workers = usable_cpus() if config.workers is None else config.workers
         self.feeder = Feeder(self.train, self.meta, config.meta_batch_size, config.seed, self._workers)
         images = self.train.batch(torch.arange(2, device=self.device), None).inputs
         head = find_head(self.model, images)
@@ -282,7 +291,7 @@ class Trainer:
         """Give the network the initial weights that are asked for."""
         config = self.config
         if config.init_from is not None and config.pretrained:
-            raise UserError("--init-from and --pretrained exclude each other")
+            raise UserError("--init-from and --pretrained exclude each other; give --no-pretrained with --init-from")
         if config.init_from is not None:
             weights, source = read_weights(config.init_from), f"--init-from {config.init_from}"
         elif config.pretrained:

@@ -12,7 +12,6 @@ import torch
 from torchvision.datasets import CIFAR10
 
 from reweight_core import Dataset, UserError
-from reweight_core.errors import reason
 from reweight_data_noisy import FilesOptions
 from reweight_data_noisy.load_cifar import load as load_cifar
 
@@ -80,7 +79,7 @@ def _read(path: Path) -> Any:
             f"get the file from {SOURCE}"
         ) from None
     except Exception as error:  # a damaged file makes the unpickler raise nearly anything
-        raise UserError(f"{path}: cannot be read ({reason(error)}); get the file from {SOURCE}") from error
+        raise UserError(f"{path}: is damaged ({type(error).__name__}); get the file from {SOURCE}") from error
 
 
 def _labels(path: Path, content: Any, key: str, dataset: Dataset) -> np.ndarray:

@@ -168,4 +168,4 @@ def _features(tables: dict[str, Table]) -> tuple[Features, dict[str, np.ndarray]
         raise UserError(f"{tables['train'].path}: has neither a column 'file' nor columns of features")
     values = {part: read_values(table, names) for part, table in tables.items()}
     features = Features.of(names, values["train"])
-    return features, {part: features.standardise(rows) for part, rows in values.items()}
+    return features, {part: features.standardise(rows, tables[part].path) for part, rows in values.items()}

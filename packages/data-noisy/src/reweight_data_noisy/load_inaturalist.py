@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reweight_core import Dataset, UserError
+from reweight_core.errors import reason
 from reweight_data_noisy import LargeOptions
 from reweight_data_noisy.file_lists import Listed, data_root, dataset_of
 
@@ -29,7 +30,7 @@ def load(config: LargeOptions) -> Dataset:
         classes = {number: index for index, number in enumerate(sorted(species))}
         parts = {part: _listed(content, classes, lists[part]) for part, content in contents.items()}
     except (KeyError, TypeError) as error:
-        raise UserError(f"{root}: the lists are not those of iNaturalist 2018 (no {error})") from error
+        raise UserError(f"{root}: the lists are not those of iNaturalist 2018 ({reason(error)})") from error
     return dataset_of(root, parts, [species[number] for number in classes], config.image_size, trusted=True)
 
 

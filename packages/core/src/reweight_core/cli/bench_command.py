@@ -80,6 +80,8 @@ def command(
     on_gpu = resolve_device(device).type == "cuda"
     if graph == "on" and not on_gpu:
         raise UserError("--graph on: steps are recorded on a CUDA GPU only; use --graph off")
+    if precision == "tf32" and not on_gpu:
+        raise UserError("--precision tf32: only CUDA GPUs have it; use --precision fp32")
     graphs = {"both": (False, True) if on_gpu else (False,), "on": (True,), "off": (False,)}[graph]
     cells = [
         bench.Cell(method, strategy, graphed)

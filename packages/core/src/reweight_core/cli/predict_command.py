@@ -27,6 +27,8 @@ def command(run: Path, paths: tuple[Path, ...], csv_file: Path | None, device: s
 
     if csv_file is not None and (csv_file.is_dir() or not csv_file.absolute().parent.is_dir()):
         raise UserError(f"--csv {csv_file}: must be a file in a folder that exists")
+    if csv_file is not None and csv_file.resolve() in [path.resolve() for path in paths]:
+        raise UserError(f"--csv {csv_file}: is one of the files to predict for; give another name")
     classifier = load(run, device)
     console = Console(markup=False, emoji=False, highlight=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -34,7 +34,9 @@ def pretrained_weights(name: str) -> dict[str, Tensor]:
         UserError: if the model is none of torchvision's, or the download fails.
     """
     if name not in torchvision_zoo.names():
-        raise UserError(f"--pretrained: '{name}' is not a model of torchvision, which the weights come from")
+        raise UserError(
+            f"--pretrained: '{name}' is not a model of torchvision, which the weights come from; give --no-pretrained"
+        )
     weights = torchvision.models.get_model_weights(name).DEFAULT
     try:
         # weights_only: a file that holds anything but tensors is refused
