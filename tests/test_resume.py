@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from reweight_core import UserError, configure, hookimpl, resume, train
 from reweight_core.checkpoint import load_latest
 from reweight_core.cli.main import main
+from reweight_core.files import locked
 
 STEPS_AN_EPOCH = 5
 
@@ -72,7 +73,11 @@ def assert_same_run(one, other):
         assert ours.keys() == theirs.keys()
         for key, tensor in ours.items():
             assert torch.equal(tensor, theirs[key]), key
-    assert found.manifest == expected.manifest
+    timed = {"seconds", "history", "files"}
+    assert {k: v for k, v in found.manifest.items() if k not in timed} == {
+        k: v for k, v in expected.manifest.items() if k not in timed
+    }
+    assert [line["epoch"] for line in found.manifest["history"]] == [1, 2, 3, 4]
     assert metrics(one) == metrics(other)
     samples = [load_file(folder / "samples.safetensors") for folder in (one, other)]
     assert all(torch.equal(column, samples[1][name]) for name, column in samples[0].items())
@@ -154,3 +159,39 @@ def test_where_there_is_nothing_to_go_on_with_it_is_said(uninterrupted, tmp_path
         resume(uninterrupted("erm"))
     with pytest.raises(UserError, match="not the folder of a run"):
         resume(tmp_path)
+
+
+@pytest.mark.parametrize("left", ["", "{}\n{", None], ids=["empty", "torn", "missing"])
+def test_what_was_lost_of_the_metrics_comes_back_from_the_checkpoint(interrupted, uninterrupted, left):
+    # a machine that is switched off may lose what was written last
+    if left is None:
+        (interrupted / "metrics.jsonl").unlink()
+    else:
+        (interrupted / "metrics.jsonl").write_text(left)
+    resume(interrupted)
+    assert_same_run(interrupted, uninterrupted("erm"))
+
+
+def test_a_run_that_is_still_at_work_is_left_alone(interrupted):
+    with locked(interrupted, "it"), pytest.raises(UserError, match="another process is at work in it"):
+        resume(interrupted)
+
+
+def test_a_run_without_a_checkpoint_says_so(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(configure(**RUNS["erm"], out=tmp_path / "run"), observers=[Interrupt(step=2)])
+    with pytest.raises(UserError, match="interrupted before its first checkpoint; remove it and train again"):
+        resume(tmp_path / "run")
+
+
+def test_initial_weights_are_not_needed_again(tmp_path):
+    first = train(configure(**RUNS["erm"] | {"epochs": 1}, out=tmp_path / "first"))
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes((sorted((first.folder / "checkpoints").iterdir())[-1] / "model.safetensors").read_bytes())
+    begun = RUNS["erm"] | {"init_from": weights}
+    whole = train(configure(**begun, out=tmp_path / "whole")).folder
+    with pytest.raises(KeyboardInterrupt):
+        train(configure(**begun, out=tmp_path / "run"), observers=[Interrupt(step=2 * STEPS_AN_EPOCH + 1)])
+    weights.unlink()
+    resume(tmp_path / "run")
+    assert_same_run(tmp_path / "run", whole)

@@ -1,15 +1,16 @@
 import json
-from pathlib import Path
 
 import attrs
 import pytest
 
 from reweight_core import registry
+from reweight_core.cli.many_runs import place_for
 from reweight_core.config import as_values, configure
 from reweight_core.errors import UserError
+from reweight_core.files import locked
 from reweight_core.records import DataPlugin
 from reweight_core.sweep import Cell, Run
-from reweight_core.sweep_folder import clear, locked, unfinished
+from reweight_core.sweep_folder import arguments_for, unfinished
 
 
 @pytest.fixture
@@ -72,24 +73,58 @@ def test_what_is_no_run_is_never_removed(run):
     assert (run.folder / "thesis.tex").read_text() == "years of work"
 
 
-def test_what_is_left_of_a_start_is_removed(run):
+@pytest.mark.parametrize("option", [{"device": "cpu"}, {"workers": 1}, {"graph": "off"}, {"checkpoint_every": 1}])
+def test_options_that_change_no_result_may_differ(run, option):
+    write(run, "config.json", "summary.json", **option)
+    assert unfinished([run]) == []
+
+
+def test_a_note_in_a_finished_run_is_in_nobodys_way(run):
+    write(run, "config.json", "summary.json")
+    (run.folder / "note.txt").write_text("good one")
+    assert unfinished([run]) == []
+
+
+def test_what_has_no_checkpoint_begins_anew(run):
+    assert arguments_for(run) == run.arguments
+    write(run, "config.json", "metrics.jsonl")
+    assert arguments_for(run) == run.arguments
+    assert not run.folder.exists()
+
+
+def test_what_has_a_checkpoint_goes_on(run):
     write(run, "config.json", "metrics.jsonl")
     (run.folder / "checkpoints" / "step-1").mkdir(parents=True)
-    clear(run)
-    assert not run.folder.exists()
-    clear(run)
+    assert arguments_for(run) == ["resume", str(run.folder)]
+    assert (run.folder / "metrics.jsonl").exists()
+
+
+def test_what_was_begun_with_other_options_is_refused_and_kept(run):
+    write(run, "config.json", epochs=3)
+    (run.folder / "checkpoints" / "step-1").mkdir(parents=True)
+    with pytest.raises(UserError, match="was begun, with epochs 3 where 2 is asked for"):
+        arguments_for(run)
+    assert (run.folder / "checkpoints").exists()
+
+
+def test_a_run_that_another_process_is_at_work_on_is_left_alone(run):
+    pytest.importorskip("fcntl")
+    write(run, "config.json")
+    with locked(run.folder, "it"), pytest.raises(UserError, match="another process is at work in it"):
+        arguments_for(run)
+    assert run.folder.exists()
 
 
 def test_one_sweep_at_a_time_works_in_a_folder(tmp_path):
     pytest.importorskip("fcntl")
     out = tmp_path / "new" / "folder"
-    with locked(out), pytest.raises(UserError, match="another sweep is at work in it"), locked(out):
+    with place_for(out), pytest.raises(UserError, match=r"--out .*: another process is at work in it"), place_for(out):
         pass
-    with locked(out):
+    with place_for(out):
         pass
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="--out"), locked(Path(tmp_path / "file" / "below")):
+    with pytest.raises(UserError, match="--out"), place_for(tmp_path / "file" / "below"):
         pass

@@ -81,7 +81,7 @@ def evaluate(run: Path | str, device: str = "auto") -> dict[str, Any]:
         )
     examples = Examples(test, dataset, classifier.mean.device, torch.get_default_dtype())
     workers = usable_cpus() if config.workers is None else config.workers
-    with products("tf32" if run_folder.read_environment(folder)["precision"] == "tf32" else "ieee"):
+    with products("tf32" if run_folder.read_environment(folder).get("precision") == "tf32" else "ieee"):
         share = accuracy(classifier.network, examples, workers)
     return {
         "test_accuracy": share,

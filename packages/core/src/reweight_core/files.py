@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from reweight_core.errors import UserError
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -22,6 +26,33 @@ def write_text(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     os.replace(partial, path)
     flush(path.parent)
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Keep every other process that asks for it out of a folder until the end (on systems that lock files).
+
+    Args:
+        folder: the folder, which must exist.
+        what: how to call it if it is taken.
+
+    Raises:
+        UserError: if another process has it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{what}: another process is at work in it; wait for it, or stop it") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def flush(path: Path) -> None:

@@ -112,7 +112,10 @@ def collect(runs: Sequence[Run], errors: Mapping[str, str]) -> list[CellResult]:
             entry["error"] = errors[run.name]
         else:
             summary = read_json(run.folder / "summary.json")
-            entry |= {name: summary[name] for name in FIGURES}
+            try:
+                entry |= {name: summary[name] for name in FIGURES}
+            except KeyError as missing:
+                raise UserError(f"{run.folder / 'summary.json'}: has no {missing}; remove the folder") from None
         by_cell.setdefault(run.cell, []).append(entry)
     return [
         CellResult(cell, entries, {name: Spread.of(entry.get(name) for entry in entries) for name in FIGURES})
@@ -155,6 +158,8 @@ def environments(runs: Sequence[Run]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for run in runs:
         config = read_json(run.folder / "config.json")
+        if not {"device", "versions"} <= config.keys():
+            raise UserError(f"{run.folder / 'config.json'}: not that of a run; remove the folder")
         device = config["device"]
         cpu = f"{cpu_name()}, {usable_cpus()} processors"
         made = {"hardware": cpu if device == "cpu" else device, "versions": config["versions"]}

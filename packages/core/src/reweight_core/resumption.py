@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
+import torch
 
 from reweight_core import run_folder
 from reweight_core.checkpoint import Checkpoint, load_latest
 from reweight_core.comparison import Choice
+from reweight_core.config import RunConfig
 from reweight_core.errors import UserError
+from reweight_core.files import locked
 from reweight_core.preparation import load
 from reweight_core.products import products
 from reweight_core.training import Run, Trainer, refuse_gpu_options, told_to_the_user
@@ -35,24 +36,35 @@ def resume(run: Path | str, observers: Sequence[object] = ()) -> Run:
     config = attrs.evolve(run_folder.read_config(folder), out=folder)
     if (folder / "summary.json").exists():
         raise UserError(f"{folder}: this run is finished; reweight eval tests it")
+    if not (folder / "checkpoints").exists():
+        raise UserError(f"{folder}: was interrupted before its first checkpoint; remove it and train again")
     refuse_gpu_options(config)
-    checkpoint = load_latest(folder / "checkpoints")
+    with locked(folder, str(folder)):
+        return _go_on(folder, config, load_latest(folder / "checkpoints"), observers)
+
+
+def _go_on(folder: Path, config: RunConfig, checkpoint: Checkpoint, observers: Sequence[object]) -> Run:
+    written = run_folder.read_environment(folder)
+    for key in ("plugins", "versions", "device", "threads", "precision"):
+        if key not in written:
+            raise UserError(f"{folder / 'config.json'}: has no '{key}'; it is of another version of reweight")
+    torch.set_num_threads(written["threads"])
     with told_to_the_user():
         data = load(config)
     if data.fingerprint != checkpoint.manifest["data_fingerprint"]:
         raise UserError(f"{folder}: the data are not those that the run began with (their fingerprint differs)")
-    written = run_folder.read_environment(folder)
     with products("tf32" if written["precision"] == "tf32" else "ieee"):
         with told_to_the_user():
-            trainer = Trainer(config, data, observers)
+            # its weights come from the checkpoint
+            trainer = Trainer(attrs.evolve(config, init_from=None, pretrained=False), data, observers)
         now = run_folder.environment(config, trainer.device)
         changed = [f"{key}: {written[key]}, now {now[key]}" for key in now if written[key] != now[key]]
         if changed:
             raise UserError(f"{folder}: the run cannot go on exactly as it began ({'; '.join(changed)})")
         restore(trainer, checkpoint)
         with told_to_the_user(folder):
-            history = _finished_epochs(folder, trainer.epochs_done)
-            return trainer.go_on(folder, history)
+            run_folder.write_metrics(folder, trainer.history)
+            return trainer.go_on(folder)
 
 
 def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
@@ -70,14 +82,8 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         trainer.load_state_of_parts(state)
         trainer.lookahead = Choice(**manifest["lookahead"])
         trainer.epochs_done, trainer.done = manifest["epoch"], manifest["step"]
+        trainer.history, trainer.seconds = list(manifest["history"]), manifest["seconds"]
     except (KeyError, TypeError, RuntimeError) as error:
         raise UserError(f"the checkpoint of epoch {manifest.get('epoch')} does not fit this run ({error})") from error
     trainer.step.strategy = trainer.lookahead.strategy
     trainer.step.health.start_after(trainer.done)
-
-
-def _finished_epochs(folder: Path, epochs: int) -> list[dict[str, Any]]:
-    """Return the metrics of the first epochs, and drop those of later ones from the file."""
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[:epochs]
-    run_folder.write_metrics(folder, lines)
-    return [json.loads(line) for line in lines]

@@ -25,7 +25,7 @@ from safetensors.numpy import save_file
 from reweight_core import registry
 from reweight_core.config import RunConfig, as_values, configure
 from reweight_core.errors import UserError
-from reweight_core.files import flush, write_json
+from reweight_core.files import flush, write_json, write_text
 from reweight_core.preparation import PreparedData
 from reweight_core.samples import SampleTable
 
@@ -82,6 +82,8 @@ def environment(config: RunConfig, device: torch.device) -> dict[str, Any]:
         "plugins": plugins,
         "versions": {"python": platform.python_version(), **versions},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        # sums of another number of threads may differ in the last digits
+        "threads": torch.get_num_threads(),
     }
 
 
@@ -143,22 +145,20 @@ def read_config(folder: Path) -> RunConfig:
         raise UserError(f"{folder / 'config.json'}: {error}") from error
 
 
-def append_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Add one line to metrics.jsonl; JSON has no infinities, so such a value becomes null."""
+def append_metrics(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Add one line to metrics.jsonl and return it; JSON has no infinities, so such a value becomes null."""
     finite = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in metrics.items()
     }
     with open(folder / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(finite, allow_nan=False) + "\n")
+    return finite
 
 
-def write_metrics(folder: Path, lines: Sequence[str]) -> None:
-    """Replace metrics.jsonl by these lines, whole or not at all."""
-    partial = folder / "metrics.jsonl.partial"
-    partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    flush(partial)
-    partial.replace(folder / "metrics.jsonl")
+def write_metrics(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Replace metrics.jsonl by the lines of these epochs."""
+    write_text(folder / "metrics.jsonl", "".join(json.dumps(metrics) + "\n" for metrics in history))
 
 
 def write_samples(folder: Path, data: PreparedData, table: SampleTable) -> None:

@@ -16,6 +16,15 @@ from reweight_core.errors import UserError, nearest
 from reweight_core.misfits import refuse_misfits
 from reweight_core.options import Option, Owner, table
 
+SAME_SETTING = ("data_root", "download", "device", "workers", "graph", "checkpoint_every", "seed")
+"""Options that say where and how a run is made, and do not change what it is."""
+
+OF_EACH_RUN = ("seed", "out")
+"""Options of which every run has its own."""
+
+LISTS = ("lr_drops",)
+"""Options whose values have commas."""
+
 
 @attrs.frozen(eq=False)
 class Cell:
@@ -73,8 +82,10 @@ def parse_axes(methods: str, data: str | None, varied: Sequence[str]) -> dict[st
             raise UserError(f"--vary {text}: must be NAME=VALUE,VALUE, e.g. noise=none,uniform:0.4")
         if name in axes:
             raise UserError(f"--vary {text}: the values of '{name}' are given twice")
-        if name in ("seed", "out"):
+        if name in OF_EACH_RUN:
             raise UserError(f"--vary {text}: every run has its own {name}; see --seeds and --out")
+        if name in LISTS:
+            raise UserError(f"--vary {text}: its values have commas themselves; make a sweep for each")
         axes[name] = _split(f"--vary {name}", values)
     return axes
 
@@ -152,7 +163,11 @@ def _points(
         values: dict[str, Any] = dict(given)
         values |= {name: _value(core[name], text) if name in core else text for name, text in chosen.items()}
         if file is not None:
-            values = read_file(file, RunConfig, values) | values
+            of_file = read_file(file, RunConfig, values)
+            for name in (*OF_EACH_RUN, "method"):
+                if name in of_file:
+                    raise UserError(f"--config {file}: '{name}' is for a single run; give --seed, --out or --methods")
+            values = of_file | values
         known = known_options(RunConfig, values)
         for name in chosen.keys() & known.keys() - core.keys():
             values[name] = _value(known[name], chosen[name])

@@ -31,13 +31,10 @@ from reweight_core.errors import UserError, nearest, reason
 from reweight_core.options import Option
 from reweight_core.records import TablePlugin
 from reweight_core.results import CellResult, Report, as_json, csv_row, failures
-from reweight_core.sweep import Cell, as_arguments, union
+from reweight_core.sweep import SAME_SETTING, Cell, as_arguments, union
 
 TEXTS = deep_iterable(instance_of(str))
 NUMBER = optional(instance_of((int, float)))
-
-SAME_SETTING = ("data_root", "download", "device", "checkpoint_every", "seed")
-"""Options that say where and how a run is made, and do not change what it is."""
 
 
 def _underscored(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,6 +145,9 @@ def cells_of(table: PublishedTable, chosen: Sequence[PublishedCell], overrides: 
         except UserError as error:
             raise UserError(f"table '{table.record.name}', cell {published.name}: {error}") from error
         values = {**_values(published), **overrides}
+        if "epochs" in overrides and "steps" not in overrides:
+            # steps rank above epochs: those of the table would leave the override without effect
+            values.pop("steps", None)
         known = known_options(RunConfig, values)
         known_anywhere |= set(known)
         fitting = {name: value for name, value in values.items() if name in known}

@@ -27,7 +27,7 @@ from reweight_core.errors import UserError, reason
 from reweight_core.evaluation import FROM_FILES, accuracy
 from reweight_core.examples import Examples
 from reweight_core.feeding import Feeder, batch_sizes
-from reweight_core.files import write_json
+from reweight_core.files import locked, write_json
 from reweight_core.hardware import usable_cpus
 from reweight_core.head import find_head
 from reweight_core.lookahead import FD_LENGTH, STRATEGIES
@@ -80,7 +80,7 @@ def train(config: RunConfig, observers: Sequence[object] = ()) -> Run:
         with told_to_the_user():
             trainer = Trainer(config, load(config), observers)
             folder = run_folder.create(config)
-        with told_to_the_user(folder):
+        with told_to_the_user(folder), locked(folder, str(folder)):
             return trainer.run(folder)
 
 
@@ -112,8 +112,10 @@ def told_to_the_user(folder: Path | None = None) -> Iterator[None]:
             raise
         raise UserError(f"{folder}: {error}; what was written before is kept") from error
     except KeyboardInterrupt as interrupt:
-        if folder is not None:
-            interrupt.add_note(f"finished epochs and checkpoints are kept in {folder}")
+        if folder is not None and (folder / "checkpoints").exists():
+            interrupt.add_note(f"reweight resume {folder} goes on from the last checkpoint")
+        elif folder is not None:
+            interrupt.add_note(f"there is no checkpoint in {folder} yet (--checkpoint-every)")
         raise
 
 
@@ -141,6 +143,8 @@ class Trainer:
         steps: what takes the steps: `step`, or recordings of it.
         done: steps taken.
         epochs_done: epochs finished.
+        seconds: time that an earlier part of the run took.
+        history: metrics of the finished epochs.
 
     Raises:
         UserError: if the parts do not fit together.
@@ -233,6 +237,8 @@ class Trainer:
             self._total = min(self._total, config.steps)
         self.done = 0
         self.epochs_done = 0
+        self.seconds = 0.0
+        self.history: list[dict[str, Any]] = []
 
     def run(self, folder: Path) -> Run:
         """Train in all stages and write the run to `folder`, which must exist and be empty."""
@@ -245,12 +251,11 @@ class Trainer:
         self._choose_lookahead()
         chosen = {"lookahead": attrs.asdict(self.lookahead), "precision": precision}
         run_folder.write_config(folder, self.config, self.data, self.device, chosen)
-        return self.go_on(folder, [])
+        return self.go_on(folder)
 
-    def go_on(self, folder: Path, history: list[dict[str, Any]]) -> Run:
-        """Train what is left of the run in `folder`, whose finished epochs have these metrics."""
-        started = time.perf_counter()
-        before = sum(metrics["seconds"] for metrics in history)
+    def go_on(self, folder: Path) -> Run:
+        """Train what is left of the run in `folder`, after the epochs in `history`."""
+        self._started = time.perf_counter() - self.seconds
         self.model.train()
         corrupted = None
         if self.data.corrupted is not None:
@@ -267,14 +272,13 @@ class Trainer:
             metrics |= self.hooks.finish_epoch(self.epochs_done, corrupted)
             self._choose_lookahead()
             metrics |= self._evaluate()
-            history.append(metrics)
-            run_folder.append_metrics(folder, metrics)
+            self.history.append(run_folder.append_metrics(folder, metrics))
             self.hooks.observe_epoch(metrics=metrics)
             self.step.health.check()
             if self.done == self._total or self.epochs_done % self.config.checkpoint_every == 0:
                 self._save_checkpoint(folder, stage)
         run_folder.write_samples(folder, self.data, self.step.samples)
-        summary = self._summary(history, before + time.perf_counter() - started)
+        summary = self._summary()
         write_json(folder / "summary.json", summary)
         return Run(folder, summary, self.hooks.evaluation_model(self.model).eval())
 
@@ -411,11 +415,13 @@ class Trainer:
             "features": attrs.asdict(dataset.features) if dataset.features else None,
             "data_fingerprint": self.data.fingerprint,
             "held_out_test": self._held_out_test,
+            "seconds": time.perf_counter() - self._started,
+            "history": self.history,
         }
         checkpoint.save(folder / "checkpoints", self.done, kept.state_dict(), state, manifest)
 
-    def _summary(self, history: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-        last, samples = history[-1], self.step.samples
+    def _summary(self) -> dict[str, Any]:
+        history, last, samples = self.history, self.history[-1], self.step.samples
         return {
             "method": self.config.method,
             "data": self.config.data,
@@ -425,7 +431,7 @@ class Trainer:
             "noise_auroc": noise_auroc(samples.mean_weight(), samples, self.data),
             "epochs": self.epochs_done,
             "steps": self.done,
-            "seconds": seconds,
+            "seconds": time.perf_counter() - self._started,
             "seconds_per_step": sum(m["seconds"] for m in history) / self.done,
             "peak_memory_bytes": peak_memory(self.device),
         }

@@ -15,11 +15,12 @@ from rich.table import Table
 
 from reweight_core.cli.sweep_progress import SweepProgress
 from reweight_core.errors import UserError
+from reweight_core.files import locked
 from reweight_core.results import Report
 from reweight_core.runner import Job, python_command, run_all
 from reweight_core.sweep import Run
 from reweight_core.sweep_data import problems_of_data
-from reweight_core.sweep_folder import clear, unfinished
+from reweight_core.sweep_folder import arguments_for, unfinished
 
 
 def carry_out(runs: Sequence[Run], out: Path, at_once: int) -> dict[str, str]:
@@ -36,16 +37,15 @@ def carry_out(runs: Sequence[Run], out: Path, at_once: int) -> dict[str, str]:
     to_make = {run.name: run for run in missing if run.name not in errors}
     jobs = []
     for name, run in to_make.items():
-        clear(run)
         try:
             run.folder.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{run.folder.parent}: {error}") from error
-        jobs.append(Job(name, python_command(run.arguments), run.folder.with_name(f"{run.folder.name}.log")))
+        jobs.append(Job(name, python_command(arguments_for(run)), run.folder.with_name(f"{run.folder.name}.log")))
     if kept := len(runs) - len(missing):
         print(f"{kept} of {len(runs)} runs are finished already", flush=True)
     try:
-        with _stopped_by_sigterm(), SweepProgress(to_make) as progress:
+        with _stopped_by_signals(), SweepProgress(to_make) as progress:
             ended = run_all(jobs, at_once, progress.watch)
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(f"finished runs are kept in {out}; the same command goes on from there")
@@ -54,17 +54,34 @@ def carry_out(runs: Sequence[Run], out: Path, at_once: int) -> dict[str, str]:
 
 
 @contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM, which batch systems send, end this program in the way that stops its processes too."""
+def _stopped_by_signals() -> Iterator[None]:
+    """Let the signals of batch systems and closed terminals end this program so that its processes end too."""
 
-    def leave(*signal_and_frame: object) -> NoReturn:
-        sys.exit(128 + signal.SIGTERM)
+    def leave(number: int, frame: object) -> NoReturn:
+        sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    caught = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, leave) for number in caught}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def place_for(out: Path) -> Iterator[None]:
+    """Make the folder of the runs, and keep every other sweep out of it until the end.
+
+    Raises:
+        UserError: if it cannot be made, or another sweep works in it.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: {error}") from error
+    with locked(out, f"--out {out}"):
+        yield
 
 
 def show(report: Report, out: Path) -> None:

@@ -12,12 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from reweight_core import registry, results, tables
-from reweight_core.cli.many_runs import carry_out, show
+from reweight_core.cli.many_runs import carry_out, place_for, show
 from reweight_core.cli.plugin_options import DeclaringCommand, command_line, first_pass, take_given
 from reweight_core.config import RunConfig, known_options
 from reweight_core.options import Option
 from reweight_core.sweep import runs_of
-from reweight_core.sweep_folder import locked
 
 
 class ReproduceCommand(DeclaringCommand):
@@ -79,13 +78,13 @@ def command(
     overrides = take_given(ctx, options)
     first = overrides.pop("seed", 0)
     out = out or Path("runs") / name
-    chosen = tables.select(table, only.split(",") if only else [], pattern)
+    chosen = tables.select(table, [part.strip() for part in only.split(",")] if only is not None else [], pattern)
     runs = runs_of(tables.cells_of(table, chosen, overrides), range(first, first + seeds), out)
     if dry_run:
         for run in runs:
             click.echo(shlex.join(["reweight", *run.arguments]))
         return
-    with locked(out):
+    with place_for(out):
         errors = carry_out(runs, out, jobs)
         found = results.collect(runs, errors)
         comparisons = [tables.Comparison.of(table, *pair) for pair in zip(chosen, found, strict=True)]

@@ -8,11 +8,10 @@ from typing import Any
 import click
 
 from reweight_core import results
-from reweight_core.cli.many_runs import carry_out, show
+from reweight_core.cli.many_runs import carry_out, place_for, show
 from reweight_core.cli.plugin_options import DeclaringCommand, command_line, config_option, first_pass, take_given
 from reweight_core.options import Option
 from reweight_core.sweep import cells_of, options_of_all, parse_axes, runs_of
-from reweight_core.sweep_folder import locked
 
 
 def _varying() -> list[click.Option]:
@@ -75,7 +74,7 @@ def command(
     first = given.pop("seed", 0)
     cells = cells_of(parse_axes(methods, data or "digits", varied), given, config_file)
     runs = runs_of(cells, range(first, first + seeds), out)
-    with locked(out):
+    with place_for(out):
         errors = carry_out(runs, out, jobs)
         found = results.collect(runs, errors)
         made_with = results.environments([run for run in runs if run.name not in errors])
