@@ -483,8 +483,25 @@ def test_an_interrupt_says_what_is_kept(reweight, monkeypatch):
     monkeypatch.setattr("reweight_core.training.Trainer._train_epoch", interrupt)
     result = reweight("train", "--out", "kept")
     assert result.status == 130
-    assert result.err.strip() == "interrupted; finished epochs and checkpoints are kept in kept"
+    assert result.err.strip() == "interrupted; there is no checkpoint in kept yet (--checkpoint-every)"
     assert reweight("list").status == 0
+
+
+def test_an_interrupt_says_how_to_go_on(reweight, monkeypatch):
+    from reweight_core.training import Trainer
+
+    train_epoch = Trainer._train_epoch
+
+    def interrupt(trainer, stage, factor, epoch):
+        if epoch == 1:
+            raise KeyboardInterrupt
+        return train_epoch(trainer, stage, factor, epoch)
+
+    monkeypatch.setattr(Trainer, "_train_epoch", interrupt)
+    result = reweight("train", "--epochs", "2", "--checkpoint-every", "1", "--out", "begun")
+    assert result.status == 130
+    assert result.err.strip() == "interrupted; reweight resume begun goes on from the last checkpoint"
+    monkeypatch.undo()
 
 
 def test_full_memory_is_one_line(reweight, monkeypatch):

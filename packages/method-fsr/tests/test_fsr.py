@@ -55,6 +55,7 @@ class Watcher:
             self.weights = yield
         finally:
             torch.autograd.grad = original
+        self.look = step.look
         return self.weights
 
 
@@ -176,8 +177,12 @@ def test_every_quantity_of_several_steps_is_that_of_the_transcription(changes, m
         # the real images of these ids, whatever MixUp made of them
         torch.testing.assert_close(step.original.inputs, tested.examples.batch(step.ids, None).inputs)
         assert torch.equal(step.inputs, step.original.inputs) != mixes
-        torch.testing.assert_close(step.look.parameters["head.weight"].detach(), expected.head[0].detach(), **EXACT)
-        torch.testing.assert_close(step.look.parameters["head.bias"].detach(), expected.head[1].detach(), **EXACT)
+        torch.testing.assert_close(
+            tested.watcher.look.parameters["head.weight"].detach(), expected.head[0].detach(), **EXACT
+        )
+        torch.testing.assert_close(
+            tested.watcher.look.parameters["head.bias"].detach(), expected.head[1].detach(), **EXACT
+        )
         torch.testing.assert_close(tested.watcher.h, expected.h, **EXACT)
         torch.testing.assert_close(tested.watcher.weights, len(ids) * expected.omega, **EXACT)
         torch.testing.assert_close(tested.method._scores, expected.scores, **EXACT)
@@ -223,7 +228,7 @@ def test_weights_of_tiny_gradients_sum_to_less_than_one():
 def test_the_score_is_that_of_the_pusher_that_is_asked_for(name):
     tested = UnderTest(attrs.evolve(CONFIG, pusher=name))
     step = tested.take(range(10))
-    of_training = step.look.logits[len(step.meta.labels) :].detach()
+    of_training = tested.watcher.look.logits[len(step.meta.labels) :].detach()
     expected = PUSHERS[name](step, F.cross_entropy(of_training, step.labels, reduction="none"))
     torch.testing.assert_close(tested.method._scores[:10], 0.1 * expected, **EXACT)
 

@@ -59,7 +59,7 @@ class Step:
         optimizer_state: the optimizer's state by parameter (momentum buffers), to be read only.
         lr: current learning rate, a tensor without dimensions.
         looks_ahead: False between the steps of ``--meta-every``; a method then weights without looking ahead.
-        look: the last look-ahead, or None.
+        look: the last look-ahead, or None; None again when the step is over.
         method_gradient: what the method made of D, before components added to it; None until it did.
     """
 
