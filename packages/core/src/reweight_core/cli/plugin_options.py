@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,12 @@ _OPTIONS = "reweight.options"
 _ARGUMENTS = "reweight.arguments"
 
 
-class DeclaringCommand(click.Command):
+class DeclaringCommand(click.Command, ABC):
     """A command some of whose options are declared by the plugins that its arguments name."""
 
+    @abstractmethod
     def declared(self, ctx: click.Context, args: list[str]) -> Mapping[str, Option]:
         """Return the options, by name, that these arguments may hold beside the command's own."""
-        raise NotImplementedError
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """First pass over `args`, then click's own."""
