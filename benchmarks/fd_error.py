@@ -11,14 +11,15 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models import VisionTransformer, resnet18
 
-from reweight_core.comparison import LENGTHS, relative_error
-from reweight_core.lookahead import STRATEGIES, Strategy, finite_difference
+from reweight_core.data.batch import Batch
+from reweight_core.engine.lookahead import STRATEGIES, Strategy, finite_difference
+from reweight_core.engine.passes import Passes
+from reweight_core.engine.step import Step
+from reweight_core.engine.virtual_step import VirtualSGD
 from reweight_core.models.cifar_resnet import CifarResNet
 from reweight_core.models.small import MLP, LeNet
 from reweight_core.models.wide_resnet import WideResNet
-from reweight_core.passes import Passes
-from reweight_core.step import Batch, Step
-from reweight_core.virtual_step import VirtualSGD
+from reweight_core.training.auto import LENGTHS, relative_error
 
 SHAPE, CLASSES, N, LR = (3, 16, 16), 10, 50, 0.05
 

@@ -17,11 +17,10 @@ import torch
 from torchvision.io import ImageReadMode, decode_image, read_file
 
 from reweight_core import configure
-from reweight_core.devices import resolve_device
-from reweight_core.examples import Examples
-from reweight_core.hardware import usable_cpus
-from reweight_core.images import find_images
-from reweight_core.preparation import load
+from reweight_core.config.load_data import load_data
+from reweight_core.data.examples import Examples
+from reweight_core.data.images import find_images
+from reweight_core.machine.device import resolve_device, usable_cpus
 
 BATCH = 100
 
@@ -63,8 +62,8 @@ def main(data_root: Path, image_size: int, device: str) -> None:
         path.read_bytes()
     with tempfile.TemporaryDirectory() as cache:
         os.environ["XDG_CACHE_HOME"] = cache
-        first, second = seconds(lambda: load(config)), seconds(lambda: load(config))
-    data = load(config)
+        first, second = seconds(lambda: load_data(config)), seconds(lambda: load_data(config))
+    data = load_data(config)
 
     def decode(path: Path) -> torch.Tensor:
         return decode_image(read_file(str(path)), ImageReadMode.RGB)
@@ -72,7 +71,7 @@ def main(data_root: Path, image_size: int, device: str) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         torchvision = seconds(lambda: list(pool.map(decode, files, chunksize=256)))
     options = attrs.evolve(config.data_options, stream="on", image_size=image_size)
-    streamed = load(attrs.evolve(config, data_options=options))
+    streamed = load_data(attrs.evolve(config, data_options=options))
     in_files = Examples(streamed.train, streamed.dataset, target, torch.float32)
     workers = usable_cpus()
     stream = seconds(lambda: [None for _ in in_files.in_order(BATCH, workers)])

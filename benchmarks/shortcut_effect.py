@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from reweight_core import configure
-from reweight_core.comparison import relative_error, weights_under
-from reweight_core.feeding import Fed
-from reweight_core.order import cycled_order, epoch_order
-from reweight_core.preparation import load
-from reweight_core.training import Trainer
+from reweight_core.config.load_data import load_data
+from reweight_core.data.feeder import Fed
+from reweight_core.data.seeds import cycled_order, epoch_order
+from reweight_core.training.auto import relative_error, weights_under
+from reweight_core.training.loop import Trainer
 
 LR, META = 0.05, 100
 
@@ -60,7 +60,7 @@ def main(epochs: int, batches: int) -> None:
             lookahead="jvp",
             device="cpu",
         )
-        data = load(config)
+        data = load_data(config)
         trained = Trainer(config, data)
         with tempfile.TemporaryDirectory() as folder:
             trained.run(Path(folder))

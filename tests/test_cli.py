@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-from reweight_core import registry
 from reweight_core.cli.main import main
-from reweight_core.config import RunConfig, known_options
+from reweight_core.config.resolve import known_options
+from reweight_core.config.run_config import RunConfig
+from reweight_core.plugins import registry
 
 METHODS = registry.names("method")
 DATA = ["--noise", "uniform:0.4", "--val-size", "20"]
@@ -221,7 +222,7 @@ def test_steps_end_a_run_before_its_epochs_do(reweight):
 
 def test_the_accuracy_of_a_run_is_that_of_its_last_epoch_not_of_its_best(reweight, monkeypatch):
     accuracies = iter([0.1, 0.9, 0.2])
-    monkeypatch.setattr("reweight_core.training.accuracy", lambda model, examples, workers: next(accuracies))
+    monkeypatch.setattr("reweight_core.training.loop.accuracy", lambda model, examples, workers: next(accuracies))
     reweight("train", "--epochs", 3, "--out", "run")
     summary = json.loads(Path("run/summary.json").read_text())
     assert summary["test_accuracy"] == 0.2
@@ -480,7 +481,7 @@ def test_an_interrupt_says_what_is_kept(reweight, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("reweight_core.training.Trainer._train_epoch", interrupt)
+    monkeypatch.setattr("reweight_core.training.loop.Trainer._train_epoch", interrupt)
     result = reweight("train", "--out", "kept")
     assert result.status == 130
     assert result.err.strip() == "interrupted; there is no checkpoint in kept yet (--checkpoint-every)"
@@ -488,7 +489,7 @@ def test_an_interrupt_says_what_is_kept(reweight, monkeypatch):
 
 
 def test_an_interrupt_says_how_to_go_on(reweight, monkeypatch):
-    from reweight_core.training import Trainer
+    from reweight_core.training.loop import Trainer
 
     train_epoch = Trainer._train_epoch
 
@@ -508,5 +509,5 @@ def test_full_memory_is_one_line(reweight, monkeypatch):
     def allocate(*_):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
 
-    monkeypatch.setattr("reweight_core.training.Trainer._train_epoch", allocate)
+    monkeypatch.setattr("reweight_core.training.loop.Trainer._train_epoch", allocate)
     assert_refused(reweight("train", "--out", "run"), "memory is full", "--batch-size")

@@ -4,14 +4,14 @@ import json
 
 import pytest
 import torch
-from reweight_method_fsr import plugin as fsr
 from safetensors.numpy import load_file
 
 from reweight_core import RunConfig, configure, train
-from reweight_core.checkpoint import load_latest
 from reweight_core.cli.main import main
-from reweight_core.config import known_options
-from reweight_core.evaluation import evaluate
+from reweight_core.config.resolve import known_options
+from reweight_core.runs.checkpoint import load_latest
+from reweight_core.runs.evaluate import evaluate
+from reweight_method_fsr import plugin as fsr
 
 
 def test_the_averaged_network_is_evaluated_and_kept_and_the_trained_one_is_in_the_state(tmp_path):

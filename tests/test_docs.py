@@ -141,7 +141,7 @@ def test_the_documented_component_keeps_the_contract(documented_plugin):
 
 
 def test_documented_hooks_are_those_of_the_specification():
-    from reweight_core.hookspecs import Hooks
+    from reweight_core.plugins.hookspecs import Hooks
 
     specified = {
         f"{name}({', '.join(function.__code__.co_varnames[1 : function.__code__.co_argcount])})"

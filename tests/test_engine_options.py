@@ -6,9 +6,9 @@ import attrs
 import pytest
 import torch
 
-from reweight_core import bench
 from reweight_core.cli.main import main
 from reweight_core.errors import UserError
+from reweight_core.measure import bench
 from reweight_core.testing import tiny_trainer
 from reweight_core.testing.method_suite import feed, run_steps
 

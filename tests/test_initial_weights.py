@@ -4,15 +4,15 @@ import torchvision
 from safetensors.torch import save_file
 
 from reweight_core import UserError, configure, train
+from reweight_core.config.load_data import load_data
 from reweight_core.models.build import build_model
 from reweight_core.models.initial import initialise, pretrained_weights
-from reweight_core.preparation import load
-from reweight_core.training import Trainer
+from reweight_core.training.loop import Trainer
 
 
 def trainer(**options):
     config = configure(**{"data": "digits", "model": "mlp", "meta_size": 0, "device": "cpu", **options})
-    return Trainer(config, load(config))
+    return Trainer(config, load_data(config))
 
 
 def test_a_run_begins_with_the_weights_of_a_checkpoint(tmp_path):

@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 
 import reweight_core
 from reweight_core import UserError, configure, train
-from reweight_core.checkpoint import load_latest
 from reweight_core.cli.main import main
-from reweight_core.evaluation import evaluate
-from reweight_core.images import decode
+from reweight_core.config.load_data import load_data
+from reweight_core.data.images import decode
 from reweight_core.models.build import build_model
+from reweight_core.runs.checkpoint import load_latest
+from reweight_core.runs.evaluate import evaluate
 
 
 def run(*arguments):
@@ -134,15 +135,13 @@ def test_a_share_that_leaves_nothing_for_training_is_refused(photos, tmp_path):
 
 
 def test_held_out_examples_are_neither_trained_on_nor_meta_nor_validation_examples():
-    data = reweight_core.preparation.load(
-        configure(data="digits", test_from="split:0.2", meta_size=50, val_size=30, seed=3)
-    )
+    data = load_data(configure(data="digits", test_from="split:0.2", meta_size=50, val_size=30, seed=3))
     images = [
         {split.images[i].tobytes() for i in range(len(split))} for split in (data.train, data.meta, data.val, data.test)
     ]
     assert len(set.union(*images)) == sum(map(len, images))
     assert np.bincount(data.test.labels).min() >= 20
-    plain = reweight_core.preparation.load(configure(data="digits", meta_size=50, val_size=30, seed=3))
+    plain = load_data(configure(data="digits", meta_size=50, val_size=30, seed=3))
     assert plain.fingerprint != data.fingerprint
 
 

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 import reweight_core
-from reweight_core import UserError, checkpoint, configure, train
+from reweight_core import UserError, configure, train
 from reweight_core.cli.main import main
-from reweight_core.preparation import load as prepared
+from reweight_core.config.load_data import load_data as prepared
+from reweight_core.runs import checkpoint
 
 
 def run(*arguments):

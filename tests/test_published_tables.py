@@ -5,10 +5,12 @@ import shlex
 
 import pytest
 
-from reweight_core import registry, tables
 from reweight_core.cli.main import main
-from reweight_core.config import RunConfig, configure
-from reweight_core.misfits import refuse_misfits
+from reweight_core.config.compatibility import refuse_misfits
+from reweight_core.config.resolve import configure
+from reweight_core.config.run_config import RunConfig
+from reweight_core.plugins import registry
+from reweight_experiments import published as tables
 
 TABLES = registry.names("table")
 SMALL = ["--data", "digits", "--model", "mlp", "--steps", "2", "--meta-size", "20", "--device", "cpu"]

@@ -6,9 +6,9 @@ import weakref
 import pytest
 import torch
 
-from reweight_core.checkpoint import load_latest
 from reweight_core.cli.main import main
-from reweight_core.recording import RecordedSteps
+from reweight_core.engine.cuda_graphs import RecordedSteps
+from reweight_core.runs.checkpoint import load_latest
 from reweight_core.testing import tiny_trainer
 from reweight_core.testing.recorder import CpuBackend
 

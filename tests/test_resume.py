@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from reweight_core import UserError, configure, hookimpl, resume, train
-from reweight_core.checkpoint import load_latest
 from reweight_core.cli.main import main
 from reweight_core.files import locked
+from reweight_core.runs.checkpoint import load_latest
 
 STEPS_AN_EPOCH = 5
 

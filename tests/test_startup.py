@@ -21,7 +21,7 @@ print("heavy:", *[name for name in {HEAVY} if name in sys.modules])
 IMPORT = f"""
 import sys
 from importlib import import_module, metadata
-from reweight_core.registry import GROUPS
+from reweight_core.plugins.registry import GROUPS
 
 modules = {{entry.module for group, _ in GROUPS.values() for entry in metadata.entry_points(group=group)}}
 for module in modules:

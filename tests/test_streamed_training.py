@@ -7,9 +7,10 @@ import torch
 from PIL import Image
 
 from reweight_core import Dataset, ImageFiles, Split, UserError, configure
-from reweight_core.preparation import prepare
+from reweight_core.config.load_data import plan_of
+from reweight_core.data.prepare import prepare
 from reweight_core.testing.method_suite import assert_replays_like_eager, assert_same_state
-from reweight_core.training import Trainer, told_to_the_user
+from reweight_core.training.loop import Trainer, told_to_the_user
 
 SIZE = 8
 
@@ -43,7 +44,7 @@ def trainer(dataset, method, **options):
         "device": "cpu",
     }
     config = configure(method=method, **{**given, **options})
-    return Trainer(config, prepare(dataset, config))
+    return Trainer(config, prepare(dataset, plan_of(config)))
 
 
 @pytest.mark.parametrize("method", ["gdw", "fsr"])

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from reweight_core.cli.main import main
-from reweight_core.cli.sweep_progress import last_metrics
+from reweight_experiments.progress import last_metrics
 
 TINY = ["--steps", "3", "--device", "cpu", "--meta-size", "20"]
 TIMINGS = {"seconds", "made_with", "command", "folder"}

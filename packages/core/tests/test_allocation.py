@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import ctypes, resource, sys
-from reweight_core.allocation import keep_freed_memory
+from reweight_core.machine.device import keep_freed_memory
 
 told = keep_freed_memory() if sys.argv[1] == "keep" else False
 libc = ctypes.CDLL(None)

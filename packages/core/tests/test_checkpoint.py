@@ -4,9 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from reweight_core import DataPlugin, checkpoint, registry, run_folder
-from reweight_core.config import RunConfig, as_values, configure
+from reweight_core import DataPlugin
+from reweight_core.config.resolve import as_values, configure
+from reweight_core.config.run_config import RunConfig
 from reweight_core.errors import UserError
+from reweight_core.plugins import registry
+from reweight_core.runs import checkpoint
+from reweight_core.runs import folder as run_folder
 
 MODEL = {
     "weight": torch.tensor([[1.5, -0.0], [torch.inf, torch.nan]]),

@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from reweight_core import comparison
-from reweight_core.comparison import Choice, choose, relative_error, weights_under
+from reweight_core.engine.lookahead import STRATEGIES
 from reweight_core.errors import UserError
-from reweight_core.hookspecs import hookimpl
-from reweight_core.lookahead import STRATEGIES
-from reweight_core.records import MethodPlugin
+from reweight_core.plugins.hookspecs import hookimpl
+from reweight_core.plugins.records import MethodPlugin
 from reweight_core.testing import tiny_trainer
 from reweight_core.testing.method_suite import feed, full_state, run_steps
+from reweight_core.training import auto as comparison
+from reweight_core.training.auto import Choice, choose, relative_error, weights_under
 
 N = 10
 
@@ -43,9 +43,9 @@ def looking(monkeypatch):
 
     def make(model="resnet20", **options):
         plugin = MethodPlugin("erm", "looks", lambda config, context: Looking(), needs_meta_set=True)
-        monkeypatch.setattr("reweight_core.erm.plugin", plugin)
+        monkeypatch.setattr("reweight_core.plugins.erm.plugin", plugin)
         # the tiny data come from no plugin
-        monkeypatch.setattr("reweight_core.registry.version_of", lambda kind, name: "tiny 1.0")
+        monkeypatch.setattr("reweight_core.plugins.registry.version_of", lambda kind, name: "tiny 1.0")
         trainer = tiny_trainer("erm", model=model, **options)
         trainer.model.train()
         feed(trainer, 0)
@@ -134,7 +134,7 @@ class Net(nn.Module):
 
 
 def test_a_network_without_forward_mode_gets_double_backward_with_a_warning(looking, monkeypatch):
-    monkeypatch.setattr("reweight_core.training.build_model", lambda *_: Net())
+    monkeypatch.setattr("reweight_core.training.loop.build_model", lambda *_: Net())
     with pytest.warns(UserWarning, match="double backward instead"):
         assert looking().lookahead == Choice("double")
     with pytest.raises(UserError, match="use --lookahead double"):

@@ -8,11 +8,12 @@ from attrs.validators import gt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reweight_core import registry
-from reweight_core.config import DataConfig, RunConfig, as_values, configure, known_options, read_file
+from reweight_core.config.options import option
+from reweight_core.config.resolve import as_values, configure, known_options, read_file
+from reweight_core.config.run_config import DataConfig, RunConfig
 from reweight_core.errors import UserError
-from reweight_core.options import option
-from reweight_core.records import ComponentPlugin, DataPlugin, MethodPlugin, NoisePlugin, NoOptions
+from reweight_core.plugins import registry
+from reweight_core.plugins.records import ComponentPlugin, DataPlugin, MethodPlugin, NoisePlugin, NoOptions
 
 
 @attrs.frozen

@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from reweight_core.dataset import Dataset, Split
-from reweight_core.engine import TrainingStep
+from reweight_core.data.dataset import Dataset, Split
+from reweight_core.data.examples import Examples
+from reweight_core.data.feeder import Fed
+from reweight_core.engine.lookahead import STRATEGIES
+from reweight_core.engine.optimizers import OptimizerSettings
+from reweight_core.engine.training_step import TrainingStep
 from reweight_core.errors import UserError
-from reweight_core.examples import Examples
-from reweight_core.feeding import Fed
-from reweight_core.hookspecs import hookimpl
-from reweight_core.lookahead import STRATEGIES
-from reweight_core.method_hooks import MethodHooks
-from reweight_core.optimizers import OptimizerSettings
+from reweight_core.plugins.hooks import MethodHooks
+from reweight_core.plugins.hookspecs import hookimpl
 
 EXACT_STRATEGIES = ("jvp", "double")
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from reweight_core.evaluation import accuracy
-from reweight_core.examples import Examples
+from reweight_core.data.examples import Examples
+from reweight_core.runs.evaluate import accuracy
 from reweight_core.testing import tiny_dataset
 
 
@@ -29,7 +29,7 @@ class Oracle(nn.Module):
 
 @pytest.mark.parametrize(("wrong", "batch_size"), [(0, 500), (11, 7), (44, 1)])
 def test_accuracy_is_the_share_of_right_predictions(examples, wrong, batch_size, monkeypatch):
-    monkeypatch.setattr("reweight_core.evaluation.BATCH_SIZE", batch_size)
+    monkeypatch.setattr("reweight_core.runs.evaluate.BATCH_SIZE", batch_size)
     assert accuracy(Oracle(examples, wrong), examples) == (44 - wrong) / 44
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from reweight_core.dataset import Dataset, Split
-from reweight_core.examples import Examples
+from reweight_core.data.dataset import Dataset, Split
+from reweight_core.data.examples import Examples
 
 MEAN, STD = (100.0, 120.0), (50.0, 8.0)
 CHANNELS, HEIGHT, WIDTH = 2, 5, 6

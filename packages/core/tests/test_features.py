@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from reweight_core import Dataset, Split, UserError
-from reweight_core.csv_table import read_table
-from reweight_core.features import Features, read_values
+from reweight_core.data.features import Features, read_table, read_values
 
 HERE = Path("table.csv")
 NUMBERS = st.floats(-1e100, 1e100)

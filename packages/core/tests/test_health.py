@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from reweight_core.engine.finite import Health
 from reweight_core.errors import UserError
-from reweight_core.health import Health
 from reweight_core.testing import Recorder
 
 GOOD = torch.ones(3)

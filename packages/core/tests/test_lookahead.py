@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
+from reweight_core.data.batch import Batch
+from reweight_core.engine.lookahead import STRATEGIES
+from reweight_core.engine.passes import Passes
+from reweight_core.engine.step import Step
+from reweight_core.engine.virtual_step import VirtualSGD
 from reweight_core.errors import UserError
-from reweight_core.lookahead import STRATEGIES
 from reweight_core.models.cifar_resnet import CifarResNet
-from reweight_core.passes import Passes
-from reweight_core.step import Batch, Step
-from reweight_core.virtual_step import VirtualSGD
 
 EXACT_STRATEGIES = ("jvp", "double")
 

@@ -3,12 +3,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from reweight_core.erm import ERM
+from reweight_core.data.batch import Batch
 from reweight_core.errors import UserError
-from reweight_core.hookspecs import hookimpl
-from reweight_core.method_hooks import MethodHooks
-from reweight_core.stages import Stage
-from reweight_core.step import Batch
+from reweight_core.plugins.erm import ERM
+from reweight_core.plugins.hooks import MethodHooks
+from reweight_core.plugins.hookspecs import Stage, hookimpl
 
 N, C = 4, 3
 

@@ -7,8 +7,8 @@ from attrs.validators import and_, ge, gt, le
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reweight_core.config.options import Option, Owner, convert, fill, option, options_of, table
 from reweight_core.errors import UserError
-from reweight_core.options import Option, Owner, convert, fill, option, options_of, table
 
 
 @attrs.frozen

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from reweight_core.order import cycled_order, epoch_order
+from reweight_core.data.seeds import cycled_order, epoch_order
 
 
 class TestEpochOrder:

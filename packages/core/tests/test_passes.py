@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
+from reweight_core.engine.passes import Passes
+from reweight_core.engine.tangent_rules import TangentRules
 from reweight_core.errors import UserError
 from reweight_core.models.cifar_resnet import CifarResNet
 from reweight_core.models.wide_resnet import WideResNet
-from reweight_core.passes import Passes
-from reweight_core.tangent_rules import TangentRules
 
 
 class PartlyDetached(nn.Module):

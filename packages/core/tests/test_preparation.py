@@ -4,11 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reweight_core import preparation
-from reweight_core.config import DataConfig
-from reweight_core.dataset import Dataset, Split
+from reweight_core.data.dataset import Dataset, Split
+from reweight_core.data.prepare import Plan, long_tail_counts, prepare
 from reweight_core.errors import UserError
-from reweight_core.preparation import long_tail_counts, prepare
 from reweight_core.testing import tiny_dataset
 
 SEEDS = st.integers(0, 2**32 - 2)
@@ -35,8 +33,11 @@ def make_dataset(sizes=(40, 40, 40), meta=None, **fields):
     )
 
 
+NOISE = {}
+
+
 def options(**values):
-    return DataConfig(data="x", **values)
+    return Plan(**NOISE | values)
 
 
 def codes_of(split):
@@ -54,7 +55,7 @@ def random_class(labels, num_classes, rng):
 
 
 def use_noise(monkeypatch, corrupt):
-    monkeypatch.setattr(preparation, "noise_of", lambda config: corrupt)
+    monkeypatch.setitem(NOISE, "corrupt", corrupt)
 
 
 def refusal(dataset, **values):
@@ -418,7 +419,7 @@ def test_a_random_meta_set_is_a_plain_draw_from_what_is_there():
     dataset = attrs.evolve(dataset, meta=None)
     drawn = []
     for seed in range(30):
-        data = prepare(dataset, DataConfig(meta_size=20, meta_draw="random", seed=seed))
+        data = prepare(dataset, Plan(meta_size=20, meta_draw="random", seed=seed))
         assert len(data.meta) == 20
         assert len(data.train) == 180
         images = {data.train.images[i].tobytes() for i in range(180)}
@@ -433,4 +434,4 @@ def test_a_random_meta_set_is_a_plain_draw_from_what_is_there():
 def test_a_random_meta_set_that_is_too_large_is_refused(size, message):
     dataset = attrs.evolve(tiny_dataset(), meta=None)
     with pytest.raises(UserError, match=message):
-        prepare(dataset, DataConfig(meta_size=size, meta_draw="random"))
+        prepare(dataset, Plan(meta_size=size, meta_draw="random"))

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from reweight_core import comparison
-from reweight_core.products import products, set_products
+from reweight_core.machine.precision import products, set_products
 from reweight_core.testing import tiny_trainer
+from reweight_core.training import auto as comparison
 
 
 def current():

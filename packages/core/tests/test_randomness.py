@@ -4,7 +4,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from reweight_core.randomness import RandomTape
+from reweight_core.engine.random_tape import RandomTape
 
 
 @pytest.fixture

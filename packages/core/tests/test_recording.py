@@ -3,8 +3,8 @@ from contextlib import contextmanager, nullcontext
 import pytest
 import torch
 
+from reweight_core.engine.cuda_graphs import CudaGraphs, RecordedSteps, RecordingError, Watch
 from reweight_core.errors import UserError
-from reweight_core.recording import CudaGraphs, RecordedSteps, RecordingError, Watch
 from reweight_core.testing.recorder import CpuBackend
 
 X = torch.tensor([3.0, 1.0, 2.0])

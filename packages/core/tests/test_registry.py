@@ -4,9 +4,9 @@ import warnings
 import attrs
 import pytest
 
-from reweight_core import registry
 from reweight_core.errors import UserError
-from reweight_core.records import MethodPlugin
+from reweight_core.plugins import registry
+from reweight_core.plugins.records import MethodPlugin
 
 GOOD = """
 from reweight_core import MethodPlugin

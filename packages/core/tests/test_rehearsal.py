@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from reweight_core.engine.head import find_head
+from reweight_core.engine.lookahead import STRATEGIES
 from reweight_core.errors import UserError
-from reweight_core.head import find_head
-from reweight_core.lookahead import STRATEGIES
-from reweight_core.rehearsal import rehearse
+from reweight_core.training.preflight import rehearse
 
 IMAGES = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reweight_core.errors import UserError
-from reweight_core.schedules import cosine, cyclic, schedule
+from reweight_core.training.schedules import cosine, cyclic, schedule
 
 
 def test_the_cosine_is_the_closed_form_and_changes_by_epoch():

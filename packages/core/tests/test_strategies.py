@@ -9,15 +9,16 @@ from torch import nn
 from torch.func import functional_call
 from torchvision.models import VisionTransformer, resnet18
 
-from reweight_core.head import Head, find_head
-from reweight_core.lookahead import STRATEGIES, finite_difference
+from reweight_core.data.batch import Batch
+from reweight_core.engine.head import Head, find_head
+from reweight_core.engine.lookahead import STRATEGIES, finite_difference
+from reweight_core.engine.optimizers import OptimizerSettings
+from reweight_core.engine.passes import Passes
+from reweight_core.engine.step import Step
+from reweight_core.engine.virtual_step import VirtualSGD
 from reweight_core.models.cifar_resnet import CifarResNet
 from reweight_core.models.small import MLP, LeNet
 from reweight_core.models.wide_resnet import WideResNet
-from reweight_core.optimizers import OptimizerSettings
-from reweight_core.passes import Passes
-from reweight_core.step import Batch, Step
-from reweight_core.virtual_step import VirtualSGD
 
 N, M, C, LR = 6, 5, 4, 0.1
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 
-from reweight_core.dataset import Dataset, Split
+from reweight_core.data.dataset import Dataset, Split
+from reweight_core.data.examples import Examples
+from reweight_core.data.feeder import Feeder
+from reweight_core.data.images import CROP_AREA, CROP_RATIO, ImageFiles, decode, random_crop
+from reweight_core.data.reader import Request, stream
 from reweight_core.errors import UserError
-from reweight_core.examples import Examples
-from reweight_core.feeding import Feeder
-from reweight_core.images import CROP_AREA, CROP_RATIO, ImageFiles, decode, random_crop
-from reweight_core.streaming import Request, stream
 
 SIZE, COUNT = 6, 7
 CPU = torch.device("cpu")

@@ -5,13 +5,13 @@ import attrs
 import pytest
 import torch
 
+from reweight_core.data.feeder import batch_sizes
 from reweight_core.errors import UserError
-from reweight_core.feeding import batch_sizes
-from reweight_core.hookspecs import hookimpl
-from reweight_core.run_folder import append_metrics
-from reweight_core.schedules import cosine
+from reweight_core.plugins.hookspecs import hookimpl
+from reweight_core.runs.folder import append_metrics
 from reweight_core.testing import tiny_trainer
-from reweight_core.training import train
+from reweight_core.training.loop import train
+from reweight_core.training.schedules import cosine
 
 
 class Plan:
@@ -36,8 +36,8 @@ def run(monkeypatch, tmp_path):
     """Train a method object in place of erm; returns its metrics and the summary."""
 
     def run(method, **options):
-        monkeypatch.setattr("reweight_core.erm.ERM", lambda: method)
-        monkeypatch.setattr("reweight_core.run_folder.write_config", lambda *_: None)
+        monkeypatch.setattr("reweight_core.plugins.erm.ERM", lambda: method)
+        monkeypatch.setattr("reweight_core.runs.folder.write_config", lambda *_: None)
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         folder.mkdir()
         summary = tiny_trainer("erm", model="mlp", **options).run(folder).summary
@@ -129,8 +129,8 @@ def test_a_full_disk_or_gpu_is_one_line(error, text, monkeypatch, tmp_path):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("reweight_core.training.load", lambda config: None)
-    monkeypatch.setattr("reweight_core.training.Trainer", lambda *_: trainer)
+    monkeypatch.setattr("reweight_core.training.loop.load_data", lambda config: None)
+    monkeypatch.setattr("reweight_core.training.loop.Trainer", lambda *_: trainer)
     monkeypatch.setattr(trainer, "run", fail)
     with pytest.raises(UserError, match=text):
         train(attrs.evolve(trainer.config, out=tmp_path / "run"))

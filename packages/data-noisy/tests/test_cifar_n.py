@@ -9,7 +9,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 
 from reweight_core import UserError, configure
 from reweight_core.cli.main import main
-from reweight_core.preparation import load as prepared
+from reweight_core.config.load_data import load_data as prepared
 from reweight_core.testing import DataSuite
 from reweight_data_noisy import FilesOptions
 from reweight_data_noisy.load_cifar import load as load_cifar

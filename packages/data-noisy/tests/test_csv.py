@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from reweight_core import UserError, configure
-from reweight_core.preparation import load as prepared
+from reweight_core.config.load_data import load_data as prepared
 from reweight_core.testing import DataSuite
 from reweight_data_noisy import CsvOptions
 from reweight_data_noisy.load_csv import load

@@ -7,7 +7,7 @@ import pytest
 from torchvision.datasets import MNIST, FashionMNIST
 
 from reweight_core import UserError, configure
-from reweight_core.preparation import load as prepared
+from reweight_core.config.load_data import load_data as prepared
 from reweight_core.testing import DataSuite
 from reweight_data_noisy import FilesOptions, FourVersusNineOptions, load_mnist
 from reweight_data_noisy.load_mnist import load, load_four_versus_nine

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reweight_core import UserError, configure, train
-from reweight_core.preparation import load as prepared
-from reweight_core.run_folder import read_config
+from reweight_core.config.load_data import load_data as prepared
+from reweight_core.runs.folder import read_config
 from reweight_data_noisy.noise import SUPERCLASSES, draw, flip, flip2_matrix, flip_targets, parse, uniform
 
 KINDS = [uniform, flip]

@@ -4,15 +4,16 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from reweight_method_fsr.components.mixup import mixed
-from reweight_method_fsr.components.relabel import normalised
 
-from reweight_core import UserError, hookimpl, registry
-from reweight_core.erm import ERM
-from reweight_core.method_hooks import MethodHooks
-from reweight_core.step import Batch
+from reweight_core import UserError, hookimpl
+from reweight_core.data.batch import Batch
+from reweight_core.plugins import registry
+from reweight_core.plugins.erm import ERM
+from reweight_core.plugins.hooks import MethodHooks
 from reweight_core.testing import tiny_trainer
 from reweight_core.testing.method_suite import feed, run_fed, run_steps
+from reweight_method_fsr.components.mixup import mixed
+from reweight_method_fsr.components.relabel import normalised
 
 
 def transformed(*components, **options):

@@ -3,9 +3,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reweight_method_fsr.dictionary import Dictionary
 
 from reweight_core import Dataset, Examples, Split
+from reweight_method_fsr.dictionary import Dictionary
 
 # how many examples each class has; classes may have vanished
 COUNTS = st.lists(st.integers(0, 9), min_size=2, max_size=6).filter(any)

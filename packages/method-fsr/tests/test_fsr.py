@@ -5,18 +5,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+
+from reweight_core import Context, Dataset, Split, UserError, hookimpl
+from reweight_core.data.examples import Examples
+from reweight_core.data.feeder import Fed
+from reweight_core.engine.lookahead import STRATEGIES
+from reweight_core.engine.optimizers import OptimizerSettings
+from reweight_core.engine.training_step import TrainingStep
+from reweight_core.plugins.hooks import MethodHooks
+from reweight_core.testing.exact_run import make_network
 from reweight_method_fsr import FSRConfig, MixUpConfig, RelabelConfig, mixup, plugin, relabel
 from reweight_method_fsr.fsr import normalise
 from reweight_method_fsr.pushers import PUSHERS
-
-from reweight_core import Context, Dataset, Split, UserError, hookimpl
-from reweight_core.engine import TrainingStep
-from reweight_core.examples import Examples
-from reweight_core.feeding import Fed
-from reweight_core.lookahead import STRATEGIES
-from reweight_core.method_hooks import MethodHooks
-from reweight_core.optimizers import OptimizerSettings
-from reweight_core.testing.exact_run import make_network
 
 CLASSES, SIZE, DECAY, MOMENTUM, LR = 4, 34, 0.01, 0.9, 0.25
 EXACT = {"rtol": 1e-10, "atol": 1e-10}

@@ -1,8 +1,8 @@
 import pytest
 
 from reweight_core import RunConfig
-from reweight_core.config import known_options
-from reweight_core.options import convert
+from reweight_core.config.options import convert
+from reweight_core.config.resolve import known_options
 
 
 def values(preset):

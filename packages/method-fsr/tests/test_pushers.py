@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+
 from reweight_method_fsr.pushers import PUSHERS, ForgettingEvents
 
 LOGITS = torch.tensor([[2.0, 1.0, -1.0], [0.0, 3.0, 1.0], [0.5, 0.2, 0.9]])

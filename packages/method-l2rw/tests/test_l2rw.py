@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.func import functional_call
 
 from reweight_core import Stage
-from reweight_core.method_hooks import MethodHooks
+from reweight_core.plugins.hooks import MethodHooks
 from reweight_core.testing.exact_run import (
     META_SIZE,
     MOMENTUM,

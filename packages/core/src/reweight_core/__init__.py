@@ -7,11 +7,13 @@ package imports no torch; what needs torch is imported when it is first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from reweight_core.config import DataConfig, RunConfig, configure
+from reweight_core.config.options import option
+from reweight_core.config.resolve import configure
+from reweight_core.config.run_config import DataConfig, RunConfig
 from reweight_core.errors import UserError
-from reweight_core.hookspecs import hookimpl
-from reweight_core.options import option
-from reweight_core.records import (
+from reweight_core.plugins.hookspecs import Stage, hookimpl
+from reweight_core.plugins.records import (
+    CommandPlugin,
     ComponentPlugin,
     Context,
     DataPlugin,
@@ -19,38 +21,40 @@ from reweight_core.records import (
     ModelPlugin,
     NoisePlugin,
     TablePlugin,
+    imported,
 )
-from reweight_core.stages import Stage
 
 if TYPE_CHECKING:
-    from reweight_core.dataset import Dataset, Split
-    from reweight_core.evaluation import evaluate
-    from reweight_core.examples import Examples
-    from reweight_core.images import ImageFiles
-    from reweight_core.prediction import load
-    from reweight_core.resumption import resume
-    from reweight_core.step import Batch, Step
-    from reweight_core.training import train
-    from reweight_core.virtual_step import VirtualSGD
-    from reweight_core.weighting import WeightingNetwork
+    from reweight_core.data.batch import Batch
+    from reweight_core.data.dataset import Dataset, Split
+    from reweight_core.data.examples import Examples
+    from reweight_core.data.images import ImageFiles
+    from reweight_core.engine.step import Step
+    from reweight_core.engine.virtual_step import VirtualSGD
+    from reweight_core.engine.weighting_network import WeightingNetwork
+    from reweight_core.runs.evaluate import evaluate
+    from reweight_core.runs.predict import load
+    from reweight_core.training.loop import train
+    from reweight_core.training.resume import resume
 
 _LAZY = {
-    "Batch": "reweight_core.step",
-    "Dataset": "reweight_core.dataset",
-    "Examples": "reweight_core.examples",
-    "ImageFiles": "reweight_core.images",
-    "Split": "reweight_core.dataset",
-    "Step": "reweight_core.step",
-    "VirtualSGD": "reweight_core.virtual_step",
-    "WeightingNetwork": "reweight_core.weighting",
-    "evaluate": "reweight_core.evaluation",
-    "load": "reweight_core.prediction",
-    "resume": "reweight_core.resumption",
-    "train": "reweight_core.training",
+    "Batch": "reweight_core.data.batch",
+    "Dataset": "reweight_core.data.dataset",
+    "Examples": "reweight_core.data.examples",
+    "ImageFiles": "reweight_core.data.images",
+    "Split": "reweight_core.data.dataset",
+    "Step": "reweight_core.engine.step",
+    "VirtualSGD": "reweight_core.engine.virtual_step",
+    "WeightingNetwork": "reweight_core.engine.weighting_network",
+    "evaluate": "reweight_core.runs.evaluate",
+    "load": "reweight_core.runs.predict",
+    "resume": "reweight_core.training.resume",
+    "train": "reweight_core.training.loop",
 }
 
 __all__ = [
     "Batch",
+    "CommandPlugin",
     "ComponentPlugin",
     "Context",
     "DataConfig",
@@ -72,6 +76,7 @@ __all__ = [
     "configure",
     "evaluate",
     "hookimpl",
+    "imported",
     "load",
     "option",
     "resume",

@@ -15,7 +15,7 @@ from reweight_core import DataPlugin, NoisePlugin, option
 
 if TYPE_CHECKING:
     from reweight_core import Dataset
-    from reweight_core.records import NoOptions
+    from reweight_core.plugins.records import NoOptions
 
 
 @attrs.frozen

@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from reweight_core import ImageFiles, UserError
+from reweight_core.data.images import decode
 from reweight_core.files import flush
-from reweight_core.images import decode
 from reweight_data_noisy import ImageOptions
 
 CHUNK = 256

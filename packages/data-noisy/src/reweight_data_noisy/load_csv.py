@@ -9,8 +9,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from reweight_core import Dataset, ImageFiles, Split, UserError
-from reweight_core.csv_table import Table, read_table
-from reweight_core.features import Features, read_values
+from reweight_core.data.features import Features, Table, read_table, read_values
 from reweight_data_noisy import CsvOptions
 from reweight_data_noisy.file_lists import stays_inside
 from reweight_data_noisy.image_files import open_images

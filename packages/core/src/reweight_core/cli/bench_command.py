@@ -54,10 +54,11 @@ def command(
     as_json: bool,
 ) -> None:
     """Measure what a step of each method costs, against plain PyTorch in the same run, on synthetic images."""
-    from reweight_core import bench, registry
-    from reweight_core.devices import resolve_device
-    from reweight_core.lookahead import STRATEGIES
-    from reweight_core.options import Owner, options_of
+    from reweight_core.config.options import Owner, options_of
+    from reweight_core.engine.lookahead import STRATEGIES
+    from reweight_core.machine.device import resolve_device
+    from reweight_core.measure import bench
+    from reweight_core.plugins import registry
 
     shape = tuple(int(part) for part in image.split("x") if part.isdigit())
     if len(shape) != 3:

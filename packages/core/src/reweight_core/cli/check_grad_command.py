@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reweight_core.cli.plugin_options import plugin_command
-from reweight_core.config import RunConfig
+from reweight_core.config.run_config import RunConfig
 
 
 @plugin_command(RunConfig, name="check-grad")
@@ -20,7 +20,7 @@ def command(config: Any, as_json: bool) -> None:
     \b
     reweight check-grad --method l2rw --data digits --noise uniform:0.4
     """
-    from reweight_core.check_grad import check
+    from reweight_core.measure.check_grad import check
 
     rows = check(config)
     if as_json:

@@ -12,7 +12,7 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(run: Path, device: str, as_json: bool) -> None:
     """Test the newest checkpoint of the folder RUN on its test set."""
-    from reweight_core.evaluation import evaluate
+    from reweight_core.runs.evaluate import evaluate
 
     result = evaluate(run, device)
     if as_json:

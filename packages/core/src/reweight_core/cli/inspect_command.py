@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from reweight_core.cli.plugin_options import plugin_command
-from reweight_core.config import DataConfig
+from reweight_core.config.run_config import DataConfig
 
 if TYPE_CHECKING:
-    from reweight_core.preparation import PreparedData
+    from reweight_core.data.prepare import PreparedData
 
 
 @plugin_command(DataConfig, name="inspect")
@@ -26,9 +26,9 @@ def command(config: Any, as_json: bool) -> None:
     \b
     reweight inspect --data cifar10-lt --imb 0.01 --noise uniform:0.4
     """
-    from reweight_core.preparation import load
+    from reweight_core.config.load_data import load_data
 
-    description = describe(load(config))
+    description = describe(load_data(config))
     if as_json:
         click.echo(json.dumps(description, indent=2))
     else:

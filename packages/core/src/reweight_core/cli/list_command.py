@@ -7,7 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from reweight_core import registry
+from reweight_core.plugins import registry
 
 
 @click.command(name="list")

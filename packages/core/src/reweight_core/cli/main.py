@@ -11,33 +11,42 @@ from typing import Any, NoReturn
 import click
 
 from reweight_core.errors import UserError, nearest
+from reweight_core.plugins import registry
 
-COMMANDS = (
-    "train",
-    "resume",
-    "eval",
-    "predict",
-    "sweep",
-    "reproduce",
-    "inspect",
-    "check-grad",
-    "bench",
-    "list",
-    "plugins",
-)
+COMMANDS = {
+    "train": "Train a classifier with a re-weighting method; the run becomes a folder.",
+    "resume": "Go on with an interrupted run.",
+    "eval": "Test the newest checkpoint of a run.",
+    "predict": "Classify new images, or rows of features, with a run.",
+    "inspect": "Show what the data of a run would be, without training.",
+    "check-grad": "Compare the look-aheads on your model and data.",
+    "bench": "Measure what a step of each method costs.",
+    "list": "List what is installed: methods, components, datasets, noise, models, tables.",
+    "plugins": "Show every installed plugin: where it comes from, and whether it works.",
+}
+"""Core's own commands with a summary of each; those of other packages are plugins."""
 
 
 class _Commands(click.Group):
-    """Loads a command's module when it is used."""
+    """Loads a command's module when it is used, and knows the commands that plugins bring."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *(name for name in registry.names("command") if name not in COMMANDS)]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command:
-        if name not in COMMANDS:
-            ctx.fail(f"no command is called '{name}'{nearest(name, COMMANDS)}")
-        command: click.Command = import_module(f"reweight_core.cli.{name.replace('-', '_')}_command").command
+        if name in COMMANDS:
+            command: click.Command = import_module(f"reweight_core.cli.{name.replace('-', '_')}_command").command
+            return command
+        if name not in registry.names("command"):
+            ctx.fail(f"no command is called '{name}'{nearest(name, self.list_commands(ctx))}")
+        command = registry.find("command", name).build()
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands with their summaries; of the plugins, only the records are imported."""
+        plugins = {name: record.summary for name, record in registry.load_all("command").items()}
+        with formatter.section("Commands"):
+            formatter.write_dl(list((COMMANDS | {n: s for n, s in plugins.items() if n not in COMMANDS}).items()))
 
 
 @click.group(

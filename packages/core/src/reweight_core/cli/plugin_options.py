@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
-from reweight_core import config as configuration
-from reweight_core import registry
+from reweight_core.config.options import Option, Owner, options_of
+from reweight_core.config.resolve import configure, known_options, read_file
+from reweight_core.config.run_config import OWNER, RunConfig
 from reweight_core.errors import UserError
-from reweight_core.options import Option, Owner, options_of
+from reweight_core.plugins import registry
 
 _GIVEN = "reweight.given"
 _OPTIONS = "reweight.options"
@@ -60,8 +61,8 @@ class DeclaringCommand(click.Command, ABC):
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
-                owner = known[parameter.name].owner if parameter.name in known else configuration.OWNER
-                title = "Options" if owner == configuration.OWNER else f"Options of {owner}"
+                owner = known[parameter.name].owner if parameter.name in known else OWNER
+                title = "Options" if owner == OWNER else f"Options of {owner}"
                 sections.setdefault(title, []).append(record)
         for title, records in sections.items():
             with formatter.section(title):
@@ -87,7 +88,7 @@ def first_pass(
     Returns:
         the values that were given, and the arguments that are neither.
     """
-    core = {item.name: item for item in options_of(Owner(configuration.OWNER, configuration.RunConfig))}
+    core = {item.name: item for item in options_of(Owner(OWNER, RunConfig))}
     first = click.Command(
         ctx.command.name,
         params=[*own, *(click.Option([core[n].flag, n], multiple=core[n].multiple) for n in names)],
@@ -117,19 +118,19 @@ class PluginCommand(DeclaringCommand):
 
     def declared(self, ctx: click.Context, args: list[str]) -> Mapping[str, Option]:
         """Those of core and of the chosen plugins; what a file says is kept for the callback."""
-        of_class = {item.name for item in options_of(Owner(configuration.OWNER, self.config_class))}
+        of_class = {item.name for item in options_of(Owner(OWNER, self.config_class))}
         names = [name for name in ("method", "data", "with", "preset") if name in of_class]
         given, _ = first_pass(ctx, args, names, [config_option()])
         file = given.pop("config_file", None)
-        from_file = configuration.read_file(file, self.config_class, given) if file else {}
+        from_file = read_file(file, self.config_class, given) if file else {}
         ctx.meta[_GIVEN] = from_file
-        return configuration.known_options(self.config_class, from_file | given)
+        return known_options(self.config_class, from_file | given)
 
     def _with_config(self, callback: Callable[..., Any]) -> Callable[..., Any]:
         @click.pass_context
         def call(ctx: click.Context, /, config_file: Path | None, **parameters: Any) -> Any:
             given = ctx.meta[_GIVEN] | take_given(ctx, parameters)
-            return callback(config=configuration.configure(self.config_class, **given), **parameters)
+            return callback(config=configure(self.config_class, **given), **parameters)
 
         return call
 

@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from reweight_core import registry
+from reweight_core.plugins import registry
 
 
 @click.command(name="plugins", epilog=f"The environment variable {registry.ALLOW_LIST}=a,b loads only these.")

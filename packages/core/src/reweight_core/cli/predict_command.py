@@ -23,7 +23,7 @@ def command(run: Path, paths: tuple[Path, ...], csv_file: Path | None, device: s
 
     If RUN was trained on a table of features, PATHS are CSV files with the same columns.
     """
-    from reweight_core.prediction import load, predict
+    from reweight_core.runs.predict import load, predict
 
     if csv_file is not None and (csv_file.is_dir() or not csv_file.absolute().parent.is_dir()):
         raise UserError(f"--csv {csv_file}: must be a file in a folder that exists")

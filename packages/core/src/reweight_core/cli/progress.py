@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from reweight_core.hookspecs import hookimpl
+from reweight_core.plugins.hookspecs import hookimpl
 
 
 class Progress:

@@ -15,7 +15,7 @@ def command(run: Path) -> None:
     The result is that of a run without an interruption; where it could not be, because the data, the device or a
     version is another now, nothing is done.
     """
-    from reweight_core.resumption import resume
+    from reweight_core.training.resume import resume
 
     with Progress() as progress:
         finished = resume(run, observers=[progress])

@@ -4,7 +4,7 @@ from typing import Any
 
 from reweight_core.cli.plugin_options import plugin_command
 from reweight_core.cli.progress import Progress, summary_table
-from reweight_core.config import RunConfig
+from reweight_core.config.run_config import RunConfig
 
 
 @plugin_command(
@@ -20,7 +20,7 @@ def command(config: Any) -> None:
     reweight train --method gdw --data cifar10-lt --imb 0.01
     reweight train --method l2rw --data folder --data-root photos --meta-size 100
     """
-    from reweight_core.training import train
+    from reweight_core.training.loop import train
 
     with Progress() as progress:
         run = train(config, observers=[progress])

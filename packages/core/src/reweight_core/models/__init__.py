@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from reweight_core.records import ModelPlugin
+from reweight_core.plugins.records import ModelPlugin
 
 if TYPE_CHECKING:
     from torch import nn

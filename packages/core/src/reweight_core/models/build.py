@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reweight_core import registry
 from reweight_core.errors import UserError, nearest, reason
 from reweight_core.models import torchvision_zoo
+from reweight_core.plugins import registry
 
 
 def build_model(name: str, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from reweight_core.options import Owner
+from reweight_core.config.options import Owner
 from reweight_core.testing.method_suite import MethodSuite
 from reweight_core.testing.tiny import tiny_trainer
-from reweight_core.training import Trainer
+from reweight_core.training.loop import Trainer
 
 
 class ComponentSuite(MethodSuite):

@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from reweight_core import registry
-from reweight_core.config import DataConfig, configure
-from reweight_core.dataset import Dataset, Split
-from reweight_core.images import ImageFiles
-from reweight_core.options import Owner, options_of
-from reweight_core.preparation import load
-from reweight_core.records import DataPlugin
+from reweight_core.config.load_data import load_data
+from reweight_core.config.options import Owner, options_of
+from reweight_core.config.resolve import configure
+from reweight_core.config.run_config import DataConfig
+from reweight_core.data.dataset import Dataset, Split
+from reweight_core.data.images import ImageFiles
+from reweight_core.plugins import registry
+from reweight_core.plugins.records import DataPlugin
 
 
 def pixels(split: Split, i: int) -> np.ndarray:
@@ -61,7 +62,7 @@ class DataSuite:
 
     def test_finding_the_plugin_imports_no_torch(self) -> None:
         code = (
-            "import sys; from reweight_core import registry; "
+            "import sys; from reweight_core.plugins import registry; "
             f"registry.find('data', {self.name!r}); sys.exit('torch' in sys.modules)"
         )
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -86,7 +87,7 @@ class DataSuite:
 
     def test_meta_set_noise_and_long_tail_apply(self, dataset: Dataset, given: dict[str, Any]) -> None:
         given |= {"meta_size": self.meta_size, "imb": 0.5}
-        data = load(configure(DataConfig, data=self.name, **given))
+        data = load_data(configure(DataConfig, data=self.name, **given))
         assert data.meta is not None and len(data.meta) == self.meta_size
         counts = np.bincount(dataset.train.labels[data.ids], minlength=len(dataset.classes))
         assert counts[-1] == int(counts[0] * 0.5)

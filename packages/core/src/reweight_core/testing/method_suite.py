@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from reweight_core import registry
-from reweight_core.dataset import Split
-from reweight_core.examples import Examples
-from reweight_core.feeding import Feeder
-from reweight_core.hookspecs import PROJECT
-from reweight_core.options import Owner, options_of
-from reweight_core.step import Step
+from reweight_core.config.options import Owner, options_of
+from reweight_core.data.dataset import Split
+from reweight_core.data.examples import Examples
+from reweight_core.data.feeder import Feeder
+from reweight_core.engine.step import Step
+from reweight_core.plugins import registry
+from reweight_core.plugins.hookspecs import PROJECT
 from reweight_core.testing.recorder import Recorder
 from reweight_core.testing.tiny import tiny_trainer
-from reweight_core.training import Trainer
+from reweight_core.training.loop import Trainer
 
 
 class MethodSuite:
@@ -55,7 +55,7 @@ class MethodSuite:
 
     def test_finding_the_plugin_imports_no_torch(self) -> None:
         code = (
-            "import sys; from reweight_core import registry; "
+            "import sys; from reweight_core.plugins import registry; "
             f"registry.find({self.kind!r}, {self.name!r}); sys.exit('torch' in sys.modules)"
         )
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from reweight_core.recording import RecordingError
+from reweight_core.engine.cuda_graphs import RecordingError
 
 _HOST_READS = frozenset(
     {
@@ -84,7 +84,7 @@ class Recorder(TorchDispatchMode):
 
 
 class CpuBackend:
-    """Records steps on the CPU (`reweight_core.recording.Backend`)."""
+    """Records steps on the CPU (`reweight_core.engine.cuda_graphs.Backend`)."""
 
     def run(self, take: Callable[[], None]) -> None:
         """Take a step by itself; under a mode, because some of torch's forward-mode rules round differently there."""

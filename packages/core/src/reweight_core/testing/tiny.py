@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from reweight_core import registry
-from reweight_core.config import RunConfig
-from reweight_core.dataset import Dataset, Split
-from reweight_core.options import Owner, fill
-from reweight_core.preparation import PreparedData
-from reweight_core.training import Trainer
+from reweight_core.config.options import Owner, fill
+from reweight_core.config.run_config import RunConfig
+from reweight_core.data.dataset import Dataset, Split
+from reweight_core.data.prepare import PreparedData
+from reweight_core.plugins import registry
+from reweight_core.training.loop import Trainer
 
 
 def tiny_dataset(classes: int = 4, per_class: int = 11, size: int = 8, seed: int = 0) -> Dataset:

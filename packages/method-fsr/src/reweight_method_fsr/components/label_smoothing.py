@@ -7,7 +7,7 @@ from collections.abc import Generator
 import attrs
 
 from reweight_core import Batch, Context, hookimpl
-from reweight_core.step import target_rows
+from reweight_core.data.batch import target_rows
 from reweight_method_fsr import LabelSmoothingConfig
 
 

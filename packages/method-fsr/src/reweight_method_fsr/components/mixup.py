@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reweight_core import Batch, Context, hookimpl
-from reweight_core.step import target_rows
+from reweight_core.data.batch import target_rows
 from reweight_method_fsr import MixUpConfig
 
 

@@ -1,0 +1,1 @@
+"""Options: declared once, merged from several places, checked against each other."""

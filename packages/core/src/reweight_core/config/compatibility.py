@@ -1,0 +1,56 @@
+"""Options, methods and components that cannot go together, found before anything is built."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+from reweight_core.config.run_config import RunConfig
+from reweight_core.errors import UserError
+from reweight_core.plugins.records import ComponentPlugin, MethodPlugin
+
+
+def refuse_misfits(
+    config: RunConfig, plugin: MethodPlugin, components: Mapping[str, ComponentPlugin], has_meta_set: bool
+) -> None:
+    """Raise `UserError` for what cannot be trained as the options say; warn of what is of little use.
+
+    Args:
+        config: the options.
+        plugin: the method's record.
+        components: the components' records by name.
+        has_meta_set: whether there are clean examples.
+    """
+    if plugin.needs_meta_set and not has_meta_set:
+        raise UserError(
+            f"method '{config.method}' needs clean examples: give --meta-size N to take N trusted ones out of "
+            "the training set, or data with a meta set of their own, or use --method fsr, which needs none"
+        )
+    for name, component in components.items():
+        if plugin.one_label and component.mixes_targets:
+            raise UserError(
+                f"--with {name}: method '{config.method}' is defined for one label an example, which this changes"
+            )
+    if plugin.looks_ahead_by_head and config.lookahead not in ("auto", "head"):
+        raise UserError(
+            f"--lookahead {config.lookahead}: method '{config.method}' looks ahead with the last linear layer only"
+        )
+    if plugin.looks_ahead_by_head and config.virtual_step != "plain":
+        raise UserError(
+            f"--virtual-step {config.virtual_step}: method '{config.method}' takes a virtual step of its own"
+        )
+    if config.meta_every > 1 and not plugin.reuses_weights:
+        raise UserError(
+            f"--meta-every {config.meta_every}: method '{config.method}' has no rule for steps without a look-ahead"
+        )
+    if config.virtual_step == "optimizer" and config.max_grad_norm is not None:
+        raise UserError(
+            "--virtual-step optimizer cannot follow --max-grad-norm: clipping a norm mixes all gradients; "
+            "use --virtual-step plain"
+        )
+    if config.virtual_step == "optimizer" and config.optimizer != "sgd":
+        warnings.warn(
+            f"--virtual-step optimizer: the first steps of {config.optimizer} follow little but the gradient's "
+            "sign, so their look-aheads say little",
+            stacklevel=3,
+        )

@@ -1,0 +1,155 @@
+"""Labelled images, on the training device or in files, and batches of them: crop, flip, normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reweight_core.data.dataset import Dataset, Split
+from reweight_core.errors import UserError
+from reweight_core.data.images import ImageFiles
+from reweight_core.data.batch import Batch
+from reweight_core.data.batch import Batch
+from reweight_core.data.reader import Request, stream
+
+
+class Examples:
+    """A split as one uint8 tensor on a device, or as image files that are read batch by batch.
+
+    Args:
+        split: images and labels.
+        dataset: how to normalise and augment.
+        device: where the tensors lie.
+        dtype: type of the batches.
+        augment: ``none``, ``crop``, ``flip``, ``crop-flip`` or ``resized-crop``; None for the dataset's own.
+        memory_format: order of the batches in memory.
+
+    Attributes:
+        images: as given, a uint8 tensor (N, channels, height, width); None if they are in files.
+        files: the image files, or None.
+        labels: as given, int64 (N,).
+        memory_format: as given.
+
+    Raises:
+        UserError: if crops of random area and shape are asked for of images that are not in files.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        dataset: Dataset,
+        device: torch.device,
+        dtype: torch.dtype,
+        augment: str | None = None,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ):
+        augment = dataset.augment if augment is None else augment
+        self.images, self.files = None, None
+        if isinstance(split.images, ImageFiles):
+            self.files = split.images
+        else:
+            self.images = torch.from_numpy(split.images).to(device)
+            if augment == "resized-crop":
+                raise UserError(
+                    "--augment resized-crop: is for images that are read while training; give --stream on, if the "
+                    "dataset has it, or --augment crop-flip"
+                )
+        self.labels = torch.from_numpy(split.labels).to(device)
+        self._mean = torch.tensor(dataset.mean, dtype=dtype, device=device)[:, None, None]
+        self._std = torch.tensor(dataset.std, dtype=dtype, device=device)[:, None, None]
+        self.memory_format = memory_format
+        self._padding = dataset.padding if augment in ("crop", "crop-flip") else 0
+        self._reflect = dataset.padding_mode == "reflect"
+        self._flip = augment in ("flip", "crop-flip")
+        self._resized_crop = augment == "resized-crop"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, ids: Tensor, generator: torch.Generator | None, pixels: Tensor | None = None) -> Batch:
+        """Return the examples at positions `ids` (n,), augmented with draws from `generator` unless it is None.
+
+        Args:
+            ids: positions.
+            generator: source of the draws.
+            pixels: their images, uint8 (n, channels, height, width), where they were read before. Without them
+                images in files are read now, which no step may wait for.
+        """
+        if pixels is None and self.files is not None:
+            pixels = self._read(ids, generator)
+        if pixels is None:
+            images, positions = self.images, ids
+        else:
+            images, positions = pixels, torch.arange(len(ids), device=ids.device)
+        assert images is not None, "images are on the device if not in files"
+        if generator is None or not (self._padding or self._flip):
+            images = images.index_select(0, positions)
+        else:
+            images = self._augmented(images, positions, generator)
+        inputs = ((images.to(self._mean.dtype) - self._mean) / self._std).contiguous(memory_format=self.memory_format)
+        return Batch(ids, inputs, self.labels.index_select(0, ids))
+
+    def in_order(self, size: int, workers: int) -> Iterator[Batch]:
+        """Go through all examples once, not augmented, in batches of `size`.
+
+        Args:
+            size: examples in a batch.
+            workers: processes that read image files.
+        """
+        parts = torch.arange(len(self), device=self.labels.device).split(size)
+        if self.files is None:
+            yield from (self.batch(ids, None) for ids in parts)
+            return
+        requests = [self.request(ids.cpu().numpy(), None) for ids in parts]
+        for ids, pixels in zip(parts, stream(requests, workers, self.labels.device), strict=True):
+            yield self.batch(ids, None, pixels)
+
+    def request(self, ids: np.ndarray, seed: tuple[int, ...] | None) -> Request:
+        """Say which files a batch needs; random crops, if this set has them, follow from `seed` unless it is None."""
+        assert self.files is not None
+        return Request(self.files, ids, seed if self._resized_crop else None)
+
+    def _read(self, ids: Tensor, generator: torch.Generator | None) -> Tensor:
+        seed = None
+        if generator is not None and self._resized_crop:
+            seed = (int(torch.randint(2**31, (), generator=generator, device=ids.device)),)
+        assert self.files is not None
+        return torch.from_numpy(self.files.read(ids.cpu().numpy(), seed)).to(ids.device)
+
+    def _augmented(self, images: Tensor, positions: Tensor, generator: torch.Generator) -> Tensor:
+        _, channels, height, width = images.shape
+        n, device, padding = len(positions), positions.device, self._padding
+
+        def shifts() -> Tensor:
+            return torch.randint(-padding, padding + 1, (n, 1), generator=generator, device=device)
+
+        rows = torch.arange(height, device=device).expand(n, -1)
+        columns = torch.arange(width, device=device).expand(n, -1)
+        if padding:
+            rows, columns = rows + shifts(), columns + shifts()
+        if self._flip:
+            flip = torch.rand((n, 1), generator=generator, device=device) < 0.5
+            columns = torch.where(flip, width - 1 - columns, columns)
+        outside = (rows < 0) | (rows >= height), (columns < 0) | (columns >= width)
+        rows, columns = _into_range(rows, height, self._reflect), _into_range(columns, width, self._reflect)
+        images = images[
+            positions[:, None, None, None],
+            torch.arange(channels, device=device)[None, :, None, None],
+            rows[:, None, :, None],
+            columns[:, None, None, :],
+        ]
+        if self._padding and not self._reflect:
+            images = images.masked_fill((outside[0][:, :, None] | outside[1][:, None, :])[:, None], 0)
+        return images
+
+
+def _into_range(positions: Tensor, size: int, reflect: bool) -> Tensor:
+    """Mirror positions at the borders (without repeating the border pixel), or clamp them."""
+    if not reflect:
+        return positions.clamp(0, size - 1)
+    period = max(2 * (size - 1), 1)
+    return (size - 1) - (positions % period - (size - 1)).abs()

@@ -1,0 +1,110 @@
+"""The batches of an epoch: which examples each step takes, and their images where these must be read first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from reweight_core.data.batch import BatchSource
+from reweight_core.data.examples import Examples
+from reweight_core.data.seeds import cycled_order, epoch_order
+from reweight_core.data.reader import Request, stream
+
+
+@attrs.frozen(eq=False)
+class Fed:
+    """What one step takes.
+
+    Attributes:
+        ids: positions in the stage's source, int64 (n,).
+        meta_ids: positions in the meta set, int64 (m,); m = 0 if the method supplies the meta batches itself.
+        pixels: the images of `ids`, uint8 (n, channels, height, width), or None if they lie on the device.
+        meta_pixels: likewise of `meta_ids`.
+    """
+
+    ids: Tensor
+    meta_ids: Tensor
+    pixels: Tensor | None = None
+    meta_pixels: Tensor | None = None
+
+    def empty(self) -> Fed:
+        """Return tensors of the same shapes to copy into."""
+        pixels, meta_pixels = (
+            None if tensor is None else torch.empty_like(tensor) for tensor in (self.pixels, self.meta_pixels)
+        )
+        return Fed(torch.empty_like(self.ids), torch.empty_like(self.meta_ids), pixels, meta_pixels)
+
+    def copy_(self, other: Fed) -> None:
+        """Copy another's tensors into these, which keep their addresses."""
+        for field in attrs.fields(Fed):
+            held, given = getattr(self, field.name), getattr(other, field.name)
+            if given is not None:
+                held.copy_(given)
+
+
+class Feeder:
+    """Orders the examples of every epoch and reads those that are in files ahead of the steps.
+
+    Args:
+        train: training examples.
+        meta: what meta batches come from, or None.
+        meta_batch_size: m, at most the meta set.
+        seed: seed of the run; the order follows from it and the epoch, random crops also from the example's position.
+        workers: processes that read image files.
+    """
+
+    def __init__(
+        self, train: Examples, meta: Examples | BatchSource | None, meta_batch_size: int, seed: int, workers: int
+    ):
+        self._train, self._meta = train, meta if isinstance(meta, Examples) else None
+        self._m = 0 if self._meta is None else min(meta_batch_size, len(self._meta))
+        self._seed, self._workers = seed, workers
+        self._device = train.labels.device
+
+    def epoch(self, number: int, source: str, sizes: Sequence[int]) -> Iterator[Fed]:
+        """Give what each step of an epoch takes.
+
+        Args:
+            number: the epoch, counted from 0 over all stages.
+            source: ``train``, or ``meta`` to train on the meta set itself.
+            sizes: the size n of every step's batch.
+        """
+        length, examples = sum(sizes), self._train
+        if source == "train":
+            order = epoch_order(self._seed, number, len(self._train))[:length]
+        else:
+            assert self._meta is not None
+            examples = self._meta
+            order = cycled_order(self._seed, number, len(examples), length, "train")
+        ids = np.split(order, np.cumsum(sizes)[:-1])
+        meta_order = np.empty(0, np.int64)
+        if self._meta is not None:
+            meta_order = cycled_order(self._seed, number, len(self._meta), len(sizes) * self._m)
+        meta_ids = meta_order.reshape(len(sizes), self._m)
+        images = stream(list(self._requests(number, examples, ids, meta_ids)), self._workers, self._device)
+        # the whole order goes to the device at once: a copy a step would wait for it
+        on_device = (torch.from_numpy(order).to(self._device), torch.from_numpy(meta_ids).to(self._device))
+        for part, meta_part in zip(on_device[0].split(list(sizes)), on_device[1], strict=True):
+            pixels = None if examples.files is None else next(images)
+            meta_pixels = None if self._meta is None or self._meta.files is None else next(images)
+            yield Fed(part, meta_part, pixels, meta_pixels)
+
+    def _requests(
+        self, epoch: int, examples: Examples, ids: Sequence[np.ndarray], meta_ids: np.ndarray
+    ) -> Iterator[Request]:
+        """Say which files the steps need, in the order in which they take them."""
+        for part, meta_part in zip(ids, meta_ids, strict=True):
+            if examples.files is not None:
+                yield examples.request(part, (self._seed, 7, epoch))
+            if self._meta is not None and self._meta.files is not None:
+                yield self._meta.request(meta_part, (self._seed, 8, epoch))
+
+
+def batch_sizes(examples: int, batch_size: int) -> list[int]:
+    """Return the sizes of an epoch's batches; the last is smaller, and left out if BatchNorm could not take it."""
+    full, rest = divmod(examples, batch_size)
+    return [batch_size] * full + [rest] * (rest > 1)

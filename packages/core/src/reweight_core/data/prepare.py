@@ -1,0 +1,285 @@
+"""From a clean dataset to the data of a run: test, meta and validation set, label noise, long tail, in this order.
+
+The order is that of GDW's official loader. All draws come from numpy's RandomState, whose stream never changes, so
+the same options give the same data on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+import zlib
+from collections.abc import Callable
+from typing import Literal
+
+import attrs
+import numpy as np
+
+from reweight_core.data.dataset import Dataset, Split
+from reweight_core.errors import UserError
+from reweight_core.data.images import ImageFiles
+
+
+Corruption = Callable[[np.ndarray, int, np.random.RandomState], np.ndarray]
+"""``corrupt(labels, num_classes, rng) -> labels``: int64 arrays of shape (N,), all draws from `rng`."""
+
+
+@attrs.frozen
+class Plan:
+    """What is done to a dataset before training.
+
+    Attributes:
+        seed: seed of the split and the corruption.
+        corrupt: the label noise, or None.
+        imb: size of the smallest class / size of the largest, or None for the sizes as they are.
+        meta_size: clean meta examples; None for the dataset's own set, if it has one, and none otherwise.
+        meta_draw: how they are drawn.
+        val_size: clean validation examples.
+        test_from: the test set as it was asked for (``--test-from``), for messages; ``none`` for none.
+        test_share: share of every class that is held out for testing; None for the dataset's own test set.
+    """
+
+    seed: int = 0
+    corrupt: Corruption | None = None
+    imb: float | None = None
+    meta_size: int | None = None
+    meta_draw: Literal["balanced", "random"] = "balanced"
+    val_size: int = 0
+    test_from: str = "folder"
+    test_share: float | None = None
+
+
+@attrs.frozen(eq=False)
+class PreparedData:
+    """The data of a run.
+
+    Attributes:
+        dataset: the dataset they were made from.
+        train: training examples; its labels are the observed (possibly corrupted) ones.
+        ids: positions of the training examples in ``dataset.train``, ascending, shape (N,).
+        true_labels: int64 (N,); -1 where the true label is unknown.
+        meta: clean examples disjoint from training, class-balanced unless drawn at random or the dataset's own set is
+            used whole, or None.
+        val: clean, class-balanced examples disjoint from both, or None.
+        test: test examples, or None.
+        fingerprint: SHA-256 (hex) of everything that was drawn: ids, names and observed labels, meta and validation
+            ids, and test ids if the test set was. The images themselves are not in it.
+    """
+
+    dataset: Dataset
+    train: Split
+    ids: np.ndarray
+    true_labels: np.ndarray
+    meta: Split | None
+    val: Split | None
+    test: Split | None
+    fingerprint: str
+
+    @property
+    def corrupted(self) -> np.ndarray | None:
+        """Whether each training example's observed label is wrong, bool (N,); None where true labels are unknown."""
+        return None if (self.true_labels < 0).any() else self.true_labels != self.train.labels
+
+    @property
+    def noise_rate(self) -> float | None:
+        """Share of training labels that are wrong; None where true labels are unknown."""
+        return None if self.corrupted is None else float(np.mean(self.corrupted))
+
+    def transition(self) -> np.ndarray | None:
+        """Realised noise: entry (i, j) is the share of class i that is observed as class j; (C, C) or None."""
+        if (self.true_labels < 0).any():
+            return None
+        classes = len(self.dataset.classes)
+        counts = np.zeros((classes, classes))
+        np.add.at(counts, (self.true_labels, self.train.labels), 1)
+        return counts / counts.sum(axis=1, keepdims=True)
+
+
+def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
+    """Take the test, meta and validation sets, corrupt the labels, cut the long tail.
+
+    Raises:
+        UserError: if a class has too few examples for what is asked.
+    """
+    classes = len(dataset.classes)
+    corrupt = plan.corrupt
+    _refuse_overlap(dataset)
+    split_rng = np.random.RandomState(plan.seed)
+    noise_rng = np.random.RandomState([plan.seed, 1])
+
+    pools = _shuffled_by_class(dataset.train.labels, classes, split_rng)
+    test, test_ids, pools = _take_test(dataset, plan, pools)
+    if dataset.meta is None:
+        meta_ids, pools = _take_meta(pools, plan, dataset.classes, leave=1, rng=split_rng)
+        meta = dataset.train.take(meta_ids) if len(meta_ids) else None
+        if meta is not None and not dataset.trusted and corrupt is None:
+            warnings.warn(
+                f"--meta-size {plan.meta_size}: the labels of these training examples are trusted to be clean",
+                stacklevel=2,
+            )
+    elif plan.meta_size is None:
+        meta_ids, meta = np.arange(len(dataset.meta)), dataset.meta
+    else:
+        meta_pools = _shuffled_by_class(dataset.meta.labels, classes, split_rng)
+        meta_ids, _ = _take_meta(meta_pools, plan, dataset.classes, leave=0, rng=split_rng)
+        meta = dataset.meta.take(meta_ids) if len(meta_ids) else None
+    val_ids, pools = _take_balanced(pools, plan.val_size, "validation", dataset.classes, leave=1)
+
+    labels = (dataset.train.labels if dataset.observed is None else dataset.observed).copy()
+    rest = np.sort(np.concatenate(pools))
+    if corrupt is not None:
+        labels[rest] = corrupt(labels[rest], classes, noise_rng)
+
+    if plan.imb is not None:
+        counts = long_tail_counts(min(map(len, pools)), classes, plan.imb)
+        if counts[-1] == 0:
+            raise UserError(
+                f"--imb {plan.imb}: the smallest class would keep int({counts[0]} * {plan.imb}) = 0 examples; "
+                "give a larger value"
+            )
+        pools = [pool[:count] for pool, count in zip(pools, counts, strict=True)]
+    ids = np.sort(np.concatenate(pools))
+
+    clean_labels = dataset.train.labels[ids]
+    known = dataset.trusted or corrupt is not None
+    digest = hashlib.sha256()
+    drawn = [ids, labels[ids], meta_ids, val_ids]
+    if len(test_ids):
+        drawn.append(test_ids)
+    if dataset.meta is not None and meta is not None:
+        drawn.append(meta.labels)
+    for split in (dataset.train.take(ids), meta):
+        # where a plugin draws a subset or lists files itself, the names say which
+        digest.update("\0".join((split and split.names) or ()).encode() + b"|")
+    for part in drawn:
+        digest.update(np.ascontiguousarray(part, dtype="<i8").tobytes() + b"|")
+    taken = dataset.train.take(ids)
+    return PreparedData(
+        dataset=dataset,
+        train=attrs.evolve(taken, labels=labels[ids]),
+        ids=ids,
+        true_labels=clean_labels if known else np.full(len(ids), -1),
+        meta=meta,
+        val=dataset.train.take(val_ids) if len(val_ids) else None,
+        test=test,
+        fingerprint=digest.hexdigest(),
+    )
+
+
+def long_tail_counts(largest: int, classes: int, imb: float) -> list[int]:
+    """Return int(largest * imb^(i/(C-1))) for each class i (Cui et al., CVPR 2019; GDW section 4.2)."""
+    return [int(largest * imb ** (i / (classes - 1))) for i in range(classes)]
+
+
+def _shuffled_by_class(labels: np.ndarray, classes: int, rng: np.random.RandomState) -> list[np.ndarray]:
+    return [rng.permutation(np.flatnonzero(labels == c)) for c in range(classes)]
+
+
+def _refuse_overlap(dataset: Dataset) -> None:
+    """Refuse a meta set, and warn of a test set, that holds images of the training set.
+
+    Rows of features may well be equal, and public datasets are as they are. Images that are read while training are
+    not looked at here.
+    """
+    train = dataset.train.images
+    if isinstance(train, ImageFiles) or train.dtype != np.uint8 or dataset.trusted:
+        return
+    for what, split in (("meta", dataset.meta), ("test", dataset.test)):
+        if split is None:
+            continue
+        assert not isinstance(split.images, ImageFiles), "either all splits are in files or none is"
+        of_split = {zlib.crc32(image.tobytes()): i for i, image in enumerate(split.images)}
+        for i, image in enumerate(train):
+            j = of_split.get(zlib.crc32(image.tobytes()))
+            if j is None or not np.array_equal(image, split.images[j]):
+                continue
+            names = [(s.names[k] if s.names else f"example {k}") for s, k in ((split, j), (dataset.train, i))]
+            text = f"{names[0]} of the {what} set is the same image as {names[1]} of the training set"
+            if what == "meta":
+                raise UserError(f"{text}; the meta set must be apart from training")
+            warnings.warn(f"{text}: the test accuracy will be too good", stacklevel=3)
+            break
+
+
+def digest_of(split: Split) -> str:
+    """Return a SHA-256 (hex) of the labels and images of a split; of the names of images that are in files."""
+    digest = hashlib.sha256(split.labels.astype("<i8").tobytes())
+    if isinstance(split.images, ImageFiles):
+        digest.update("\0".join(split.images.names).encode())
+        return digest.hexdigest()
+    for image in split.images:
+        digest.update(image.tobytes())
+    return digest.hexdigest()
+
+
+def test_set(dataset: Dataset, plan: Plan) -> Split | None:
+    """Return the test set of a run with this plan, the same one as `prepare` (which says what can go wrong)."""
+    pools = _shuffled_by_class(dataset.train.labels, len(dataset.classes), np.random.RandomState(plan.seed))
+    return _take_test(dataset, plan, pools)[0]
+
+
+def _take_test(
+    dataset: Dataset, plan: Plan, pools: list[np.ndarray]
+) -> tuple[Split | None, np.ndarray, list[np.ndarray]]:
+    """Return the test set, the positions of its examples if it is taken off the pools, and the pools that remain."""
+    nothing = np.empty(0, dtype=np.int64)
+    share = plan.test_share
+    if plan.test_from == "none":
+        return None, nothing, pools
+    if share is None:
+        if dataset.test is None:
+            raise UserError(
+                "there is no test set; give --test-from split:0.1 to hold out a tenth of the "
+                "training set, or --test-from none"
+            )
+        return dataset.test, nothing, pools
+    counts = [max(1, round(share * len(pool))) for pool in pools]
+    for pool, count, name in zip(pools, counts, dataset.classes, strict=True):
+        if count >= len(pool):
+            raise UserError(f"--test-from {plan.test_from}: leaves no example of class '{name}' for training")
+    ids = np.concatenate([pool[:count] for pool, count in zip(pools, counts, strict=True)])
+    return dataset.train.take(ids), ids, [pool[count:] for pool, count in zip(pools, counts, strict=True)]
+
+
+def _take_meta(
+    pools: list[np.ndarray], plan: Plan, names: tuple[str, ...], leave: int, rng: np.random.RandomState
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Take the meta set off the pools in the way that is asked for (arguments as `_take_balanced`)."""
+    size = plan.meta_size or 0
+    if plan.meta_draw == "balanced" or size == 0:
+        return _take_balanced(pools, size, "meta", names, leave)
+    everything = np.concatenate(pools)
+    if size > len(everything):
+        raise UserError(f"--meta-size {size}: there are only {len(everything)} examples to take the meta set from")
+    taken = rng.permutation(everything)[:size]
+    rest = [pool[~np.isin(pool, taken)] for pool in pools]
+    for pool, name in zip(rest, names, strict=True):
+        if len(pool) < leave:
+            raise UserError(f"--meta-size {size}: a random draw leaves no example of class '{name}' for training")
+    return taken, rest
+
+
+def _take_balanced(
+    pools: list[np.ndarray], size: int, what: str, names: tuple[str, ...], leave: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Take `size` examples off the pools, equally from each class; a remainder goes to the first classes.
+
+    At least `leave` examples of every class stay behind.
+    """
+    flag = "--meta-size" if what == "meta" else "--val-size"
+    classes, available = len(pools), sum(map(len, pools))
+    if size == 0:
+        return np.empty(0, dtype=np.int64), pools
+    if size < classes:
+        raise UserError(f"{flag} {size}: a balanced {what} set needs at least one of each of the {classes} classes")
+    if size > available:
+        raise UserError(f"{flag} {size}: there are only {available} examples to take the {what} set from")
+    shares = [size // classes + (c < size % classes) for c in range(classes)]
+    for pool, share, name in zip(pools, shares, names, strict=True):
+        if share > len(pool) - leave:
+            raise UserError(
+                f"{flag} {size}: takes {share} of class '{name}', which has only {len(pool)} examples"
+                + " (one must stay for training)" * leave
+            )
+    taken = np.concatenate([pool[:share] for pool, share in zip(pools, shares, strict=True)])
+    return taken, [pool[share:] for pool, share in zip(pools, shares, strict=True)]

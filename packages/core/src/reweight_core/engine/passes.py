@@ -1,0 +1,231 @@
+"""The passes of one network within a step: the real one, one at other parameters, and the products with J."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+import torch.autograd.forward_ad as fwad
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from reweight_core.engine.random_tape import RandomTape
+from reweight_core.engine.tangent_rules import TangentRules
+from reweight_core.errors import UserError
+
+Direction = Mapping[str, Tensor]
+"""A tensor for each parameter, by name."""
+
+
+class Passes:
+    """Runs a network in the ways that a step with a look-ahead needs.
+
+    Only `forward` changes the network's buffers (running BatchNorm statistics), once a step; the other passes work
+    on copies. J is the Jacobian of the last forward's logits (n, C) with respect to the parameters: of the whole
+    batch, so that the coupling of its examples by BatchNorm is in it.
+
+    Args:
+        model: the network.
+        generator: source of dropout masks and the like.
+        autocast: number type that the network computes in (``torch.bfloat16``), or None for its parameters' own.
+        head: path of the last linear layer, for look-aheads that change it alone (`reweight_core.engine.head.find_head`).
+        lean: whether `pullback` frees the real pass's graph, which `backward` then makes again.
+
+    Attributes:
+        parameters: the trainable parameters by name.
+        head: as given.
+        autocast: as given; may be replaced between steps.
+        features: what went into the head in the real pass, detached, (n, d); None before it, or without a head.
+    """
+
+    features: Tensor | None = None
+
+    def __init__(
+        self,
+        model: nn.Module,
+        generator: torch.Generator,
+        autocast: torch.dtype | None = None,
+        head: str | None = None,
+        lean: bool = False,
+    ):
+        self.parameters: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._model = model
+        self._tape = RandomTape(generator)
+        self.autocast = autocast
+        self._device = next(iter(self.parameters.values())).device.type
+        self._inputs: Tensor
+        self._logits: Tensor | None = None
+        self._has_graph = False
+        self._lean = lean
+        self.head = head
+        self._meta_features: tuple[Tensor, Tensor] | None = None
+
+    def begin(self, inputs: Tensor) -> None:
+        """Begin a step on these inputs (n, ...), whose real pass has not run yet."""
+        self._inputs, self._logits, self._has_graph = inputs, None, False
+        self.features = self._meta_features = None
+
+    def forward(self) -> Tensor:
+        """Return the logits (n, C) of the real pass, attached; it runs when they are first asked for."""
+        if self._logits is None:
+            self._logits, self._has_graph = self._real_pass(), True
+        return self._logits
+
+    def _real_pass(self) -> Tensor:
+        with self._tape.record(), self._precision(), self._features_kept():
+            logits: Tensor = self._model(self._inputs)
+        return logits
+
+    def backward(self, D: Tensor) -> None:
+        """Add J^T D to the gradients of the parameters, D of shape (n, C), and free the real pass."""
+        self.forward()
+        logits = self._attached()
+        logits.backward(gradient=D.to(logits.dtype))
+        del self._inputs
+        self._logits = self._meta_features = None
+
+    def forward_at(self, parameters: Direction, inputs: Tensor) -> Tensor:
+        """Return the logits under other parameters, with the batch statistics of these inputs."""
+        with self._tape.fresh():
+            return self._call(parameters, inputs)
+
+    @property
+    def head_bias(self) -> Tensor | None:
+        """The bias of the last linear layer, detached, or None if it has none."""
+        bias: Tensor | None = self._model.get_submodule(self.head).bias if self.head else None  # type: ignore[assignment]  # a submodule may hold anything
+        return None if bias is None else bias.detach()
+
+    @property
+    def has_meta_features(self) -> bool:
+        """Whether `features_at` was asked for in this step."""
+        return self._meta_features is not None
+
+    def features_at(self, inputs: Tensor) -> Tensor:
+        """Return what goes into the head for these inputs, (m, d), with their batch statistics.
+
+        The pass does not depend on the head, so asking twice in one step, with the same tensor, costs one pass.
+        """
+        if self._meta_features is None or self._meta_features[0] is not inputs:
+            self._meta_features = inputs, self._features_pass(inputs)
+        return self._meta_features[1]
+
+    @torch.no_grad()
+    def _features_pass(self, inputs: Tensor) -> Tensor:
+        of_training = self.features
+        with self._tape.fresh(), self._features_kept():
+            self._call(self.parameters, inputs)
+        features, self.features = self.features, of_training
+        assert features is not None
+        return features
+
+    def pullback(self, D: Tensor, create_graph: bool = False) -> dict[str, Tensor]:
+        """Return J^T D for D of shape (n, C), by parameter name."""
+        real = self.forward()
+        # whoever calls backward() through a graph of the gradients must not free the real pass
+        logits = self._repeated() if create_graph else self._attached()
+        gradients = torch.autograd.grad(
+            logits,
+            list(self.parameters.values()),
+            grad_outputs=D.to(real.dtype),
+            retain_graph=create_graph or not self._lean,
+            create_graph=create_graph,
+            materialize_grads=True,
+        )
+        if self._lean:
+            self._logits, self._has_graph = real.detach(), False
+        return dict(zip(self.parameters, gradients, strict=True))
+
+    def pushforward(self, v: Direction) -> Tensor:
+        """Return J v, shape (n, C), by forward-mode differentiation.
+
+        If the real pass has not run yet, it runs here and takes the product with it, unless memory is to be saved.
+
+        Raises:
+            UserError: if an operator of the network has no forward-mode rule.
+        """
+        if self._lean:
+            self.forward()
+        try:
+            # gradient mode is on also without a graph, so that the network's own no_grad regions can be told
+            with torch.enable_grad(), fwad.dual_level(), TangentRules(), _differentiable_attention():
+                if self._logits is None:
+                    self._logits, product = self._real_pass_along(v)
+                    self._has_graph = True
+                else:
+                    duals = {name: fwad.make_dual(p.detach(), v[name]) for name, p in self.parameters.items()}
+                    with self._tape.replay():
+                        _, product = fwad.unpack_dual(self._call(duals, self._inputs))
+        except NotImplementedError as error:
+            raise UserError(
+                f"--lookahead jvp: the model has an operator without a forward-mode derivative "
+                f"({str(error).splitlines()[0]}); use --lookahead double"
+            ) from error
+        if product is None:
+            raise UserError("--lookahead jvp: the model's output does not depend on its parameters")
+        return product.detach()
+
+    def _real_pass_along(self, v: Direction) -> tuple[Tensor, Tensor | None]:
+        """Run the real pass with tangents; return its logits, attached, and J v."""
+        duals = {name: fwad.make_dual(p, v[name]) for name, p in self.parameters.items()}
+        with self._tape.record(), self._precision(), self._features_kept():
+            return fwad.unpack_dual(functional_call(self._model, duals, (self._inputs,)))
+
+    @torch.no_grad()
+    def difference(self, v: Direction, length: float) -> Tensor:
+        """Return J v, shape (n, C), approximately: by one more forward pass at a distance `length` along v."""
+        with torch.enable_grad():
+            logits = self.forward()
+        norm = torch.stack(torch._foreach_norm(list(v.values()))).norm()
+        h = length / torch.where(norm == 0, 1, norm)
+        moved = {name: p + h * v[name] for name, p in self.parameters.items()}
+        with self._tape.replay():
+            return (self._call(moved, self._inputs).to(h.dtype) - logits.to(h.dtype)) / h
+
+    def _attached(self) -> Tensor:
+        """Return the logits of the real pass with a graph."""
+        return self._logits if self._logits is not None and self._has_graph else self._repeated()
+
+    def _repeated(self) -> Tensor:
+        """Return the logits of the real pass with a graph of their own."""
+        with self._tape.replay(), _differentiable_attention():
+            return self._call(self.parameters, self._inputs)
+
+    def _call(self, parameters: Direction, inputs: Tensor) -> Tensor:
+        buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
+        with self._precision():
+            logits: Tensor = functional_call(self._model, (dict(parameters), buffers), (inputs,))
+        return logits
+
+    @contextmanager
+    def _features_kept(self) -> Iterator[None]:
+        """Set `features` to what goes into the head inside the block."""
+
+        def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self.features = inputs[0].detach()
+
+        if self.head is None:
+            yield
+            return
+        handle = self._model.get_submodule(self.head).register_forward_pre_hook(keep)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _precision(self) -> torch.autocast:
+        # the cache would keep the cast weights of one pass for the next, which runs at other weights
+        return torch.autocast(self._device, self.autocast, enabled=self.autocast is not None, cache_enabled=False)
+
+
+@contextmanager
+def _differentiable_attention() -> Iterator[None]:
+    """Keep attention off its fused implementations, which have no rule for forward mode or a second derivative."""
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)

@@ -1,0 +1,63 @@
+"""What is known of every training example: its weights, loss and prediction, gathered step by step on the device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from reweight_core.engine.step import Step
+
+
+class SampleTable:
+    """Per-example records, each of shape (N,), indexed by position in the training set.
+
+    Args:
+        size: number of training examples N.
+        device: where the records lie.
+    """
+
+    def __init__(self, size: int, device: torch.device):
+        self.tensors: dict[str, Tensor] = {
+            "weight_sum": torch.zeros(size, device=device),
+            "last_weight": torch.zeros(size, device=device),
+            "loss": torch.zeros(size, device=device),
+            "probability": torch.zeros(size, device=device),
+            "margin": torch.zeros(size, device=device),
+            "predicted": torch.full((size,), -1, dtype=torch.int64, device=device),
+            "visits": torch.zeros(size, dtype=torch.int64, device=device),
+        }
+
+    def record(self, step: Step, weights: Tensor, D_prime: Tensor) -> None:
+        """Note the batch as the step saw it: before its update, in train mode.
+
+        Args:
+            step: the step.
+            weights: what the method gave, (n,) or (n, C).
+            D_prime: what the method made of the logit gradient, (n, C). Where weights are class-level, an example's
+                weight is the factor by which its gradient at the other classes' logits was scaled: sum |D'| / sum |D|
+                over them.
+        """
+        if weights.dim() == 2:
+            others = 1 - step.one_hot
+            before = (step.D * others).abs().sum(1)
+            after = (D_prime * others).abs().sum(1)
+            # the gradient of an example that is fitted perfectly is 0, and the factor unknown
+            fallback = weights.gather(1, step.labels[:, None]).squeeze(1)
+            weights = torch.where(before > 0, after / before, fallback)
+        own = step.logits.gather(1, step.labels[:, None]).squeeze(1)
+        others = step.logits.scatter(1, step.labels[:, None], -torch.inf)
+        seen = {
+            "last_weight": weights,
+            "loss": step.losses,
+            "probability": step.probabilities.gather(1, step.labels[:, None]).squeeze(1),
+            "margin": own - others.amax(1),
+            "predicted": step.logits.argmax(1),
+        }
+        for name, value in seen.items():
+            self.tensors[name].index_copy_(0, step.ids, value.to(self.tensors[name].dtype))
+        self.tensors["weight_sum"].index_add_(0, step.ids, weights.to(self.tensors["weight_sum"].dtype))
+        self.tensors["visits"].index_add_(0, step.ids, torch.ones_like(step.ids))
+
+    def mean_weight(self) -> Tensor:
+        """Return each example's mean weight over its visits so far; 0 if it was never visited."""
+        return self.tensors["weight_sum"] / self.tensors["visits"].clamp(min=1)

@@ -1,0 +1,179 @@
+"""One optimisation step as a function of preallocated tensors, so that it can be recorded once and replayed."""
+
+from __future__ import annotations
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from reweight_core.data.batch import Batch, BatchSource
+from reweight_core.data.examples import Examples
+from reweight_core.data.feeder import Fed
+from reweight_core.data.seeds import derived_seed
+from reweight_core.engine.finite import Health
+from reweight_core.engine.lookahead import Strategy
+from reweight_core.engine.optimizers import OptimizerSettings, load_state_tensors, state_tensors
+from reweight_core.engine.passes import Passes
+from reweight_core.engine.sample_table import SampleTable
+from reweight_core.engine.step import Step
+from reweight_core.plugins.hooks import MethodHooks
+
+
+@attrs.frozen(eq=False)
+class EpochSums:
+    """Sums over the steps of an epoch, on the device: tensors without dimensions."""
+
+    train_loss: Tensor
+    examples: Tensor
+    meta_loss: Tensor
+    meta_steps: Tensor
+
+    @classmethod
+    def zeros(cls, device: torch.device) -> EpochSums:
+        """Return sums that start at 0."""
+        return cls(*(torch.zeros((), device=device) for _ in attrs.fields(cls)))
+
+    def reset(self) -> None:
+        """Start again at 0, in place."""
+        for field in attrs.fields(type(self)):
+            getattr(self, field.name).zero_()
+
+
+class TrainingStep:
+    """The step of a run: `feed` it a batch, then `run` it.
+
+    `run` reads only tensors that keep their addresses and never reads a value back to the host; batches of
+    different sizes are different recordings. Learning rate, ids and sums are changed in place between steps.
+
+    Args:
+        model: the network, on its device, in train mode.
+        hooks: the method.
+        strategy: how the look-ahead is differentiated.
+        train: training examples with observed labels.
+        meta: what meta batches come from, or None.
+        settings: how the network is optimized.
+        seed: seed of the draws inside the step (augmentation; dropout).
+        autocast: number type that the network computes in, or None for its parameters' own.
+        head: path of the network's last linear layer, if a look-ahead needs it.
+        lean: whether to run the training forward again rather than keep its graph during the look-ahead.
+
+    Attributes:
+        lr: learning rate, a tensor without dimensions.
+        strategy: how the look-ahead is differentiated; may be replaced between steps.
+        passes: the passes of the network.
+        sums: sums for the epoch's metrics.
+        health: whether everything was finite so far.
+        samples: per-example records of the training set.
+        generators: the generators of the draws inside the step, by name.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        hooks: MethodHooks,
+        strategy: Strategy,
+        train: Examples,
+        meta: Examples | BatchSource | None,
+        *,
+        settings: OptimizerSettings,
+        seed: int,
+        autocast: torch.dtype | None = None,
+        head: str | None = None,
+        lean: bool = False,
+    ):
+        device = train.labels.device
+        self.generators = {
+            name: torch.Generator(device).manual_seed(derived_seed(seed, name)) for name in ("augmentation", "network")
+        }
+        self.lr = torch.zeros((), device=device)
+        self.sums = EpochSums.zeros(device)
+        self.health = Health(device)
+        self.samples = SampleTable(len(train), device)
+        self.passes = Passes(model, self.generators["network"], autocast, head, lean)
+        parameters = list(self.passes.parameters.values())
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        self._parameters, self._max_grad_norm = parameters, settings.max_grad_norm
+        self._optimizer = settings.build(parameters, self.lr)
+        self._update = settings.build_virtual_step(self._optimizer, self.lr)
+        self._hooks, self.strategy = hooks, strategy
+        self._sources = {"train": train, "meta": meta}
+        self._fed: dict[int, Fed] = {}
+
+    def feed(self, fed: Fed) -> None:
+        """Say what the next step takes."""
+        held = self._fed.get(len(fed.ids))
+        if held is None or held.meta_ids.shape != fed.meta_ids.shape:
+            held = self._fed[len(fed.ids)] = fed.empty()
+        held.copy_(fed)
+
+    def run(self, size: int, source: str = "train", looks_ahead: bool = True) -> None:
+        """Take one step with the `size` examples that were fed last.
+
+        Args:
+            size: number of examples n.
+            source: ``train``, or ``meta`` to train on the meta set itself.
+            looks_ahead: whether the method may look ahead in this step.
+        """
+        step = self.open(size, source, looks_ahead)
+        weights = self._hooks.generate_weights(step)
+        D_prime = self._hooks.manipulate_gradient(step, weights)
+        # only here: differentiating a look-ahead may have left gradients behind
+        self._optimizer.zero_grad(set_to_none=False)
+        self.passes.backward(D_prime)
+        if self._max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
+        self._optimizer.step()
+        self._hooks.follow_update(self.passes.parameters)
+        self._note(step, weights, D_prime, source)
+        # step and look-ahead know each other: apart, they and all their tensors are freed now and not some time later
+        step.look = None
+
+    def open(self, size: int, source: str = "train", looks_ahead: bool = True) -> Step:
+        """Return the step as a method sees it (arguments as `run`)."""
+        fed = self._fed[size]
+        original = self._draw(source, fed.ids, fed.pixels)
+        return Step(
+            self._hooks.transform_batch(original),
+            self.passes,
+            self.lr,
+            self.strategy,
+            self._update,
+            lambda: self._draw("meta", fed.meta_ids, fed.meta_pixels),
+            looks_ahead,
+            original,
+            self._optimizer.state,
+        )
+
+    def _draw(self, source: str, ids: Tensor, pixels: Tensor | None) -> Batch:
+        examples = self._sources[source]
+        assert examples is not None, "a method that needs a meta set is refused without one"
+        if isinstance(examples, Examples):
+            return examples.batch(ids, self.generators["augmentation"], pixels)
+        return examples.draw_batch()
+
+    def _note(self, step: Step, weights: Tensor, D_prime: Tensor, source: str) -> None:
+        self.health.note(losses=step.losses, weights=weights, gradient=D_prime, meta_loss=step.meta_value)
+        self.sums.train_loss.add_(step.losses.sum())
+        self.sums.examples.add_(step.n)
+        if step.meta_value is not None:
+            self.sums.meta_loss.add_(step.meta_value)
+            self.sums.meta_steps.add_(1)
+        if source == "train":
+            assert step.method_gradient is not None, "the hooks note it"
+            self.samples.record(step, weights, step.method_gradient)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what the step carries from one call to the next, the network aside, as tensors."""
+        state = state_tensors(self._optimizer, list(self.passes.parameters))
+        state |= {f"samples.{name}": tensor for name, tensor in self.samples.tensors.items()}
+        state |= {f"generator.{name}": g.get_state() for name, g in self.generators.items()}
+        return state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned, in place."""
+        load_state_tensors(self._optimizer, list(self.passes.parameters), state)
+        for name, tensor in self.samples.tensors.items():
+            tensor.copy_(state[f"samples.{name}"])
+        for name, generator in self.generators.items():
+            generator.set_state(state[f"generator.{name}"])

@@ -1,0 +1,61 @@
+"""The weighting network V(loss; phi) of Meta-Weight-Net, which GDW uses too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from reweight_core.engine.optimizers import load_state_tensors, state_tensors
+from reweight_core.plugins.records import Context
+
+
+class WeightingNetwork:
+    """A perceptron with one hidden layer that maps an example's loss to a weight in (0, 1), and its Adam optimizer.
+
+    Source: Shu et al., NeurIPS 2019, section 3.2; Adam with weight decay as in the official code.
+
+    Args:
+        context: where the network lies and its number type.
+        lr: learning rate of Adam.
+        weight_decay: L2 penalty in Adam's gradient.
+        hidden: width of the hidden layer.
+    """
+
+    def __init__(self, context: Context, lr: float, weight_decay: float = 1e-4, hidden: int = 100):
+        self.network = nn.Sequential(nn.Linear(1, hidden), nn.ReLU(), nn.Linear(hidden, 1), nn.Sigmoid())
+        self.network.to(device=context.device, dtype=context.dtype)
+        self.phi: list[nn.Parameter] = list(self.network.parameters())
+        for parameter in self.phi:
+            parameter.grad = torch.zeros_like(parameter)
+        # recordings need capturable, and it changes no number
+        capturable = context.device.type == "cuda"
+        self._optimizer = torch.optim.Adam(
+            self.phi, lr=lr, weight_decay=weight_decay, fused=True, capturable=capturable
+        )
+
+    def __call__(self, losses: Tensor) -> Tensor:
+        """Return V(losses; phi), shape (n,), attached to phi."""
+        weights: Tensor = self.network(losses[:, None]).squeeze(1)
+        return weights
+
+    def descend(self, gradients: Sequence[Tensor]) -> None:
+        """Take one step of the optimizer with the given gradients of phi."""
+        for parameter, gradient in zip(self.phi, gradients, strict=True):
+            assert parameter.grad is not None
+            parameter.grad.copy_(gradient)
+        self._optimizer.step()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return phi and the optimizer's state as tensors."""
+        names = [name for name, _ in self.network.named_parameters()]
+        return self.network.state_dict() | state_tensors(self._optimizer, names)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+        names = [name for name, _ in self.network.named_parameters()]
+        with torch.no_grad():
+            for name, parameter in self.network.named_parameters():
+                parameter.copy_(state[name])
+        load_state_tensors(self._optimizer, names, state)

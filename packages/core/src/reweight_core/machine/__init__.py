@@ -1,0 +1,1 @@
+"""What a run computes with: device, arithmetic, time and memory."""

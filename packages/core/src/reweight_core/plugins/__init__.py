@@ -1,0 +1,1 @@
+"""What plugins are: records, hooks, and how they are found."""

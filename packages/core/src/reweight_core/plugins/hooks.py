@@ -1,0 +1,185 @@
+"""The hooks of one run: the method beside core's defaults, with its mistakes found before they cost anything."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+
+import pluggy
+import torch
+from torch import Tensor, nn
+
+from reweight_core.data.batch import Batch, BatchSource
+from reweight_core.data.examples import Examples
+from reweight_core.engine.step import Step
+from reweight_core.errors import UserError
+from reweight_core.plugins.hookspecs import PROJECT, Hooks, Stage, hookimpl
+
+_DEFAULTS = "core's defaults"
+
+
+class Defaults:
+    """Registered last, so that a method's implementation of the same hook is used instead."""
+
+    @hookimpl(trylast=True)
+    def plan_stages(self, stage: Stage) -> list[Stage]:
+        """One stage."""
+        return [stage]
+
+    @hookimpl(trylast=True)
+    def provide_meta_set(self, held_out: Examples | None) -> Examples | None:
+        """The clean examples that the data hold out."""
+        return held_out
+
+    @hookimpl(trylast=True)
+    def transform_batch(self, batch: Batch) -> Batch:
+        """The batch as it is."""
+        return batch
+
+    @hookimpl(trylast=True)
+    def generate_weights(self, step: Step) -> Tensor:
+        """A weight of 1 for every example, (n,)."""
+        return torch.ones_like(step.losses)
+
+    @hookimpl(trylast=True)
+    def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
+        """The logit gradient times its weights, (n, C)."""
+        return (weights if weights.dim() == 2 else weights[:, None]) * step.D
+
+    @hookimpl(trylast=True)
+    def evaluation_model(self, model: nn.Module) -> nn.Module:
+        """The network in training."""
+        return model
+
+
+class _Noting:
+    """Notes what the method itself makes of D; registered between it and the components."""
+
+    @hookimpl(wrapper=True)
+    def manipulate_gradient(self, step: Step, weights: Tensor) -> Generator[None, Tensor, Tensor]:
+        step.method_gradient = yield
+        return step.method_gradient
+
+
+class MethodHooks:
+    """Calls a method's hooks and checks what they return.
+
+    Args:
+        method: the object that a method plugin built.
+        name: its name, for messages.
+        observers: further objects with hooks (progress display).
+        components: objects of component plugins by name, in the order in which they act.
+
+    Raises:
+        UserError: if a hook is misspelled or has wrong arguments, or if one that only one may implement has two
+            implementations.
+    """
+
+    def __init__(
+        self,
+        method: object,
+        name: str,
+        observers: Sequence[object] = (),
+        components: Mapping[str, object] | None = None,
+    ):
+        components = components or {}
+        self._whose = " with ".join([f"method '{name}'", *(f"'{component}'" for component in components)])
+        defaults = Defaults()
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(Hooks)
+        labels = [f"{type(observer).__name__} (observer {i})" for i, observer in enumerate(observers)]
+        labels = [_DEFAULTS, f"method '{name}'", "core", *(f"component '{name}'" for name in components), *labels]
+        plugins = [defaults, method, _Noting(), *components.values(), *observers]
+        for plugin, label in zip(plugins, labels, strict=True):
+            try:
+                self._manager.register(plugin, label)
+                self._manager.check_pending()
+            except pluggy.PluginValidationError as error:
+                raise UserError(f"{label}: {' '.join(str(error).split())}") from error
+            for caller in self._manager.get_hookcallers(plugin) or []:
+                for implementation in caller.get_hookimpls():
+                    if implementation.kwargnames:
+                        # pluggy 1.6 never passes an argument that has a default, 1.7 does
+                        raise UserError(f"{label}: the arguments of {caller.name} must not have defaults")
+        self._called = {}
+        for hook in (
+            self._manager.hook.plan_stages,
+            self._manager.hook.provide_meta_set,
+            self._manager.hook.transform_batch,
+            self._manager.hook.generate_weights,
+            self._manager.hook.manipulate_gradient,
+            self._manager.hook.evaluation_model,
+        ):
+            chosen = [i.plugin_name for i in hook.get_hookimpls() if not i.wrapper and i.plugin is not defaults]
+            if len(chosen) > 1:
+                raise UserError(f"{hook.name} is implemented by {' and by '.join(chosen)}: only one can be used")
+            # without the defaults behind it, a hook of a step that forgets to return is found out
+            self._called[hook.name] = self._manager.subset_hook_caller(hook.name, [defaults] if chosen else [])
+
+    @property
+    def observe_epoch(self) -> pluggy.HookCaller:
+        """See `Hooks.observe_epoch`."""
+        return self._manager.hook.observe_epoch
+
+    @property
+    def observe_step(self) -> pluggy.HookCaller:
+        """See `Hooks.observe_step`."""
+        return self._manager.hook.observe_step
+
+    def plan_stages(self, stage: Stage) -> list[Stage]:
+        """See `Hooks.plan_stages`."""
+        return list(self._manager.hook.plan_stages(stage=stage))
+
+    def provide_meta_set(self, held_out: Examples | None) -> Examples | BatchSource | None:
+        """See `Hooks.provide_meta_set`."""
+        meta: Examples | BatchSource | None = self._manager.hook.provide_meta_set(held_out=held_out)
+        return meta
+
+    def transform_batch(self, batch: Batch) -> Batch:
+        """See `Hooks.transform_batch`."""
+        transformed = self._called["transform_batch"](batch=batch)
+        if not isinstance(transformed, Batch):
+            raise UserError(f"transform_batch returned {type(transformed).__name__}, not a batch (a forgotten return?)")
+        return transformed
+
+    def follow_update(self, parameters: Mapping[str, Tensor]) -> None:
+        """See `Hooks.follow_update`."""
+        self._manager.hook.follow_update(parameters=parameters)
+
+    def finish_epoch(self, epoch: int, corrupted: Tensor | None) -> dict[str, float]:
+        """See `Hooks.finish_epoch`; the figures of all implementations together."""
+        figures: dict[str, float] = {}
+        # pluggy gives the last one registered first
+        for found in reversed(self._manager.hook.finish_epoch(epoch=epoch, corrupted=corrupted)):
+            figures |= found
+        return figures
+
+    def evaluation_model(self, model: nn.Module) -> nn.Module:
+        """See `Hooks.evaluation_model`."""
+        chosen = self._called["evaluation_model"](model=model)
+        if not isinstance(chosen, nn.Module):
+            raise UserError(f"evaluation_model returned {type(chosen).__name__}, not a network (a forgotten return?)")
+        return chosen
+
+    def generate_weights(self, step: Step) -> Tensor:
+        """See `Hooks.generate_weights`."""
+        weights = self._called["generate_weights"](step=step)
+        return self._checked("generate_weights", weights, step.D, [(step.n,), tuple(step.D.shape)])
+
+    def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
+        """See `Hooks.manipulate_gradient`."""
+        D_prime = self._called["manipulate_gradient"](step=step, weights=weights)
+        return self._checked("manipulate_gradient", D_prime, step.D, [tuple(step.D.shape)])
+
+    def _checked(self, hook: str, result: object, like: Tensor, shapes: list[tuple[int, ...]]) -> Tensor:
+        """Compare a result with the contract; only descriptions of tensors are read, never values."""
+        if not isinstance(result, torch.Tensor):
+            raise UserError(
+                f"{self._whose}: {hook} returned {type(result).__name__}, not a tensor (a forgotten return?)"
+            )
+        found = (tuple(result.shape), result.dtype, result.device)
+        if found not in [(shape, like.dtype, like.device) for shape in shapes]:
+            raise UserError(
+                f"{self._whose}: {hook} returned shape {found[0]}, {found[1]} on {found[2]}; it must be "
+                f"{' or '.join(map(str, shapes))}, {like.dtype} on {like.device}"
+            )
+        return result.detach()

@@ -1,0 +1,179 @@
+"""The folder of a run: what is written where, and read back.
+
+config.json            every option, the versions of all plugins, what the data are
+metrics.jsonl          one object an epoch
+samples.safetensors    one entry a training example; samples.json has their names
+checkpoints/           see `reweight_core.runs.checkpoint`
+summary.json           the result
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+
+from reweight_core.plugins import registry
+from reweight_core.config.run_config import RunConfig
+from reweight_core.config.resolve import as_values, configure
+from reweight_core.errors import UserError
+from reweight_core.files import flush, write_json, write_text
+from reweight_core.data.prepare import PreparedData
+from reweight_core.engine.sample_table import SampleTable
+
+FORMAT = 1
+
+
+def refuse_taken(out: Path | None) -> None:
+    """Raise `UserError` if the folder asked for exists and is not empty."""
+    try:
+        taken = out is not None and out.exists() and (not out.is_dir() or any(out.iterdir()))
+    except OSError as error:
+        raise UserError(f"--out {out}: {error}") from error
+    if taken:
+        raise UserError(f"--out {out}: exists and is not empty; give a new folder")
+
+
+def create(config: RunConfig) -> Path:
+    """Make the folder of a new run: the one asked for, or the next free one below runs/.
+
+    Raises:
+        UserError: if the folder asked for is taken (`refuse_taken`), or cannot be made.
+    """
+    refuse_taken(config.out)
+    try:
+        if config.out is not None:
+            config.out.mkdir(parents=True, exist_ok=True)
+            return config.out
+        number = 1
+        while True:
+            folder = Path("runs") / f"{config.method}-{config.data}-{number}"
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                number += 1
+            else:
+                return folder
+    except OSError as error:
+        raise UserError(f"--out {config.out or 'runs'}: {error}") from error
+
+
+def environment(config: RunConfig, device: torch.device) -> dict[str, Any]:
+    """Return what a result depends on beside options and data: versions of all plugins and libraries, the device."""
+    plugins = {
+        "method": registry.version_of("method", config.method),
+        "data": registry.version_of("data", config.data),
+    }
+    plugins |= {name: registry.version_of("component", name) for name in config.with_}
+    if config.noise is not None:
+        plugins["noise"] = registry.version_of("noise", config.noise.partition(":")[0])
+    if config.model in registry.names("model"):
+        plugins["model"] = registry.version_of("model", config.model)
+    versions = {name: metadata.version(name) for name in ("reweight-core", "torch", "torchvision", "numpy", "pluggy")}
+    return {
+        "plugins": plugins,
+        "versions": {"python": platform.python_version(), **versions},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        # sums of another number of threads may differ in the last digits
+        "threads": torch.get_num_threads(),
+    }
+
+
+def write_config(
+    folder: Path, config: RunConfig, data: PreparedData, device: torch.device, chosen: Mapping[str, Any]
+) -> None:
+    """Write config.json: the options, and everything around them that a result depends on.
+
+    Args:
+        folder: the run.
+        config: the options.
+        data: what is trained on.
+        device: where.
+        chosen: what the run begins with where options say auto: ``lookahead`` and ``precision``.
+    """
+    write_json(
+        folder / "config.json",
+        {
+            "format": FORMAT,
+            "options": as_values(config),
+            **environment(config, device),
+            **chosen,
+            "data": {
+                "fingerprint": data.fingerprint,
+                "train_size": len(data.train),
+                "meta_size": len(data.meta) if data.meta else 0,
+                "val_size": len(data.val) if data.val else 0,
+                "test_size": len(data.test) if data.test else 0,
+                "noise_rate": data.noise_rate,
+            },
+        },
+    )
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """Return what config.json says beside the options; `read_config` must have read it before."""
+    content: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return content
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Read the options of a run back.
+
+    Raises:
+        UserError: if the folder holds no run, or one that the installed plugins cannot read.
+    """
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']} is not {FORMAT}")
+        values = dict(content["options"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: not the folder of a run (config.json: {error})") from None
+    try:
+        # every value is in the file: what the preset was called then must not matter now
+        preset = values.pop("preset", None)
+        return attrs.evolve(configure(RunConfig, **values), preset=preset)
+    except UserError as error:
+        raise UserError(f"{folder / 'config.json'}: {error}") from error
+
+
+def append_metrics(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Add one line to metrics.jsonl and return it; JSON has no infinities, so such a value becomes null."""
+    finite = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in metrics.items()
+    }
+    with open(folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(finite, allow_nan=False) + "\n")
+    return finite
+
+
+def write_metrics(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Replace metrics.jsonl by the lines of these epochs."""
+    write_text(folder / "metrics.jsonl", "".join(json.dumps(metrics) + "\n" for metrics in history))
+
+
+def write_samples(folder: Path, data: PreparedData, table: SampleTable) -> None:
+    """Write samples.safetensors and samples.json: everything known of each training example."""
+    columns = {name: tensor.cpu().numpy() for name, tensor in table.tensors.items() if name != "weight_sum"}
+    columns |= {
+        "id": data.ids,
+        "observed": data.train.labels,
+        "true": data.true_labels,
+        "mean_weight": table.mean_weight().cpu().numpy(),
+    }
+    partial = folder / "samples.safetensors.partial"
+    save_file({name: np.ascontiguousarray(column) for name, column in columns.items()}, partial)
+    flush(partial)
+    partial.replace(folder / "samples.safetensors")
+    names = data.train.names or [str(i) for i in data.ids]
+    write_json(folder / "samples.json", {"classes": data.dataset.classes, "names": names})

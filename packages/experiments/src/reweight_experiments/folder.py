@@ -1,0 +1,86 @@
+"""The folder of a sweep: which runs are finished, which go on and which begin anew."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reweight_core.config.resolve import as_values
+from reweight_core.errors import UserError
+from reweight_core.files import locked
+from reweight_experiments.cells import SAME_SETTING, Run
+
+OF_A_RUN = {"config.json", "metrics.jsonl", "samples.safetensors", "samples.json", "checkpoints", "summary.json"}
+
+
+def unfinished(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs that are not finished yet; nothing is changed.
+
+    Raises:
+        UserError: if a finished run has other options, or a folder holds something else than a run.
+    """
+    return [run for run in runs if not _is_finished(run)]
+
+
+def _is_finished(run: Run) -> bool:
+    if not run.folder.exists():
+        return False
+    if not (run.folder / "summary.json").exists():
+        names = {path.name.removesuffix(".partial") for path in run.folder.iterdir()} if run.folder.is_dir() else {""}
+        if not names <= OF_A_RUN:
+            raise UserError(f"{run.folder}: is in the way and not a run; give another --out")
+        return False
+    _refuse_differences(run, "is finished")
+    return True
+
+
+def _refuse_differences(run: Run, state: str) -> None:
+    """Refuse a run that is there with options that change its result."""
+    try:
+        found = dict(read_json(run.folder / "config.json")["options"])
+    except (KeyError, TypeError):
+        raise UserError(f"{run.folder / 'config.json'}: not that of a run; remove the folder") from None
+    wanted = json.loads(json.dumps(as_values(run.config)))
+    for name in sorted((found.keys() | wanted.keys()) - set(SAME_SETTING) - {"out"} | {"seed"}):
+        if found.get(name) != wanted.get(name):
+            raise UserError(
+                f"{run.folder}: {state}, with {name} {found.get(name)} where {wanted.get(name)} is asked for; "
+                "give another --out"
+            )
+
+
+def arguments_for(run: Run) -> list[str]:
+    """Return the program's arguments that finish a run: those that go on with what an earlier start left, if possible.
+
+    What cannot be gone on with is removed.
+
+    Raises:
+        UserError: if another process is at work on the run, it was begun with other options, or it cannot be removed.
+    """
+    if not run.folder.exists():
+        return run.arguments
+    with locked(run.folder, str(run.folder)):
+        if (run.folder / "checkpoints").exists():
+            _refuse_differences(run, "was begun")
+            return ["resume", str(run.folder)]
+        try:
+            shutil.rmtree(run.folder)
+        except OSError as error:
+            raise UserError(f"{run.folder}: cannot be removed ({error})") from error
+    return run.arguments
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a run.
+
+    Raises:
+        UserError: if it is missing or not JSON.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); remove the folder") from error
+    return content

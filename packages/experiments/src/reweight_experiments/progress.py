@@ -1,0 +1,100 @@
+"""What a person sees of a sweep: a live table on a terminal, a plain line for each ended run elsewhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from reweight_experiments.cells import Run
+from reweight_experiments.folder import read_json
+from reweight_experiments.jobs import Ended, Job
+
+
+class SweepProgress:
+    """Watches the runs of a sweep; use it as a context manager around them.
+
+    Args:
+        runs: the runs that are to be made, by the name of their job.
+    """
+
+    def __init__(self, runs: Mapping[str, Run]):
+        self._runs = runs
+        self._told = 0
+        self._started = time.monotonic()
+        console = Console(markup=False, emoji=False, highlight=False)
+        self._live = Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
+
+    def __enter__(self) -> SweepProgress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def watch(self, ended: Sequence[Ended], running: Collection[Job]) -> None:
+        """Show the state of the sweep."""
+        if self._live is not None:
+            self._live.update(self._table(ended, running), refresh=True)
+            return
+        for one in ended[self._told :]:
+            self._told += 1
+            print(f"{self._line(one)}  ({self._told} of {len(self._runs)})", flush=True)
+
+    def _line(self, one: Ended) -> str:
+        if one.error is not None:
+            return f"{one.job.name}  failed: {one.error}"
+        accuracy = read_json(self._runs[one.job.name].folder / "summary.json")["test_accuracy"]
+        return f"{one.job.name}  test {_percent(accuracy)}  {one.seconds:.1f} s"
+
+    def _table(self, ended: Sequence[Ended], running: Collection[Job]) -> Table:
+        failed = sum(one.error is not None for one in ended)
+        table = Table(box=box.SIMPLE, title_justify="left", title_style="")
+        for title in ("running", "epoch", "test accuracy"):
+            table.add_column(title, justify="left" if title == "running" else "right")
+        done = float(len(ended))
+        for job in running:
+            run = self._runs[job.name]
+            metrics = last_metrics(run.folder) or {"epoch": 0, "step": 0, "test_accuracy": None}
+            config = run.config
+            share = metrics["step"] / config.steps if config.steps else metrics["epoch"] / config.epochs
+            done += min(share, 1)
+            epochs = "" if config.steps else f"/{config.epochs}"
+            table.add_row(job.name, f"{metrics['epoch']}{epochs}", _percent(metrics["test_accuracy"]))
+        title = f"{len(ended)} of {len(self._runs)} runs done"
+        if failed:
+            title += f", {failed} failed"
+        if done:
+            passed = time.monotonic() - self._started
+            title += f", {_duration(passed * (len(self._runs) - done) / done)} left"
+        table.title = title
+        return table
+
+
+def last_metrics(folder: Path) -> dict[str, Any] | None:
+    """Return the last whole line of a run's metrics.jsonl; None if there is none yet."""
+    try:
+        text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    whole = text.split("\n")[:-1]
+    return json.loads(whole[-1]) if whole else None
+
+
+def _percent(accuracy: float | None) -> str:
+    return "-" if accuracy is None else f"{accuracy:.4f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

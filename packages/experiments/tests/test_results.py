@@ -1,0 +1,111 @@
+import csv
+import json
+import statistics
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reweight_core.errors import UserError
+from reweight_experiments.cells import Cell
+from reweight_experiments.report import Report, Spread, as_json, collect, csv_row, failures, sweep_report, write
+
+accuracies = st.floats(0, 1)
+
+
+@given(st.lists(accuracies, min_size=2, max_size=20))
+def test_mean_and_deviation_are_those_of_other_libraries(values):
+    spread = Spread.of(values)
+    assert spread.n == len(values)
+    assert spread.mean == pytest.approx(np.mean(values), abs=1e-12)
+    assert spread.deviation == pytest.approx(np.std(values, ddof=1), abs=1e-12)
+    assert spread.deviation == statistics.stdev(values)
+
+
+@given(accuracies)
+def test_one_value_has_no_deviation(value):
+    assert Spread.of([value]) == Spread(1, value, None)
+    assert "±" not in Spread.of([value]).text(3)
+
+
+def test_unknown_values_are_left_out():
+    assert Spread.of([None, 0.5, None, 0.7]) == Spread.of([0.5, 0.7])
+    assert Spread.of([None]) == Spread.of([]) == Spread(0, None, None)
+    assert Spread.of([]).text(2) == "-"
+    assert Spread.of([0.5, 0.7]).text(2) == "0.60 ± 0.14"
+
+
+def planned(cell, seed, folder):
+    config = SimpleNamespace(seed=seed)
+    return SimpleNamespace(
+        cell=cell, name=f"{cell.name}/seed-{seed}", folder=folder, config=config, arguments=["train"]
+    )
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Two cells: one with two finished runs and a failed one, one with failed runs only."""
+
+    def run(cell, seed, accuracy):
+        folder = tmp_path / cell.name / f"seed-{seed}"
+        if accuracy is not None:
+            folder.mkdir(parents=True)
+            figures = {"test_accuracy": accuracy, "test_accuracy_mean5": accuracy, "noise_auroc": None, "seconds": 2.0}
+            (folder / "summary.json").write_text(json.dumps(figures))
+        return SimpleNamespace(
+            cell=cell,
+            name=f"{cell.name}/seed-{seed}",
+            folder=folder,
+            config=SimpleNamespace(seed=seed),
+            arguments=["train"],
+        )
+
+    good = Cell("a", {"method": "a", "noise": "x|y"}, {})
+    bad = Cell("b", {"method": "b", "lr": "1"}, {})
+    runs = [run(good, 0, 0.5), run(good, 1, 0.7), run(good, 2, None), run(bad, 0, None), run(bad, 1, None)]
+    return collect(runs, {"a/seed-2": "too hot", "b/seed-0": "no file", "b/seed-1": "no file"})
+
+
+def test_figures_are_those_of_the_finished_runs(results):
+    good, bad = results
+    assert (good.finished, bad.finished) == (2, 0)
+    assert good.spreads["test_accuracy"] == Spread.of([0.5, 0.7])
+    assert good.spreads["noise_auroc"] == Spread(0, None, None)
+    assert [run["seed"] for run in good.runs] == [0, 1, 2]
+    assert good.runs[2]["error"] == "too hot"
+
+
+def test_failed_runs_are_named_with_their_cause(results):
+    assert failures(results) == ["failed: a/seed-2: too hot", "failed: b/seed-0, b/seed-1: no file"]
+
+
+def test_a_finished_run_without_a_result_is_an_error(tmp_path):
+    cell = Cell("a", {}, {})
+    run = planned(cell, 0, tmp_path)
+    with pytest.raises(UserError, match=r"summary\.json: cannot be read"):
+        collect([run], {})
+
+
+def test_all_files_say_the_same(results, tmp_path):
+    report = sweep_report(results, ["made here"])
+    write(tmp_path, report, [csv_row(one) for one in results], {"cells": [as_json(one) for one in results]})
+    text = (tmp_path / "results.md").read_text()
+    assert "| a | x\\|y | - | 2 | 0.6000 ± 0.1414 | 0.6000 ± 0.1414 | - | 2.0 ± 0.0 |" in text
+    assert "| b | - | 1 | 0 | - | - | - | - |" in text
+    assert text.endswith("made here\n")
+    with open(tmp_path / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["method"], row["n"], row["test_accuracy_mean"]) for row in rows] == [("a", "2", "0.6"), ("b", "0", "")]
+    assert float(rows[0]["test_accuracy_sd"]) == pytest.approx(np.std([0.5, 0.7], ddof=1))
+    (good, bad) = json.loads((tmp_path / "results.json").read_text())["cells"]
+    assert good["test_accuracy"] == {"mean": 0.6, "sd": float(rows[0]["test_accuracy_sd"])}
+    assert [run.get("test_accuracy") for run in good["runs"]] == [0.5, 0.7, None]
+    assert bad["test_accuracy"] == {"mean": None, "sd": None}
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_report_is_markdown():
+    report = Report(["head"], ["a", "b"], [["1", "2"]], ["foot"], [])
+    assert report.markdown() == "head\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n\nfoot\n"

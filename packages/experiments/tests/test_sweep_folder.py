@@ -1,0 +1,130 @@
+import json
+
+import attrs
+import pytest
+
+from reweight_core.config.resolve import as_values, configure
+from reweight_core.errors import UserError
+from reweight_core.files import locked
+from reweight_core.plugins import registry
+from reweight_core.plugins.records import DataPlugin
+from reweight_experiments.carry_out import place_for
+from reweight_experiments.cells import Cell, Run
+from reweight_experiments.folder import arguments_for, unfinished
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run that is not made yet."""
+    record = DataPlugin("digits", "small", lambda config: None)
+    find = registry.find
+    monkeypatch.setattr(registry, "find", lambda kind, name: record if kind == "data" else find(kind, name))
+    config = configure(data="digits", epochs=2, **{"with": []}, out=tmp_path / "erm" / "seed-0")
+    return Run(Cell("erm", {}, {}), config)
+
+
+def write(run, *names, **changed):
+    run.folder.mkdir(parents=True, exist_ok=True)
+    options = as_values(run.config) | changed
+    for name in names:
+        (run.folder / name).write_text(json.dumps({"options": options} if name == "config.json" else {}))
+
+
+def test_a_run_is_finished_when_its_result_is_written(run):
+    assert unfinished([run]) == [run]
+    write(run, "config.json", "metrics.jsonl", "summary.json.partial")
+    assert unfinished([run]) == [run]
+    write(run, "summary.json")
+    assert unfinished([run]) == []
+
+
+def test_a_finished_run_with_other_options_is_refused(run):
+    write(run, "config.json", "summary.json", epochs=3)
+    with pytest.raises(UserError, match="seed-0: is finished, with epochs 3 where 2 is asked for; give another --out"):
+        unfinished([run])
+
+
+def test_a_finished_run_may_have_been_moved(run):
+    write(run, "config.json", "summary.json", out="/elsewhere")
+    assert unfinished([run]) == []
+
+
+def test_an_unfinished_run_may_have_had_other_options(run):
+    write(run, "config.json", epochs=3)
+    assert unfinished([run]) == [run]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"options": 3}'])
+def test_a_finished_run_with_a_broken_config_is_refused(run, content):
+    write(run, "summary.json")
+    (run.folder / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config\.json"):
+        unfinished([run])
+
+
+def test_what_is_no_run_is_never_removed(run):
+    run.folder.mkdir(parents=True)
+    (run.folder / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match="is in the way and not a run"):
+        unfinished([run])
+    file = attrs.evolve(run.config, out=run.folder / "thesis.tex")
+    with pytest.raises(UserError, match="is in the way and not a run"):
+        unfinished([Run(run.cell, file)])
+    assert (run.folder / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("option", [{"device": "cpu"}, {"workers": 1}, {"graph": "off"}, {"checkpoint_every": 1}])
+def test_options_that_change_no_result_may_differ(run, option):
+    write(run, "config.json", "summary.json", **option)
+    assert unfinished([run]) == []
+
+
+def test_a_note_in_a_finished_run_is_in_nobodys_way(run):
+    write(run, "config.json", "summary.json")
+    (run.folder / "note.txt").write_text("good one")
+    assert unfinished([run]) == []
+
+
+def test_what_has_no_checkpoint_begins_anew(run):
+    assert arguments_for(run) == run.arguments
+    write(run, "config.json", "metrics.jsonl")
+    assert arguments_for(run) == run.arguments
+    assert not run.folder.exists()
+
+
+def test_what_has_a_checkpoint_goes_on(run):
+    write(run, "config.json", "metrics.jsonl")
+    (run.folder / "checkpoints" / "step-1").mkdir(parents=True)
+    assert arguments_for(run) == ["resume", str(run.folder)]
+    assert (run.folder / "metrics.jsonl").exists()
+
+
+def test_what_was_begun_with_other_options_is_refused_and_kept(run):
+    write(run, "config.json", epochs=3)
+    (run.folder / "checkpoints" / "step-1").mkdir(parents=True)
+    with pytest.raises(UserError, match="was begun, with epochs 3 where 2 is asked for"):
+        arguments_for(run)
+    assert (run.folder / "checkpoints").exists()
+
+
+def test_a_run_that_another_process_is_at_work_on_is_left_alone(run):
+    pytest.importorskip("fcntl")
+    write(run, "config.json")
+    with locked(run.folder, "it"), pytest.raises(UserError, match="another process is at work in it"):
+        arguments_for(run)
+    assert run.folder.exists()
+
+
+def test_one_sweep_at_a_time_works_in_a_folder(tmp_path):
+    pytest.importorskip("fcntl")
+    out = tmp_path / "new" / "folder"
+    with place_for(out), pytest.raises(UserError, match=r"--out .*: another process is at work in it"), place_for(out):
+        pass
+    with place_for(out):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--out"), place_for(tmp_path / "file" / "below"):
+        pass
