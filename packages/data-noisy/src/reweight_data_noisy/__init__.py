@@ -23,9 +23,11 @@ class FilesOptions:
     """Where a dataset's official files are."""
 
     data_root: Path = option(
-        Path("data"), "Folder that holds (or gets) cifar-10-batches-py/, cifar-100-python/, MNIST/ or FashionMNIST/."
+        Path("data"),
+        "Folder that holds (or gets) cifar-10-batches-py/, cifar-100-python/, MNIST/ or FashionMNIST/.",
+        changes_result=False,
     )
-    download: bool = option(False, "Fetch the official files if some are missing.")
+    download: bool = option(False, "Fetch the official files if some are missing.", changes_result=False)
 
 
 @attrs.frozen
@@ -36,8 +38,9 @@ class PeoplesLabelsOptions(FilesOptions):
         Path("data"),
         "Folder that holds (or gets) CIFAR's cifar-10-batches-py/ or cifar-100-python/, and holds CIFAR-N's "
         "CIFAR-10_human.pt or CIFAR-100_human.pt.",
+        changes_result=False,
     )
-    download: bool = option(False, "Fetch CIFAR's own files if some are missing.")
+    download: bool = option(False, "Fetch CIFAR's own files if some are missing.", changes_result=False)
 
 
 @attrs.frozen
@@ -88,7 +91,9 @@ class FolderOptions(ImageOptions):
     """Where a folder of images is."""
 
     data_root: Path | None = option(
-        None, "Folder with train/CLASS/*, test/CLASS/* and optionally meta/CLASS/* (clean examples)."
+        None,
+        "Folder with train/CLASS/*, test/CLASS/* and optionally meta/CLASS/* (clean examples).",
+        changes_result=False,
     )
 
 
@@ -100,6 +105,7 @@ class CsvOptions(ImageOptions):
         None,
         "Folder with train.csv (file,label[,true_label][,id], or features in place of file) and optionally test.csv "
         "and meta.csv (clean examples).",
+        changes_result=False,
     )
 
 
@@ -107,7 +113,9 @@ class CsvOptions(ImageOptions):
 class LargeOptions:
     """Where a large dataset is, and the size its images are brought to as they are read."""
 
-    data_root: Path | None = option(None, "Folder that holds the official files as their archives extract.")
+    data_root: Path | None = option(
+        None, "Folder that holds the official files as their archives extract.", changes_result=False
+    )
     image_size: int = option(224, "Side of the images that the network sees, in pixels.", check=attrs.validators.gt(0))
 
 

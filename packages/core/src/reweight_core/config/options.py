@@ -13,19 +13,40 @@ import attrs
 
 from reweight_core.errors import UserError, nearest
 
-HELP = "reweight.help"
+_DECLARED = "reweight.option"
 
 
-def option(default: Any, help: str, *, check: Callable[..., Any] | None = None) -> Any:
+@attrs.frozen
+class _Declared:
+    help: str
+    group: str
+    changes_result: bool
+    comma_list: bool
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    check: Callable[..., Any] | None = None,
+    group: str = "",
+    changes_result: bool = True,
+    comma_list: bool = False,
+) -> Any:
     """Declare a field of a configuration class as an option of the command line.
 
     Args:
         default: value when nobody gives another; ``None`` for an optional one.
         help: what the option does, for ``--help``.
         check: an attrs validator (``attrs.validators.gt(0)``); it is skipped for ``None``.
+        group: heading in ``--help``; by default the name of whoever declares it.
+        changes_result: False for an option that says where or how a run is made (a path, a number of processes): runs
+            that differ in it alone are runs of one setting.
+        comma_list: whether its text is a list with commas, which a sweep must not take apart.
     """
+    declared = _Declared(help, group, changes_result, comma_list)
     validator = attrs.validators.optional(check) if check is not None else None
-    return attrs.field(default=default, validator=validator, kw_only=True, metadata={HELP: help})
+    return attrs.field(default=default, validator=validator, kw_only=True, metadata={_DECLARED: declared})
 
 
 @attrs.frozen
@@ -42,6 +63,9 @@ class Option:
         multiple: whether it may be given several times, a ``tuple[str, ...]`` field; ``none`` alone gives nothing.
         default: default value, plugins' better defaults not yet applied.
         help: text for ``--help``.
+        group: heading in ``--help``; empty for the owner's name.
+        changes_result: whether another value can change a run's result.
+        comma_list: whether its text is a list with commas.
     """
 
     name: str
@@ -53,6 +77,9 @@ class Option:
     multiple: bool
     default: Any
     help: str
+    group: str = ""
+    changes_result: bool = True
+    comma_list: bool = False
 
     @property
     def flag(self) -> str:
@@ -84,8 +111,9 @@ def options_of(owner: Owner) -> list[Option]:
     """List the options that an owner declares with `option`."""
     found = []
     for field in attrs.fields(attrs.resolve_types(owner.config_class)):
-        if HELP not in field.metadata:
+        if _DECLARED not in field.metadata:
             continue
+        declared = field.metadata[_DECLARED]
         multiple = field.type == tuple[str, ...]
         kind, choices, optional = (str, (), False) if multiple else _plain_type(field.type)
         found.append(
@@ -98,7 +126,10 @@ def options_of(owner: Owner) -> list[Option]:
                 optional=optional,
                 multiple=multiple,
                 default=field.default,
-                help=field.metadata[HELP],
+                help=declared.help,
+                group=declared.group,
+                changes_result=declared.changes_result,
+                comma_list=declared.comma_list,
             )
         )
     return found

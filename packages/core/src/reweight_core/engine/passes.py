@@ -30,7 +30,7 @@ class Passes:
         model: the network.
         generator: source of dropout masks and the like.
         autocast: number type that the network computes in (``torch.bfloat16``), or None for its parameters' own.
-        head: path of the last linear layer, for look-aheads that change it alone (`reweight_core.engine.head.find_head`).
+        head: path of the last linear layer, for look-aheads that change it alone (`find_head`).
         lean: whether `pullback` frees the real pass's graph, which `backward` then makes again.
 
     Attributes:

@@ -1,8 +1,8 @@
 """The hooks that a method or a component implements.
 
 A method is an object with some of these functions, marked with `hookimpl`. Where it has none, core's own
-implementation (`reweight_core.plugins.hooks`) is used, so a method writes only what it changes. A component, which adds to
-any method, wraps the hooks of which one result is used (``hookimpl(wrapper=True)``); of several components, the first
+implementation (`plugins.hooks`) is used, so a method writes only what it changes. A component, which adds to any
+method, wraps the hooks of which one result is used (``hookimpl(wrapper=True)``); of several components, the first
 on the command line acts first. Hooks called inside a step take tensors and return tensors; they must not read values
 back to the host (``.item()``, boolean masks, ``if tensor``), because the step may be recorded once and replayed.
 """
