@@ -118,7 +118,7 @@ plugin = MethodPlugin(
     summary="example weights without a clean set, from a dictionary of trusted examples (Zhang & Pfister 2021)",
     build=_build,
     config=FSRConfig,
-    looks_ahead_by_head=True,
+    looks_ahead="head",
     presets=PRESETS,
 )
 mixup = ComponentPlugin(

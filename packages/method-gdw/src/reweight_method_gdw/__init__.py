@@ -33,6 +33,7 @@ plugin = MethodPlugin(
     build=_build,
     config=GDWConfig,
     needs_meta_set=True,
+    looks_ahead="network",
     reuses_weights=True,
     one_label=True,
 )

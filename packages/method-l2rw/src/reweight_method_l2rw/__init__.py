@@ -42,6 +42,7 @@ l2rw_plugin = MethodPlugin(
     build=_build_l2rw,
     config=L2RWConfig,
     needs_meta_set=True,
+    looks_ahead="network",
 )
 random_plugin = MethodPlugin(
     name="random",

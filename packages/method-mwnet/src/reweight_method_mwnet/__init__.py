@@ -27,5 +27,6 @@ plugin = MethodPlugin(
     build=_build,
     config=MWNetConfig,
     needs_meta_set=True,
+    looks_ahead="network",
     reuses_weights=True,
 )

@@ -11,7 +11,7 @@ from reweight_core.errors import UserError, nearest
 
 
 @click.command(name="bench")
-@click.option("--methods", default="erm,l2rw,mwnet,gdw", show_default=True, help="Methods, separated by commas.")
+@click.option("--methods", metavar="A,B", help="Methods, separated by commas.  [default: all that are installed]")
 @click.option(
     "--strategies", default="double,jvp,fd,head", show_default=True, help="Look-aheads of those that look ahead."
 )
@@ -37,7 +37,7 @@ from reweight_core.errors import UserError, nearest
 @click.option("--repetitions", default=20, show_default=True, help="Timed steps of each cell.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
-    methods: str,
+    methods: str | None,
     strategies: str,
     model: str,
     image: str,
@@ -66,15 +66,12 @@ def command(
     for name in strategies.split(","):
         if name not in STRATEGIES:
             raise UserError(f"--strategies {name}: must be among {', '.join(STRATEGIES)}")
+    chosen = registry.names("method") if methods is None else methods.split(",")
     values = {name.replace("-", "_"): value for name, _, value in (text.partition("=") for text in options)}
     setting = bench.Setting(
         model, shape, classes, batch_size, meta_batch_size, device, precision, channels_last, memory, values
     )
-    known = {
-        item.name
-        for name in methods.split(",")
-        for item in options_of(Owner(name, registry.find("method", name).config))
-    }
+    known = {item.name for name in chosen for item in options_of(Owner(name, registry.find("method", name).config))}
     for name in values:
         if name not in known:
             raise UserError(f"--set {name}: no method of --methods has this option{nearest(name, known)}")
@@ -84,13 +81,13 @@ def command(
     if precision == "tf32" and not on_gpu:
         raise UserError("--precision tf32: only CUDA GPUs have it; use --precision fp32")
     graphs = {"both": (False, True) if on_gpu else (False,), "on": (True,), "off": (False,)}[graph]
-    cells = [
-        bench.Cell(method, strategy, graphed)
-        for method in methods.split(",")
-        for strategy in (strategies.split(",") if registry.find("method", method).needs_meta_set else [None])
+    subjects = [
+        bench.Subject(method, strategy, graphed)
+        for method in chosen
+        for strategy in (strategies.split(",") if registry.find("method", method).looks_ahead == "network" else [None])
         for graphed in graphs
     ]
-    rows = bench.run(setting, cells, repetitions)
+    rows = bench.run(setting, subjects, repetitions)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return

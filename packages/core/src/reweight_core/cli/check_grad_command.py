@@ -27,7 +27,7 @@ def command(config: Any, as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     table = Table(box=box.SIMPLE)
-    for title in ("look-ahead", "error of weights", "cosine", "same side", "ms", "memory MB"):
+    for title in ("look-ahead", "error of D'", "cosine", "same side", "ms", "memory MB"):
         table.add_column(title, justify="left" if title == "look-ahead" else "right")
     for row in rows:
         name = row["strategy"] if row["length"] is None else f"{row['strategy']} at {row['length']:g}"

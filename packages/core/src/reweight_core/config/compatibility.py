@@ -31,11 +31,11 @@ def refuse_misfits(
             raise UserError(
                 f"--with {name}: method '{config.method}' is defined for one label an example, which this changes"
             )
-    if plugin.looks_ahead_by_head and config.lookahead not in ("auto", "head"):
+    if plugin.looks_ahead == "head" and config.lookahead not in ("auto", "head"):
         raise UserError(
             f"--lookahead {config.lookahead}: method '{config.method}' looks ahead with the last linear layer only"
         )
-    if plugin.looks_ahead_by_head and config.virtual_step != "plain":
+    if plugin.looks_ahead == "head" and config.virtual_step != "plain":
         raise UserError(
             f"--virtual-step {config.virtual_step}: method '{config.method}' takes a virtual step of its own"
         )

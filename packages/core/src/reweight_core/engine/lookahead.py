@@ -46,7 +46,7 @@ class LookAhead(Protocol):
 
 
 @attrs.frozen(eq=False)
-class Request:
+class LookAheadRequest:
     """What a step asks of a look-ahead.
 
     Attributes:
@@ -74,7 +74,7 @@ class Linearised:
         product: gives J v, (n, C), for a direction v.
     """
 
-    def __init__(self, request: Request, network: Passes | Head, product: Callable[[Direction], Tensor]):
+    def __init__(self, request: LookAheadRequest, network: Passes | Head, product: Callable[[Direction], Tensor]):
         self.value: Tensor | None = None
         self._request, self._product = request, product
         self._slopes: dict[str, Tensor] = {}
@@ -109,7 +109,7 @@ class Linearised:
 class DoubleBackward:
     """The look-ahead by differentiating through the virtual step (strategy ``double``)."""
 
-    def __init__(self, request: Request):
+    def __init__(self, request: LookAheadRequest):
         self.value: Tensor | None = None
         gradient = request.passes.pullback(request.D_prime(), create_graph=True)
         self.parameters = {}
@@ -128,28 +128,10 @@ class DoubleBackward:
         return objective
 
 
-Strategy = Callable[[Request], LookAhead]
-"""A way to look ahead."""
-
-
-def jvp(request: Request) -> LookAhead:
-    """Look ahead exactly, by forward-mode differentiation."""
-    return Linearised(request, request.passes, request.passes.pushforward)
-
-
-def finite_difference(length: float) -> Strategy:
-    """Return the way to look ahead by a difference of logits at this distance along v."""
-
-    def fd(request: Request) -> LookAhead:
-        return Linearised(request, request.passes, partial(request.passes.difference, length=length))
-
-    return fd
-
-
 class HeadLookAhead(Linearised):
     """The look-ahead with the last linear layer alone (strategy ``head``)."""
 
-    def __init__(self, request: Request):
+    def __init__(self, request: LookAheadRequest):
         self._head = Head(request.passes)
         super().__init__(request, self._head, self._head.pushforward)
 
@@ -162,13 +144,64 @@ class HeadLookAhead(Linearised):
 FD_LENGTH = 3e-4
 """Distance along v where ``--lookahead fd`` is asked for and none is measured."""
 
+
+@attrs.frozen
+class Strategy:
+    """A way to look ahead.
+
+    Attributes:
+        start: begins a look-ahead.
+        head_alone: whether it changes the last linear layer alone. The meta batch's features can then be computed
+            before the training batch's pass, and take least memory there.
+    """
+
+    start: Callable[[LookAheadRequest], LookAhead]
+    head_alone: bool = False
+
+
+def jvp(request: LookAheadRequest) -> LookAhead:
+    """Look ahead exactly, by forward-mode differentiation."""
+    return Linearised(request, request.passes, request.passes.pushforward)
+
+
+def finite_difference(length: float) -> Strategy:
+    """Return the way to look ahead by a difference of logits at this distance along v."""
+
+    def fd(request: LookAheadRequest) -> LookAhead:
+        return Linearised(request, request.passes, partial(request.passes.difference, length=length))
+
+    return Strategy(fd)
+
+
 STRATEGIES: dict[str, Strategy] = {
-    "jvp": jvp,
+    "jvp": Strategy(jvp),
     "fd": finite_difference(FD_LENGTH),
-    "head": HeadLookAhead,
-    "double": DoubleBackward,
+    "head": Strategy(HeadLookAhead, head_alone=True),
+    "double": Strategy(DoubleBackward),
 }
 """By the name of ``--lookahead``."""
+
+
+@attrs.frozen
+class Choice:
+    """A look-ahead that was chosen.
+
+    Attributes:
+        name: ``jvp``, ``fd``, ``head`` or ``double``; ``none`` for a method that does not look ahead.
+        length: distance along v of ``fd``, else None.
+        error: relative error of D' of ``fd`` against ``jvp`` when it was last measured, else None.
+    """
+
+    name: str
+    length: float | None = None
+    error: float | None = None
+
+    @property
+    def strategy(self) -> Strategy | None:
+        """The way to look ahead, or None for none."""
+        if self.length is not None:
+            return finite_difference(self.length)
+        return STRATEGIES.get(self.name)
 
 
 def _refuse_second_derivative(gradient: Tensor) -> None:

@@ -8,9 +8,8 @@ import attrs
 import torch
 from torch import Tensor
 
+from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.virtual_step import VirtualAdam, VirtualSGD, VirtualStep
-
-PREFIX = "optimizer"
 
 
 @attrs.frozen
@@ -58,35 +57,32 @@ class OptimizerSettings:
 
 
 def state_tensors(optimizer: torch.optim.Optimizer, names: Sequence[str]) -> dict[str, Tensor]:
-    """Return the optimizer's tensors as ``optimizer.<parameter>.<quantity>``.
+    """Return the optimizer's tensors as ``PARAMETER.QUANTITY``.
 
     Args:
         optimizer: the optimizer.
         names: names of its parameters, in the order in which it holds them.
     """
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, parameter in zip(names, _parameters(optimizer), strict=True):
-        for quantity, value in optimizer.state[parameter].items():
-            if isinstance(value, Tensor):
-                tensors[f"{PREFIX}.{name}.{quantity}"] = value
+        tensors |= prefixed(name, {q: v for q, v in optimizer.state[parameter].items() if isinstance(v, Tensor)})
     return tensors
 
 
 def load_state_tensors(optimizer: torch.optim.Optimizer, names: Sequence[str], tensors: Mapping[str, Tensor]) -> None:
     """Restore what `state_tensors` returned, into the tensors that exist already where they do."""
     for name, parameter in zip(names, _parameters(optimizer), strict=True):
-        start = f"{PREFIX}.{name}."
+        # a name with a dot is a quantity of a parameter below this one
+        saved = {quantity: value for quantity, value in part_of(tensors, name).items() if "." not in quantity}
         state = optimizer.state[parameter]
-        for key, value in tensors.items():
-            if key.startswith(start) and "." not in key.removeprefix(start):
-                quantity = key.removeprefix(start)
-                if quantity in state:
-                    state[quantity].copy_(value)
-                else:
-                    state[quantity] = value.to(parameter.device, copy=True)
+        for quantity, value in saved.items():
+            if quantity in state:
+                state[quantity].copy_(value)
+            else:
+                state[quantity] = value.to(parameter.device, copy=True)
         for quantity, value in state.items():
             # state that did not exist yet is state of zeros, for every optimizer used here
-            if isinstance(value, Tensor) and start + quantity not in tensors:
+            if isinstance(value, Tensor) and quantity not in saved:
                 value.zero_()
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 import torch.autograd.forward_ad as fwad
@@ -17,6 +18,13 @@ from reweight_core.errors import UserError
 
 Direction = Mapping[str, Tensor]
 """A tensor for each parameter, by name."""
+
+Pass = Literal["forward", "forward-at", "features", "backward", "pullback", "pushforward", "difference"]
+"""Kinds of passes: forwards with a graph, at other parameters, as far as the head; the products D^T J and J v."""
+
+
+def ignore_pass(kind: Pass, inputs: int) -> None:
+    """Do nothing: what `Passes` calls at a pass while nobody counts."""
 
 
 class Passes:
@@ -38,6 +46,7 @@ class Passes:
         head: as given.
         autocast: as given; may be replaced between steps.
         features: what went into the head in the real pass, detached, (n, d); None before it, or without a head.
+        on_pass: called at every pass of the whole network with its kind and its number of inputs; for counting them.
     """
 
     features: Tensor | None = None
@@ -53,6 +62,7 @@ class Passes:
         self.parameters: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._model = model
         self._tape = RandomTape(generator)
+        self.on_pass: Callable[[Pass, int], object] = ignore_pass
         self.autocast = autocast
         self._device = next(iter(self.parameters.values())).device.type
         self._inputs: Tensor
@@ -74,6 +84,7 @@ class Passes:
         return self._logits
 
     def _real_pass(self) -> Tensor:
+        self.on_pass("forward", len(self._inputs))
         with self._tape.record(), self._precision(), self._features_kept():
             logits: Tensor = self._model(self._inputs)
         return logits
@@ -82,12 +93,14 @@ class Passes:
         """Add J^T D to the gradients of the parameters, D of shape (n, C), and free the real pass."""
         self.forward()
         logits = self._attached()
+        self.on_pass("backward", len(self._inputs))
         logits.backward(gradient=D.to(logits.dtype))
         del self._inputs
         self._logits = self._meta_features = None
 
     def forward_at(self, parameters: Direction, inputs: Tensor) -> Tensor:
         """Return the logits under other parameters, with the batch statistics of these inputs."""
+        self.on_pass("forward-at", len(inputs))
         with self._tape.fresh():
             return self._call(parameters, inputs)
 
@@ -113,6 +126,7 @@ class Passes:
 
     @torch.no_grad()
     def _features_pass(self, inputs: Tensor) -> Tensor:
+        self.on_pass("features", len(inputs))
         of_training = self.features
         with self._tape.fresh(), self._features_kept():
             self._call(self.parameters, inputs)
@@ -122,6 +136,7 @@ class Passes:
 
     def pullback(self, D: Tensor, create_graph: bool = False) -> dict[str, Tensor]:
         """Return J^T D for D of shape (n, C), by parameter name."""
+        self.on_pass("pullback", len(self._inputs))
         real = self.forward()
         # whoever calls backward() through a graph of the gradients must not free the real pass
         logits = self._repeated() if create_graph else self._attached()
@@ -147,6 +162,7 @@ class Passes:
         """
         if self._lean:
             self.forward()
+        self.on_pass("pushforward", len(self._inputs))
         try:
             # gradient mode is on also without a graph, so that the network's own no_grad regions can be told
             with torch.enable_grad(), fwad.dual_level(), TangentRules(), _differentiable_attention():
@@ -175,6 +191,7 @@ class Passes:
     @torch.no_grad()
     def difference(self, v: Direction, length: float) -> Tensor:
         """Return J v, shape (n, C), approximately: by one more forward pass at a distance `length` along v."""
+        self.on_pass("difference", len(self._inputs))
         with torch.enable_grad():
             logits = self.forward()
         norm = torch.stack(torch._foreach_norm(list(v.values()))).norm()
@@ -189,6 +206,7 @@ class Passes:
 
     def _repeated(self) -> Tensor:
         """Return the logits of the real pass with a graph of their own."""
+        self.on_pass("forward", len(self._inputs))
         with self._tape.replay(), _differentiable_attention():
             return self._call(self.parameters, self._inputs)
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from reweight_core.data.batch import Batch, one_hot
-from reweight_core.engine.lookahead import HeadLookAhead, LookAhead, Request, Strategy
+from reweight_core.engine.lookahead import STRATEGIES, HeadLookAhead, LookAhead, LookAheadRequest, Strategy
 from reweight_core.engine.passes import Passes
 from reweight_core.engine.virtual_step import VirtualStep
+from reweight_core.errors import UserError
 
 
 class Step:
@@ -38,7 +39,7 @@ class Step:
         batch: Batch,
         passes: Passes,
         lr: Tensor,
-        strategy: Strategy,
+        strategy: Strategy | None,
         update: VirtualStep | None,
         draw_meta_batch: Callable[[], Batch],
         looks_ahead: bool = True,
@@ -73,7 +74,7 @@ class Step:
     @cached_property
     def logits(self) -> Tensor:
         """Logits l of the real forward pass in train mode, (n, C), at least single precision."""
-        if self.looks_ahead and self._strategy is HeadLookAhead and not self._passes.has_meta_features:
+        if self.looks_ahead and self._strategy and self._strategy.head_alone and not self._passes.has_meta_features:
             # without a graph of its own, the meta batch takes least memory while there is no other
             self._passes.features_at(self.meta.inputs)
         logits = self._passes.forward().detach()
@@ -110,6 +111,30 @@ class Step:
         """Gradient (p - y)/n of the batch's mean loss with respect to its logits, (n, C)."""
         return (self.probabilities - self.targets) / self.n
 
+    @overload
+    def look_ahead(
+        self,
+        D_prime: Tensor | Callable[[], Tensor],
+        *,
+        virtual_step: bool = True,
+        unit_rate: bool = False,
+        scope: Literal["all"] = "all",
+        update: VirtualStep | None = None,
+        also: Tensor | None = None,
+    ) -> LookAhead: ...
+
+    @overload
+    def look_ahead(
+        self,
+        D_prime: Tensor | Callable[[], Tensor],
+        *,
+        virtual_step: bool = True,
+        unit_rate: bool = False,
+        scope: Literal["head"],
+        update: VirtualStep | None = None,
+        also: Tensor | None = None,
+    ) -> HeadLookAhead: ...
+
     def look_ahead(
         self,
         D_prime: Tensor | Callable[[], Tensor],
@@ -136,10 +161,19 @@ class Step:
             update: rule of the virtual step, with a rate of its own, in place of the run's.
             also: more images that share the meta batch's forward pass (BatchNorm's statistics are those of all); their
                 logits follow the meta batch's in the look-ahead's.
+
+        Raises:
+            UserError: if the method's record says that it does not look ahead.
         """
+        strategy = STRATEGIES["head"] if scope == "head" else self._strategy
+        if strategy is None:
+            raise UserError(
+                "the method looks ahead, but its record says that it does not: report it to the plugin's author "
+                '(looks_ahead="network" is missing)'
+            )
         inputs = self.meta.inputs if also is None else torch.cat([self.meta.inputs, also])
         update = update or self._update
-        request = Request(
+        request = LookAheadRequest(
             passes=self._passes,
             inputs=inputs,
             D_prime=D_prime if callable(D_prime) else lambda: D_prime,
@@ -149,7 +183,7 @@ class Step:
         if scope == "head":
             # without a graph of its own, this pass takes least memory while there is no other
             self._passes.features_at(inputs)
-        self.look = (HeadLookAhead if scope == "head" else self._strategy)(request)
+        self.look = strategy.start(request)
         return self.look
 
     def meta_loss(self, D_prime: Tensor, *, virtual_step: bool = True, unit_rate: bool = False) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Protocol
+
 import attrs
 import torch
 from torch import Tensor, nn
@@ -15,8 +18,33 @@ from reweight_core.engine.lookahead import Strategy
 from reweight_core.engine.optimizers import OptimizerSettings, load_state_tensors, state_tensors
 from reweight_core.engine.passes import Passes
 from reweight_core.engine.sample_table import SampleTable
+from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.step import Step
-from reweight_core.plugins.hooks import MethodHooks
+
+
+class StepHooks(Protocol):
+    """What a step calls; see `reweight_core.plugins.hookspecs.Hooks`."""
+
+    def transform_batch(self, batch: Batch) -> Batch:
+        """Change a batch before its forward pass."""
+
+    def generate_weights(self, step: Step) -> Tensor:
+        """Give the weights, (n,) or (n, C)."""
+
+    def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
+        """Give D', (n, C)."""
+
+    def example_weights(self, step: Step, weights: Tensor) -> Tensor:
+        """Give what is recorded as each example's weight, (n,)."""
+
+    def follow_update(self, parameters: Mapping[str, Tensor]) -> None:
+        """Hear of the new parameters."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what the plugins carry from one step to the next."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
 
 
 @attrs.frozen(eq=False)
@@ -48,7 +76,7 @@ class TrainingStep:
     Args:
         model: the network, on its device, in train mode.
         hooks: the method.
-        strategy: how the look-ahead is differentiated.
+        strategy: how the look-ahead is differentiated; None for a method that does not look ahead.
         train: training examples with observed labels.
         meta: what meta batches come from, or None.
         settings: how the network is optimized.
@@ -58,6 +86,8 @@ class TrainingStep:
         lean: whether to run the training forward again rather than keep its graph during the look-ahead.
 
     Attributes:
+        model: the network.
+        hooks: the method.
         lr: learning rate, a tensor without dimensions.
         strategy: how the look-ahead is differentiated; may be replaced between steps.
         passes: the passes of the network.
@@ -70,8 +100,8 @@ class TrainingStep:
     def __init__(
         self,
         model: nn.Module,
-        hooks: MethodHooks,
-        strategy: Strategy,
+        hooks: StepHooks,
+        strategy: Strategy | None,
         train: Examples,
         meta: Examples | BatchSource | None,
         *,
@@ -96,7 +126,7 @@ class TrainingStep:
         self._parameters, self._max_grad_norm = parameters, settings.max_grad_norm
         self._optimizer = settings.build(parameters, self.lr)
         self._update = settings.build_virtual_step(self._optimizer, self.lr)
-        self._hooks, self.strategy = hooks, strategy
+        self.model, self.hooks, self.strategy = model, hooks, strategy
         self._sources = {"train": train, "meta": meta}
         self._fed: dict[int, Fed] = {}
 
@@ -116,15 +146,15 @@ class TrainingStep:
             looks_ahead: whether the method may look ahead in this step.
         """
         step = self.open(size, source, looks_ahead)
-        weights = self._hooks.generate_weights(step)
-        D_prime = self._hooks.manipulate_gradient(step, weights)
+        weights = self.hooks.generate_weights(step)
+        D_prime = self.hooks.manipulate_gradient(step, weights)
         # only here: differentiating a look-ahead may have left gradients behind
         self._optimizer.zero_grad(set_to_none=False)
         self.passes.backward(D_prime)
         if self._max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
         self._optimizer.step()
-        self._hooks.follow_update(self.passes.parameters)
+        self.hooks.follow_update(self.passes.parameters)
         self._note(step, weights, D_prime, source)
         # step and look-ahead know each other: apart, they and all their tensors are freed now and not some time later
         step.look = None
@@ -134,7 +164,7 @@ class TrainingStep:
         fed = self._fed[size]
         original = self._draw(source, fed.ids, fed.pixels)
         return Step(
-            self._hooks.transform_batch(original),
+            self.hooks.transform_batch(original),
             self.passes,
             self.lr,
             self.strategy,
@@ -160,20 +190,23 @@ class TrainingStep:
             self.sums.meta_loss.add_(step.meta_value)
             self.sums.meta_steps.add_(1)
         if source == "train":
-            assert step.method_gradient is not None, "the hooks note it"
-            self.samples.record(step, weights, step.method_gradient)
+            self.samples.record(step, self.hooks.example_weights(step, weights))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what the step carries from one call to the next, the network aside, as tensors."""
-        state = state_tensors(self._optimizer, list(self.passes.parameters))
-        state |= {f"samples.{name}": tensor for name, tensor in self.samples.tensors.items()}
-        state |= {f"generator.{name}": g.get_state() for name, g in self.generators.items()}
-        return state
+        """Return what the step carries from one call to the next, network and plugins aside, as tensors."""
+        optimizer = state_tensors(self._optimizer, list(self.passes.parameters))
+        generators = {name: generator.get_state() for name, generator in self.generators.items()}
+        return (
+            prefixed("optimizer", optimizer)
+            | prefixed("samples", self.samples.tensors)
+            | prefixed("generator", generators)
+        )
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state_dict` returned, in place."""
-        load_state_tensors(self._optimizer, list(self.passes.parameters), state)
+        load_state_tensors(self._optimizer, list(self.passes.parameters), part_of(state, "optimizer"))
+        samples, generators = part_of(state, "samples"), part_of(state, "generator")
         for name, tensor in self.samples.tensors.items():
-            tensor.copy_(state[f"samples.{name}"])
+            tensor.copy_(samples[name])
         for name, generator in self.generators.items():
-            generator.set_state(state[f"generator.{name}"])
+            generator.set_state(generators[name])

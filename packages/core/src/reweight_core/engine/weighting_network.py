@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from reweight_core.engine.optimizers import load_state_tensors, state_tensors
+from reweight_core.engine.state import part_of, prefixed
 from reweight_core.plugins.records import Context
 
 
@@ -49,13 +50,14 @@ class WeightingNetwork:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return phi and the optimizer's state as tensors."""
-        names = [name for name, _ in self.network.named_parameters()]
-        return self.network.state_dict() | state_tensors(self._optimizer, names)
+        optimizer = state_tensors(self._optimizer, self._names)
+        return prefixed("network", self.network.state_dict()) | prefixed("optimizer", optimizer)
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
-        names = [name for name, _ in self.network.named_parameters()]
-        with torch.no_grad():
-            for name, parameter in self.network.named_parameters():
-                parameter.copy_(state[name])
-        load_state_tensors(self._optimizer, names, state)
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` returned, in place."""
+        self.network.load_state_dict(part_of(state, "network"))
+        load_state_tensors(self._optimizer, self._names, part_of(state, "optimizer"))
+
+    @property
+    def _names(self) -> list[str]:
+        return [name for name, _ in self.network.named_parameters()]

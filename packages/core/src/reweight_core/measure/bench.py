@@ -19,22 +19,23 @@ from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Fed
 from reweight_core.data.prepare import PreparedData
+from reweight_core.engine.passes import Pass, ignore_pass
 from reweight_core.machine.device import resolve_device
 from reweight_core.machine.meters import elapsed, fresh_process, high_water_mark
 from reweight_core.machine.precision import products
 from reweight_core.models.build import build_model
 from reweight_core.plugins import registry
-from reweight_core.training.loop import Trainer
+from reweight_core.training.build import Parts, build_parts
 
 PLAIN = "plain"
 """Name of the reference: forward, cross-entropy, backward and SGD in PyTorch alone."""
 
 WARM_UP = 2
-"""Steps of each cell before those that are timed; a recorded step is replayed from the third on."""
+"""Steps of each subject before those that are timed; a recorded step is replayed from the third on."""
 
 
 @attrs.frozen
-class Cell:
+class Subject:
     """What is measured.
 
     Attributes:
@@ -48,12 +49,12 @@ class Cell:
     graph: bool = False
 
 
-REFERENCE = Cell(PLAIN)
+REFERENCE = Subject(PLAIN)
 
 
 @attrs.frozen
 class Setting:
-    """What all cells of a benchmark share.
+    """What all subjects of a benchmark share.
 
     Attributes:
         model: network (see ``--model``).
@@ -80,57 +81,57 @@ class Setting:
     options: Mapping[str, Any] = attrs.field(factory=dict)
 
 
-def run(setting: Setting, cells: list[Cell], repetitions: int) -> list[dict[str, Any]]:
-    """Measure every cell and the reference, interleaved in one process, and the memory of each in one of its own.
+def run(setting: Setting, subjects: list[Subject], repetitions: int) -> list[dict[str, Any]]:
+    """Measure every subject and the reference, interleaved in one process, and the memory of each in one of its own.
 
     Args:
-        setting: what the cells share.
-        cells: what is measured.
-        repetitions: timed steps of each cell.
+        setting: what the subjects share.
+        subjects: what is measured.
+        repetitions: timed steps of each subject.
 
     Returns:
-        One object a cell, the reference first: ``method``, ``strategy``, ``graph``, ``batch_size``,
+        One object a subject, the reference first: ``method``, ``strategy``, ``graph``, ``batch_size``,
         ``meta_batch_size``, ``seconds_per_step`` (median), ``ratio_to_plain``, ``ratio_to_erm`` (to erm's without a
-        graph; None without such a cell), ``floor`` (arithmetic of the passes over that of plain training; None where
+        graph; None without such a subject), ``floor`` (arithmetic of the passes over that of plain training; None where
         it is not known) and ``peak_bytes``.
     """
     device = resolve_device(setting.device)
     with products("tf32" if setting.precision == "tf32" else "ieee"):
-        trainers = {cell: trainer_of(setting, cell) for cell in cells}
-        steps = {REFERENCE: plain_step(setting)} | {cell: one_step(trainer) for cell, trainer in trainers.items()}
-        times: dict[Cell, list[float]] = {cell: [] for cell in steps}
+        built = {subject: parts_of(setting, subject) for subject in subjects}
+        steps = {REFERENCE: plain_step(setting)} | {subject: one_step(parts) for subject, parts in built.items()}
+        times: dict[Subject, list[float]] = {subject: [] for subject in steps}
         for repetition in range(repetitions + WARM_UP):
-            for cell, step in steps.items():
+            for subject, step in steps.items():
                 seconds_taken = elapsed(step, device)
                 if repetition >= WARM_UP:
-                    times[cell].append(seconds_taken)
-        floors = {cell: floor(trainer) for cell, trainer in trainers.items()} | {REFERENCE: 1.0}
-    seconds = {cell: statistics.median(values) for cell, values in times.items()}
-    meta_sizes = {cell: meta_batch_size(trainer) for cell, trainer in trainers.items()}
+                    times[subject].append(seconds_taken)
+        floors = {subject: floor(parts) for subject, parts in built.items()} | {REFERENCE: 1.0}
+    seconds = {subject: statistics.median(values) for subject, values in times.items()}
+    meta_sizes = {subject: meta_batch_size(parts) for subject, parts in built.items()}
     meta_sizes[REFERENCE] = setting.meta_batch_size
-    erm = seconds.get(Cell("erm"))
+    erm = seconds.get(Subject("erm"))
     return [
         {
-            **attrs.asdict(cell),
+            **attrs.asdict(subject),
             "batch_size": setting.batch_size,
-            "meta_batch_size": meta_sizes[cell],
-            "seconds_per_step": seconds[cell],
-            "ratio_to_plain": seconds[cell] / seconds[REFERENCE],
-            "ratio_to_erm": None if erm is None else seconds[cell] / erm,
-            "floor": floors[cell],
-            "peak_bytes": peak_bytes(setting, cell),
+            "meta_batch_size": meta_sizes[subject],
+            "seconds_per_step": seconds[subject],
+            "ratio_to_plain": seconds[subject] / seconds[REFERENCE],
+            "ratio_to_erm": None if erm is None else seconds[subject] / erm,
+            "floor": floors[subject],
+            "peak_bytes": peak_bytes(setting, subject),
         }
-        for cell in steps
+        for subject in steps
     ]
 
 
-def trainer_of(setting: Setting, cell: Cell) -> Trainer:
-    """Build the trainer of a cell on synthetic data, with its first batch fed."""
-    plugin = registry.find("method", cell.method)
+def parts_of(setting: Setting, subject: Subject) -> Parts:
+    """Build what a subject trains with on synthetic data, with its first batch fed."""
+    plugin = registry.find("method", subject.method)
     config: RunConfig = fill(
         Owner("reweight", RunConfig),
         {
-            "method": cell.method,
+            "method": subject.method,
             "model": setting.model,
             "batch_size": setting.batch_size,
             "meta_batch_size": setting.meta_batch_size,
@@ -138,17 +139,17 @@ def trainer_of(setting: Setting, cell: Cell) -> Trainer:
             "precision": setting.precision,
             "channels_last": setting.channels_last,
             "memory": setting.memory,
-            "graph": "on" if cell.graph else "off",
-            "lookahead": cell.strategy or "auto",
+            "graph": "on" if subject.graph else "off",
+            "lookahead": subject.strategy or "auto",
         },
-        method_options=fill(Owner(cell.method, plugin.config), setting.options),
+        method_options=fill(Owner(subject.method, plugin.config), setting.options),
     )
-    trainer = Trainer(config, synthetic(setting))
-    trainer.model.train()
-    trainer.step.lr.fill_(config.lr)
+    parts = build_parts(config, synthetic(setting))
+    parts.model.train()
+    parts.step.lr.fill_(config.lr)
     sizes = setting.batch_size, setting.meta_batch_size
-    trainer.step.feed(Fed(*(torch.arange(size, device=trainer.device) for size in sizes)))
-    return trainer
+    parts.step.feed(Fed(*(torch.arange(size, device=parts.device) for size in sizes)))
+    return parts
 
 
 def synthetic(setting: Setting) -> PreparedData:
@@ -174,10 +175,9 @@ def synthetic(setting: Setting) -> PreparedData:
     return PreparedData(dataset, train, ids, np.full(len(train), -1), meta, None, meta, "synthetic")
 
 
-def one_step(trainer: Trainer) -> Callable[[], None]:
-    """Return a function that takes one step of a trainer on its first batch."""
-    size = trainer.config.batch_size
-    return lambda: trainer.steps.run(size, trainer.stages[0].source)
+def one_step(parts: Parts) -> Callable[[], None]:
+    """Return a function that takes one step on the batch that was fed."""
+    return lambda: parts.steps.run(parts.config.batch_size, parts.stages[0].source)
 
 
 def plain_step(setting: Setting) -> Callable[[], None]:
@@ -201,55 +201,46 @@ def plain_step(setting: Setting) -> Callable[[], None]:
     return step
 
 
-def meta_batch_size(trainer: Trainer) -> int:
-    """Return how many examples the meta batch of a cell has."""
-    if trainer.meta is None or isinstance(trainer.meta, Examples):
-        return trainer.config.meta_batch_size
-    return len(trainer.meta.draw_batch().labels)
+def meta_batch_size(parts: Parts) -> int:
+    """Return how many examples the meta batch of a subject has."""
+    if parts.meta is None or isinstance(parts.meta, Examples):
+        return parts.config.meta_batch_size
+    return len(parts.meta.draw_batch().labels)
 
 
-def floor(trainer: Trainer) -> float | None:
-    """Count the passes of one step, in units of plain training: forward 1/3, backward 2/3, forward mode 3/3.
+COSTS: Mapping[Pass, float] = {
+    "forward": 1,
+    "backward": 2,
+    "pullback": 2,
+    # the forward pass included, where it takes the product with it
+    "pushforward": 3,
+    "difference": 1,
+    # a look-ahead at other parameters is differentiated once; its features alone are not
+    "forward-at": 3,
+    "features": 1,
+}
+"""What a pass costs: a forward pass is 1, a backward pass 2, forward mode 3."""
+
+
+def floor(parts: Parts) -> float | None:
+    """Count the passes of one step by their `COSTS`, in units of plain training (3).
 
     A meta batch of m costs m/n of a training batch. None for double backward, whose arithmetic depends on the network.
     """
-    if trainer.config.lookahead == "double":
+    if parts.config.lookahead == "double":
         return None
-    units = {
-        "_real_pass": 1.0,
-        "backward": 2.0,
-        "pullback": 2.0,
-        # the real pass included, where it takes the product with it
-        "pushforward": 3.0,
-        "difference": 1.0,
-        "_repeated": 1.0,
-    }
-    # of other inputs: a look-ahead at other parameters is differentiated once, its features alone are not
-    units_an_input = {"forward_at": 3.0 / trainer.config.batch_size, "_features_pass": 1.0 / trainer.config.batch_size}
-    total = 0.0
-    passes = trainer.step.passes
-
-    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal total
-            total += units[name] if name in units else units_an_input[name] * len(args[-1])
-            return function(*args, **kwargs)
-
-        return call
-
-    for name in units | units_an_input:
-        setattr(passes, name, counted(name, getattr(passes, name)))
+    passed: list[float] = []
+    parts.step.passes.on_pass = lambda kind, inputs: passed.append(COSTS[kind] * inputs / parts.config.batch_size)
     try:
-        trainer.step.run(trainer.config.batch_size, trainer.stages[0].source)
+        parts.step.run(parts.config.batch_size, parts.stages[0].source)
     finally:
-        for name in units | units_an_input:
-            delattr(passes, name)
-    return total / 3
+        parts.step.passes.on_pass = ignore_pass
+    return sum(passed) / 3
 
 
-def peak_bytes(setting: Setting, cell: Cell) -> int | None:
+def peak_bytes(setting: Setting, subject: Subject) -> int | None:
     """Measure the memory of three steps in a fresh process: its high-water mark less that before the first step."""
-    given = json.dumps({"setting": attrs.asdict(setting), "cell": attrs.asdict(cell)})
+    given = json.dumps({"setting": attrs.asdict(setting), "subject": attrs.asdict(subject)})
     peak: int | None = fresh_process("reweight_core.measure.bench", given)
     return peak
 
@@ -257,9 +248,9 @@ def peak_bytes(setting: Setting, cell: Cell) -> int | None:
 def _measure_memory(text: str) -> int | None:
     given = json.loads(text)
     shape = tuple(given["setting"].pop("shape"))
-    setting, cell = Setting(**given["setting"], shape=shape), Cell(**given["cell"])
+    setting, subject = Setting(**given["setting"], shape=shape), Subject(**given["subject"])
     device = resolve_device(setting.device)
-    step = plain_step(setting) if cell == REFERENCE else one_step(trainer_of(setting, cell))
+    step = plain_step(setting) if subject == REFERENCE else one_step(parts_of(setting, subject))
     with high_water_mark(device) as mark:
         for _ in range(3):
             step()

@@ -19,20 +19,20 @@ from reweight_core.errors import UserError
 from reweight_core.machine.meters import fresh_process, high_water_mark, wait_for
 from reweight_core.machine.precision import set_products
 from reweight_core.plugins import registry
-from reweight_core.training.auto import LENGTHS, relative_error, weights_under
-from reweight_core.training.loop import Trainer, refuse_gpu_options
+from reweight_core.training.auto import LENGTHS, Tried, relative_error, tried
+from reweight_core.training.build import Parts, build_parts, refuse_gpu_options
 
 REPETITIONS = 5
 
 
 def check(config: RunConfig) -> list[dict[str, Any]]:
-    """Compare the weights of one batch under every look-ahead, in a process of its own.
+    """Compare D' of one batch under every look-ahead, in a process of its own.
 
     Returns:
-        One object a look-ahead: ``strategy``, ``length`` (of fd, else None), ``precision``, ``relative_error``,
-        ``cosine`` and ``sign_agreement`` of its weights against those of the first, ``double`` in fp32 (the share of
-        entries on the same side of the mean), ``seconds_per_step`` (median) and ``peak_bytes`` of a step; ``error`` in
-        place of all these where it does not work.
+        One object a look-ahead: ``strategy``, ``length`` (of fd, else None), ``precision``; ``relative_error`` and
+        ``cosine`` of the manipulated logit gradient D' against that of the first, ``double`` in fp32;
+        ``sign_agreement``, the share of weights on the same side of their mean as there; ``seconds_per_step`` (median)
+        and ``peak_bytes`` of a step; ``error`` in place of all these where it does not work.
 
     Raises:
         UserError: if the method does not look ahead, or the network cannot be trained.
@@ -42,55 +42,63 @@ def check(config: RunConfig) -> list[dict[str, Any]]:
 
 
 def _measure(values: dict[str, Any]) -> list[dict[str, Any]]:
-    plugin = registry.find("method", values["method"])
-    if plugin.looks_ahead_by_head:
-        raise UserError(f"method '{plugin.name}' has a closed form for its look-ahead: there is nothing to compare")
     config = configure(RunConfig, **values | {"lookahead": "double"})
     refuse_gpu_options(config)
-    trainer = Trainer(config, load_data(config))
-    if trainer.lookahead.name == "none":
+    looks_ahead = registry.find("method", config.method).looks_ahead
+    if looks_ahead == "head":
+        raise UserError(f"method '{config.method}' has a closed form for its look-ahead: there is nothing to compare")
+    if looks_ahead == "no":
         raise UserError(f"method '{config.method}' does not look ahead: there is nothing to compare")
-    trainer.model.train()
-    trainer.step.lr.fill_(config.lr)
-    n = min(config.batch_size, len(trainer.data.train))
-    trainer.step.feed(next(trainer.feeder.epoch(0, "train", [n])))
+    parts = build_parts(config, load_data(config))
+    parts.model.train()
+    parts.step.lr.fill_(config.lr)
+    n = parts.batch_sizes[0]
+    parts.step.feed(next(parts.feeder.epoch(0, "train", [n])))
     precision = "fp32" if config.precision == "auto" else config.precision
     exact = ("double", None, STRATEGIES["double"])
     ways: list[tuple[str, float | None, Strategy]] = [exact, ("jvp", None, STRATEGIES["jvp"])]
     ways += [("fd", length, finite_difference(length)) for length in LENGTHS]
     ways += [("head", None, STRATEGIES["head"])]
-    cells = [("fp32", *exact)] * (precision != "fp32") + [(precision, *way) for way in ways]
+    arithmetics = [("fp32", *exact)] * (precision != "fp32") + [(precision, *way) for way in ways]
     rows: list[dict[str, Any]] = []
-    oracle = None
-    for arithmetic, name, length, strategy in cells:
+    oracle: Tried | None = None
+    for arithmetic, name, length, strategy in arithmetics:
         row: dict[str, Any] = {"strategy": name, "length": length, "precision": arithmetic}
-        trainer.step.passes.autocast = torch.bfloat16 if arithmetic == "bf16" else None
+        parts.step.passes.autocast = torch.bfloat16 if arithmetic == "bf16" else None
         set_products("tf32" if arithmetic == "tf32" else "ieee")
         try:
-            weights = weights_under(trainer, n, strategy)
-            if weights is None:
-                raise UserError(f"method '{config.method}' does not look ahead: there is nothing to compare")
-            oracle = weights if oracle is None else oracle
-            row |= {
-                "relative_error": relative_error(weights, oracle),
-                "cosine": torch.cosine_similarity(weights.double().flatten(), oracle.double().flatten(), dim=0).item(),
-                "sign_agreement": _sides(weights).eq(_sides(oracle)).double().mean().item(),
-            }
-            times = []
-            with high_water_mark(trainer.device) as mark:
-                for _ in range(REPETITIONS):
-                    wait_for(trainer.device)
-                    started = time.perf_counter()
-                    weights_under(trainer, n, strategy)
-                    wait_for(trainer.device)
-                    times.append(time.perf_counter() - started)
-            row |= {"seconds_per_step": statistics.median(times), "peak_bytes": mark[0]}
+            found = tried(parts.step, n, strategy)
+            if not found.looked_ahead:
+                raise UserError(f"method '{config.method}' did not look ahead: there is nothing to compare")
+            oracle = oracle or found
+            row |= _differences(found, oracle) | _costs(parts, n, strategy)
         except (UserError, RuntimeError) as error:
             if name == "double":
                 raise
             row["error"] = str(error).splitlines()[0]
         rows.append(row)
     return rows
+
+
+def _differences(found: Tried, oracle: Tried) -> dict[str, float]:
+    flat, expected = found.D_prime.double().flatten(), oracle.D_prime.double().flatten()
+    return {
+        "relative_error": relative_error(found.D_prime, oracle.D_prime),
+        "cosine": torch.cosine_similarity(flat, expected, dim=0).item(),
+        "sign_agreement": _sides(found.weights).eq(_sides(oracle.weights)).double().mean().item(),
+    }
+
+
+def _costs(parts: Parts, n: int, strategy: Strategy) -> dict[str, Any]:
+    times = []
+    with high_water_mark(parts.device) as mark:
+        for _ in range(REPETITIONS):
+            wait_for(parts.device)
+            started = time.perf_counter()
+            tried(parts.step, n, strategy)
+            wait_for(parts.device)
+            times.append(time.perf_counter() - started)
+    return {"seconds_per_step": statistics.median(times), "peak_bytes": mark[0]}
 
 
 def _sides(weights: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from typing import Any
 
 import pluggy
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from reweight_core.data.batch import Batch, BatchSource
 from reweight_core.data.examples import Examples
+from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.step import Step
 from reweight_core.errors import UserError
 from reweight_core.plugins.hookspecs import PROJECT, Hooks, Stage, hookimpl
@@ -69,6 +71,9 @@ class MethodHooks:
         observers: further objects with hooks (progress display).
         components: objects of component plugins by name, in the order in which they act.
 
+    Attributes:
+        plugins: the method and the components by name.
+
     Raises:
         UserError: if a hook is misspelled or has wrong arguments, or if one that only one may implement has two
             implementations.
@@ -82,6 +87,7 @@ class MethodHooks:
         components: Mapping[str, object] | None = None,
     ):
         components = components or {}
+        self.plugins = {name: method, **components}
         self._whose = " with ".join([f"method '{name}'", *(f"'{component}'" for component in components)])
         defaults = Defaults()
         self._manager = pluggy.PluginManager(PROJECT)
@@ -145,13 +151,17 @@ class MethodHooks:
         """See `Hooks.follow_update`."""
         self._manager.hook.follow_update(parameters=parameters)
 
-    def finish_epoch(self, epoch: int, corrupted: Tensor | None) -> dict[str, float]:
+    def finish_epoch(self, epoch: int, corrupted: Tensor | None = None) -> dict[str, float]:
         """See `Hooks.finish_epoch`; the figures of all implementations together."""
         figures: dict[str, float] = {}
         # pluggy gives the last one registered first
         for found in reversed(self._manager.hook.finish_epoch(epoch=epoch, corrupted=corrupted)):
             figures |= found
         return figures
+
+    def trusted_examples(self) -> dict[str, Tensor]:
+        """STUB."""
+        return {}
 
     def evaluation_model(self, model: nn.Module) -> nn.Module:
         """See `Hooks.evaluation_model`."""
@@ -165,10 +175,29 @@ class MethodHooks:
         weights = self._called["generate_weights"](step=step)
         return self._checked("generate_weights", weights, step.D, [(step.n,), tuple(step.D.shape)])
 
+    def example_weights(self, step: Step, weights: Tensor) -> Tensor:
+        """STUB."""
+        return weights if weights.dim() == 1 else weights.mean(1)
+
     def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
         """See `Hooks.manipulate_gradient`."""
         D_prime = self._called["manipulate_gradient"](step=step, weights=weights)
         return self._checked("manipulate_gradient", D_prime, step.D, [tuple(step.D.shape)])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the state of the method and of the components, each tensor's name after its plugin's."""
+        state: dict[str, Tensor] = {}
+        for name, part in self._with_state().items():
+            state |= prefixed(name, part.state_dict())
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+        for name, part in self._with_state().items():
+            part.load_state_dict(part_of(state, name))
+
+    def _with_state(self) -> dict[str, Any]:
+        return {name: part for name, part in self.plugins.items() if hasattr(part, "state_dict")}
 
     def _checked(self, hook: str, result: object, like: Tensor, shapes: list[tuple[int, ...]]) -> Tensor:
         """Compare a result with the contract; only descriptions of tensors are read, never values."""

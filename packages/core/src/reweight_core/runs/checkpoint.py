@@ -2,7 +2,7 @@
 
 checkpoints/step-00012345/model.safetensors    the network
                           state.safetensors    optimizer, method, generators, per-example records
-                          manifest.json        sizes and SHA-256 of both, and what prediction needs
+                          manifest.json        sizes and SHA-256 of both; where training was, and what prediction needs
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from reweight_core.data.features import Features
+from reweight_core.engine.lookahead import Choice
 from reweight_core.errors import UserError
 from reweight_core.files import flush, write_json
 
@@ -33,34 +35,82 @@ _FILES = ("model.safetensors", "state.safetensors")
 
 
 @attrs.frozen
-class Checkpoint:
-    """A checkpoint that was read and verified.
+class Manifest:
+    """What a checkpoint says of itself: where training was, and what a prediction needs.
 
     Attributes:
-        model: state dict of the network.
-        state: everything else that training carries on.
-        manifest: position (stage, epoch, step) and what prediction needs.
+        step: steps taken.
+        epoch: epochs finished.
+        stage: name of the stage of the last one.
+        seconds: time that training has taken so far.
+        lookahead: the look-ahead of the steps to come.
+        history: metrics of the finished epochs.
+        model: name of the network (``--model``).
+        input_shape: channels, height, width of an example.
+        classes: class names, by index.
+        mean: by channel; examples are normalised as (value - mean) / std.
+        std: by channel.
+        features: the columns, for data that are a table of features, or None.
+        data_fingerprint: of the prepared data (`PreparedData.fingerprint`).
+        held_out_test: digest of the test set, where it was taken out of the training set, or None.
     """
 
-    model: dict[str, Tensor]
-    state: dict[str, Tensor]
-    manifest: dict[str, Any]
+    step: int
+    epoch: int
+    stage: str
+    seconds: float
+    lookahead: Choice
+    history: Sequence[Mapping[str, Any]]
+    model: str
+    input_shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    features: Features | None
+    data_fingerprint: str
+    held_out_test: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return attrs.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Manifest:
+        """Read what `as_json` returned, after JSON made lists of its tuples.
+
+        Raises:
+            TypeError: if a field is missing or there is one too many.
+        """
+        tuples = {name: tuple(values[name]) for name in ("input_shape", "classes", "mean", "std")}
+        features = values["features"] and {name: tuple(of_columns) for name, of_columns in values["features"].items()}
+        given = {**values, **tuples, "lookahead": Choice(**values["lookahead"])}
+        return cls(**given | {"features": Features(**features) if features else None})
 
 
-def save(
-    folder: Path,
-    step: int,
-    model: Mapping[str, Tensor],
-    state: Mapping[str, Tensor],
-    manifest: Mapping[str, Any],
-) -> Path:
+@attrs.frozen(eq=False)
+class Checkpoint:
+    """A checkpoint.
+
+    Attributes:
+        model: state dict of the network that is evaluated and kept.
+        state: everything else that training carries on: ``step.*`` (optimizer, generators, per-example records),
+            ``plugin.NAME.*``, and ``network.*`` where the trained network is not the kept one.
+        manifest: what it says of itself.
+    """
+
+    model: Mapping[str, Tensor]
+    state: Mapping[str, Tensor]
+    manifest: Manifest
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint below `folder`, then remove the oldest beyond `KEEP`; return its path."""
-    final = folder / f"step-{step:08d}"
+    final = folder / f"step-{checkpoint.manifest.step:08d}"
     partial = folder / f".{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     files = {}
-    for name, tensors in zip(_FILES, (model, state), strict=True):
+    for name, tensors in zip(_FILES, (checkpoint.model, checkpoint.state), strict=True):
         # shared tensors and views are stored once each: safetensors refuses aliases
         save_file(
             {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()},
@@ -68,7 +118,7 @@ def save(
         )
         flush(partial / name)
         files[name] = {"bytes": (partial / name).stat().st_size, "sha256": _sha256(partial / name)}
-    content = {"format": FORMAT, "step": step, **manifest, "files": files}
+    content = {"format": FORMAT, "files": files, "manifest": checkpoint.manifest.as_json()}
     write_json(partial / "manifest.json", content | {"sha256": _digest(content)})
     replaced = folder / f".{final.name}.replaced"
     if final.exists():
@@ -100,24 +150,24 @@ def load_latest(folder: Path) -> Checkpoint:
 
 
 def _read(path: Path) -> Checkpoint:
-    manifest = dict(json.loads((path / "manifest.json").read_text(encoding="utf-8")))
-    if manifest.pop("sha256") != _digest(manifest):
+    content = dict(json.loads((path / "manifest.json").read_text(encoding="utf-8")))
+    if content.pop("sha256") != _digest(content):
         raise ValueError("manifest.json differs from its checksum")
-    if manifest["format"] != FORMAT:
-        raise ValueError(f"format {manifest['format']} is not {FORMAT}")
+    if content["format"] != FORMAT:
+        raise ValueError(f"format {content['format']} is not {FORMAT}")
     for name in _FILES:
-        if _sha256(path / name) != manifest["files"][name]["sha256"]:
+        if _sha256(path / name) != content["files"][name]["sha256"]:
             raise ValueError(f"{name} differs from its checksum")
     model, state = (load_file(path / name) for name in _FILES)
-    return Checkpoint(model, state, manifest)
+    return Checkpoint(model, state, Manifest.from_json(content["manifest"]))
 
 
 def _complete(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))
 
 
-def _digest(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -63,7 +63,7 @@ def evaluate(run: Path | str, device: str = "auto") -> dict[str, Any]:
         dataset = load_dataset(config)
     except UserError as error:
         raise UserError(f"{folder / 'config.json'}: {error}") from error
-    if list(dataset.classes) != manifest["classes"] or list(dataset.input_shape) != manifest["input_shape"]:
+    if dataset.classes != manifest.classes or dataset.input_shape != manifest.input_shape:
         raise UserError(f"{folder}: classes or image size of '{config.data}' are not those the run was trained on")
     if classifier.features is not None and dataset.features != classifier.features:
         raise UserError(
@@ -71,22 +71,22 @@ def evaluate(run: Path | str, device: str = "auto") -> dict[str, Any]:
             "trained (train.csv was changed); use reweight predict"
         )
     # a folder's statistics follow its training images, which may have changed since
-    dataset = attrs.evolve(dataset, mean=tuple(manifest["mean"]), std=tuple(manifest["std"]))
+    dataset = attrs.evolve(dataset, mean=manifest.mean, std=manifest.std)
     test = test_set(dataset, plan_of(config))
     if test is None:
         raise UserError(f"{folder}: was trained with --test-from none, so there is nothing to test on")
-    if manifest.get("held_out_test") not in (None, digest_of(test)):
+    if manifest.held_out_test not in (None, digest_of(test)):
         raise UserError(
             f"{folder}: the examples that --test-from {config.test_from} holds out now are not those of the run "
             "(files were added, removed or changed), so some may have been trained on"
         )
     examples = Examples(test, dataset, classifier.mean.device, torch.get_default_dtype())
     workers = usable_cpus() if config.workers is None else config.workers
-    with products("tf32" if run_folder.read_environment(folder).get("precision") == "tf32" else "ieee"):
+    with products("tf32" if run_folder.read_environment(folder)["precision"] == "tf32" else "ieee"):
         share = accuracy(classifier.network, examples, workers)
     return {
         "test_accuracy": share,
         "test_size": len(examples),
-        "step": manifest["step"],
-        "epoch": manifest["epoch"],
+        "step": manifest.step,
+        "epoch": manifest.epoch,
     }

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from reweight_core.runs.checkpoint import load_latest
+from reweight_core.runs.checkpoint import Manifest, load_latest
 from reweight_core.data.features import read_table
 from reweight_core.machine.device import resolve_device
 from reweight_core.errors import UserError, reason
@@ -39,22 +39,19 @@ class Classifier(nn.Module):
         network: the network alone.
         classes: class names, by index.
         input_shape: channels, height, width of the images that it was trained on; (features, 1, 1) for features.
-        features: the columns that it was trained on, or None if it was trained on images (or by a version of reweight
-            that did not save them).
+        features: the columns that it was trained on, or None if its data were images or features without names.
         manifest: what the checkpoint says of itself.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, manifest: Mapping[str, Any]):
+    def __init__(self, network: nn.Module, manifest: Manifest):
         super().__init__()
         self.network, self.manifest = network, manifest
-        self.classes, self.input_shape = tuple(manifest["classes"]), tuple(manifest["input_shape"])
-        features = manifest.get("features")
-        self.features = Features(**{key: tuple(values) for key, values in features.items()}) if features else None
-        self.register_buffer("mean", torch.tensor(manifest["mean"])[:, None, None])
-        self.register_buffer("std", torch.tensor(manifest["std"])[:, None, None])
+        self.classes, self.input_shape, self.features = manifest.classes, manifest.input_shape, manifest.features
+        self.register_buffer("mean", torch.tensor(manifest.mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(manifest.std)[:, None, None])
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits."""
@@ -98,8 +95,7 @@ class Classifier(nn.Module):
             raise self._refusal_of_image(path)
         if self.features is None:
             raise UserError(
-                f"{path}: cannot be predicted for: the run was saved before runs kept the names and scales of their "
-                "features; train again"
+                f"{path}: cannot be predicted for: the dataset of the run does not say what its features are called"
             )
         table = read_table(Path(path))
         rows = self.features.standardise(read_values(table, self.features.names), table.path)
@@ -123,12 +119,12 @@ def load(run: Path | str, device: str = "auto") -> Classifier:
     folder = Path(run)
     checkpoint = load_latest(folder / "checkpoints")
     manifest = checkpoint.manifest
-    network = build_model(manifest["model"], tuple(manifest["input_shape"]), len(manifest["classes"]))
+    network = build_model(manifest.model, manifest.input_shape, len(manifest.classes))
     try:
         network.load_state_dict(checkpoint.model)
     except RuntimeError as error:
         raise UserError(
-            f"{folder}: the checkpoint does not fit model '{manifest['model']}' ({reason(error)})"
+            f"{folder}: the checkpoint does not fit model '{manifest.model}' ({reason(error)})"
         ) from error
     return Classifier(network, manifest).to(resolve_device(device)).eval()
 

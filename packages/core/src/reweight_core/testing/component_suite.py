@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from reweight_core.config.options import Owner
 from reweight_core.testing.method_suite import MethodSuite
-from reweight_core.testing.tiny import tiny_trainer
-from reweight_core.training.loop import Trainer
+from reweight_core.testing.tiny import tiny_parts
+from reweight_core.training.build import Parts
 
 
 class ComponentSuite(MethodSuite):
@@ -22,9 +22,9 @@ class ComponentSuite(MethodSuite):
     kind = "component"
     method: ClassVar[str] = "erm"
 
-    def trainer(self, **options: Any) -> Trainer:
-        """Build a trainer with the component on tiny data."""
-        return tiny_trainer(self.method, **{"with": (self.name,), **self.options, **options})
+    def parts(self, **options: Any) -> Parts:
+        """Build what a run with the component trains with, on tiny data."""
+        return tiny_parts(self.method, **{"with": (self.name,), **self.options, **options})
 
     def owner(self, config_class: type) -> Owner:
         """Return who declares the plugin's options."""
@@ -32,4 +32,4 @@ class ComponentSuite(MethodSuite):
 
     def plugin_object(self) -> object:
         """Return what the plugin builds."""
-        return self.trainer().components[self.name]
+        return self.parts().hooks.plugins[self.name]

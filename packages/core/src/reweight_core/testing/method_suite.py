@@ -20,8 +20,9 @@ from reweight_core.engine.step import Step
 from reweight_core.plugins import registry
 from reweight_core.plugins.hookspecs import PROJECT
 from reweight_core.testing.recorder import Recorder
-from reweight_core.testing.tiny import tiny_trainer
-from reweight_core.training.loop import Trainer
+from reweight_core.testing.tiny import tiny_parts
+from reweight_core.training.build import Parts
+from reweight_core.training.state import TrainingState
 
 
 class MethodSuite:
@@ -36,9 +37,9 @@ class MethodSuite:
     name: ClassVar[str]
     options: ClassVar[Mapping[str, Any]] = {}
 
-    def trainer(self, **options: Any) -> Trainer:
-        """Build a trainer of the method on tiny data; override it for a method that needs more."""
-        return tiny_trainer(self.name, **{**self.options, **options})
+    def parts(self, **options: Any) -> Parts:
+        """Build what a run of the method trains with, on tiny data; override it for a method that needs more."""
+        return tiny_parts(self.name, **{**self.options, **options})
 
     def owner(self, config_class: type) -> Owner:
         """Return who declares the plugin's options."""
@@ -46,7 +47,7 @@ class MethodSuite:
 
     def plugin_object(self) -> object:
         """Return what the plugin builds."""
-        return self.trainer().method
+        return self.parts().hooks.plugins[self.name]
 
     def test_entry_point_holds_a_complete_record(self) -> None:
         plugin = registry.find(self.kind, self.name)
@@ -68,9 +69,9 @@ class MethodSuite:
                 assert all(p.default is p.empty for p in parameters), name
 
     def test_weights_are_finite_and_detached(self) -> None:
-        trainer = self.trainer()
-        seen = _record_weights(trainer)
-        run_steps(trainer, 3)
+        parts = self.parts()
+        seen = _record_weights(parts)
+        run_steps(parts, 3)
         assert len(seen) == 3
         for step, weights in seen:
             assert weights.shape in {(step.n,), tuple(step.D.shape)}
@@ -78,34 +79,34 @@ class MethodSuite:
             assert not weights.requires_grad
 
     def test_same_seed_gives_the_same_run(self) -> None:
-        first, second = self.trainer(), self.trainer()
+        first, second = self.parts(), self.parts()
         run_steps(first, 4)
         run_steps(second, 4)
         assert_same_state(first, second)
 
     def test_restored_state_continues_like_an_uninterrupted_run(self) -> None:
-        uninterrupted, saved, restored = self.trainer(), self.trainer(), self.trainer(seed=1)
+        uninterrupted, saved, restored = self.parts(), self.parts(), self.parts(seed=1)
         run_steps(uninterrupted, 5)
         run_steps(saved, 3)
-        state = {name: tensor.clone() for name, tensor in full_state(saved).items()}
+        state = {name: tensor.clone() for name, tensor in TrainingState(saved).state_dict().items()}
         assert all(isinstance(tensor, Tensor) for tensor in state.values())
-        load_full_state(restored, state)
+        TrainingState(restored).load_state_dict(state)
         run_steps(restored, 5, first=3)
         assert_same_state(uninterrupted, restored)
 
     def test_recorded_step_replays_like_an_eager_one(self) -> None:
-        assert_replays_like_eager(self.trainer)
+        assert_replays_like_eager(self.parts)
 
     def test_running_batch_statistics_change_once_a_step(self) -> None:
-        trainer = self.trainer()
-        run_steps(trainer, 3)
-        counts = [b for name, b in trainer.model.named_buffers() if name.endswith("num_batches_tracked")]
+        parts = self.parts()
+        run_steps(parts, 3)
+        counts = [b for name, b in parts.model.named_buffers() if name.endswith("num_batches_tracked")]
         assert counts and all(count.item() == 3 for count in counts)
 
 
-def assert_replays_like_eager(make_trainer: Callable[[], Trainer]) -> None:
+def assert_replays_like_eager(make_parts: Callable[[], Parts]) -> None:
     """Compare a recorded step that is replayed with eager steps, bit for bit."""
-    eager, recorded = make_trainer(), make_trainer()
+    eager, recorded = make_parts(), make_parts()
     # optimizers make their state in the first step, so the first is not recorded
     run_steps(eager, 1)
     run_steps(recorded, 1)
@@ -122,72 +123,54 @@ def assert_replays_like_eager(make_trainer: Callable[[], Trainer]) -> None:
         feed(recorded, index)
         recorder.replay()
     assert_same_state(eager, recorded)
-    outside = make_trainer()
+    outside = make_parts()
     run_steps(outside, 5)
     assert_same_state(outside, recorded, atol=1e-4)
 
 
-def feed(trainer: Trainer, index: int) -> None:
-    """Give the trainer's step the first batch of the `index`-th epoch, and a learning rate."""
+def feed(parts: Parts, index: int) -> None:
+    """Give the step the first batch of the `index`-th epoch, and a learning rate."""
     # not the trainer's own feeder: runs of two seeds are to be fed the same
-    feeder = Feeder(trainer.train, trainer.meta, trainer.config.meta_batch_size, seed=0, workers=0)
-    trainer.step.feed(next(feeder.epoch(index, trainer.stages[0].source, [_size(trainer)])))
-    trainer.step.lr.fill_(0.1 / (1 + index))
+    feeder = Feeder(parts.train, parts.meta, parts.config.meta_batch_size, seed=0, workers=0)
+    parts.step.feed(next(feeder.epoch(index, parts.stages[0].source, [_size(parts)])))
+    parts.step.lr.fill_(0.1 / (1 + index))
 
 
-def run_fed(trainer: Trainer) -> None:
+def run_fed(parts: Parts) -> None:
     """Run the step that was fed."""
-    trainer.step.run(_size(trainer), trainer.stages[0].source)
+    parts.step.run(_size(parts), parts.stages[0].source)
 
 
-def _size(trainer: Trainer) -> int:
-    examples = trainer.data.train if trainer.stages[0].source == "train" else trainer.meta
+def _size(parts: Parts) -> int:
+    examples = parts.data.train if parts.stages[0].source == "train" else parts.meta
     assert isinstance(examples, Examples | Split)
-    return min(trainer.config.batch_size, len(examples))
+    return min(parts.config.batch_size, len(examples))
 
 
-def run_steps(trainer: Trainer, stop: int, first: int = 0) -> None:
+def run_steps(parts: Parts, stop: int, first: int = 0) -> None:
     """Run the steps `first` to `stop` - 1."""
-    trainer.model.train()
+    parts.model.train()
     for index in range(first, stop):
-        feed(trainer, index)
-        run_fed(trainer)
+        feed(parts, index)
+        run_fed(parts)
 
 
-def full_state(trainer: Trainer) -> dict[str, Tensor]:
-    """Return everything that training carries on: network, step, method and components."""
-    state = {f"model.{name}": tensor for name, tensor in trainer.model.state_dict().items()}
-    state |= {f"step.{name}": tensor for name, tensor in trainer.step.state_dict().items()}
-    return state | {f"parts.{name}": tensor for name, tensor in trainer.state_of_parts().items()}
-
-
-def load_full_state(trainer: Trainer, state: Mapping[str, Tensor]) -> None:
-    """Restore what `full_state` returned."""
-
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-
-    trainer.model.load_state_dict(part("model."))
-    trainer.step.load_state_dict(part("step."))
-    trainer.load_state_of_parts(part("parts."))
-
-
-def assert_same_state(first: Trainer, second: Trainer, atol: float = 0.0) -> None:
-    """Compare two trainers, bit for bit unless a tolerance is given."""
-    a, b = full_state(first), full_state(second)
+def assert_same_state(first: Parts, second: Parts, atol: float = 0.0) -> None:
+    """Compare the state of two runs, bit for bit unless a tolerance is given."""
+    a, b = TrainingState(first).state_dict(), TrainingState(second).state_dict()
     assert a.keys() == b.keys()
     different = [name for name in a if not torch.allclose(a[name].double(), b[name].double(), rtol=atol, atol=atol)]
     assert not different, different
 
 
-def _record_weights(trainer: Trainer) -> list[tuple[Step, Tensor]]:
+def _record_weights(parts: Parts) -> list[tuple[Step, Tensor]]:
     seen: list[tuple[Step, Tensor]] = []
-    original = trainer.hooks.generate_weights
+    original = parts.hooks.generate_weights
 
     def generate_weights(step: Step) -> Tensor:
         weights = original(step)
         seen.append((step, weights))
         return weights
 
-    pytest.MonkeyPatch().setattr(trainer.hooks, "generate_weights", generate_weights)
+    pytest.MonkeyPatch().setattr(parts.hooks, "generate_weights", generate_weights)
     return seen

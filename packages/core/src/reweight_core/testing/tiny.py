@@ -1,4 +1,4 @@
-"""Data and trainers small enough for unit tests."""
+"""Data, and what a run trains with, small enough for unit tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reweight_core.config.run_config import RunConfig
 from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.prepare import PreparedData
 from reweight_core.plugins import registry
-from reweight_core.training.loop import Trainer
+from reweight_core.training.build import Parts, build_parts
 
 
 def tiny_dataset(classes: int = 4, per_class: int = 11, size: int = 8, seed: int = 0) -> Dataset:
@@ -37,8 +37,8 @@ def tiny_dataset(classes: int = 4, per_class: int = 11, size: int = 8, seed: int
     )
 
 
-def tiny_trainer(method: str, model: str = "resnet20", **options: Any) -> Trainer:
-    """Build the trainer of a method on `tiny_dataset`, a quarter of its labels wrong, on the CPU.
+def tiny_parts(method: str, model: str = "resnet20", **options: Any) -> Parts:
+    """Build what a run of a method on `tiny_dataset` trains with, a quarter of its labels wrong, on the CPU.
 
     Args:
         method: name of an installed method.
@@ -68,4 +68,4 @@ def tiny_trainer(method: str, model: str = "resnet20", **options: Any) -> Traine
         test=dataset.test,
         fingerprint="tiny",
     )
-    return Trainer(config, data)
+    return build_parts(config, data)

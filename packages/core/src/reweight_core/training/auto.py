@@ -1,95 +1,86 @@
-"""Comparing look-aheads by what counts: the weights that a method gives a batch."""
+"""What ``auto`` chooses, by measured error of what counts: the manipulated logit gradient D' that a step would take."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import attrs
 import torch
 from torch import Tensor
 
-from reweight_core.engine.lookahead import STRATEGIES, Strategy, finite_difference
+from reweight_core.engine.lookahead import STRATEGIES, Choice, Strategy, finite_difference
+from reweight_core.engine.training_step import TrainingStep
 from reweight_core.machine.precision import set_products
-
-if TYPE_CHECKING:
-    from reweight_core.training.loop import Trainer
 
 LENGTHS = (1e-3, 1e-4, 1e-5)
 """Distances along v that ``fd`` is tried at."""
 
 TOLERANCE = 0.01
-"""Relative error of the weights up to which ``auto`` takes ``fd``, and TF32."""
+"""Relative error of D' up to which ``auto`` takes ``fd``, and TF32."""
 
 
-@attrs.frozen
-class Choice:
-    """A look-ahead that was chosen.
+@attrs.frozen(eq=False)
+class Tried:
+    """What a step would do with the batch that was fed last.
 
     Attributes:
-        name: ``jvp``, ``fd``, ``head`` or ``double``; ``none`` for a method that does not look ahead.
-        length: distance along v of ``fd``, else None.
-        error: relative error of the weights of ``fd`` against ``jvp`` when it was last measured, else None.
+        weights: the method's weights, (n,) or (n, C).
+        D_prime: the manipulated logit gradient, (n, C).
+        looked_ahead: whether the method looked ahead.
     """
 
-    name: str
-    length: float | None = None
-    error: float | None = None
-
-    @property
-    def strategy(self) -> Strategy:
-        """The way to look ahead."""
-        if self.length is not None:
-            return finite_difference(self.length)
-        return STRATEGIES.get(self.name, STRATEGIES["jvp"])
+    weights: Tensor
+    D_prime: Tensor
+    looked_ahead: bool
 
 
-def choose(trainer: Trainer, size: int) -> Choice:
-    """Choose for ``auto``, by measured error on the batch that was fed last; the training state stays as it is.
+def choose_lookahead(step: TrainingStep, size: int) -> Choice:
+    """Choose between ``fd`` and ``jvp`` on the batch that was fed last; the training state stays as it is.
 
     Args:
-        trainer: the run.
+        step: the training step.
         size: size of the batch.
     """
-    exact = weights_under(trainer, size, STRATEGIES["jvp"])
-    if exact is None:
+    exact = tried(step, size, STRATEGIES["jvp"])
+    if not exact.looked_ahead:
         return Choice("none")
-    errors = {}
-    for length in LENGTHS:
-        weights = weights_under(trainer, size, finite_difference(length))
-        assert weights is not None
-        errors[length] = relative_error(weights, exact)
+    errors = {
+        length: relative_error(tried(step, size, finite_difference(length)).D_prime, exact.D_prime)
+        for length in LENGTHS
+    }
     best = min(errors, key=errors.__getitem__)
     return Choice("fd", best, errors[best]) if errors[best] <= TOLERANCE else Choice("jvp", None, errors[best])
 
 
-def choose_precision(trainer: Trainer, size: int) -> Literal["fp32", "tf32"]:
-    """Choose for ``--precision auto`` on a GPU, by the weights of the batch that was fed last; set the products so.
+def choose_precision(step: TrainingStep, size: int) -> Literal["fp32", "tf32"]:
+    """Choose for ``--precision auto`` on a GPU, by D' of the batch that was fed last; set the products so.
 
     Args:
-        trainer: the run.
+        step: the training step.
         size: size of the batch.
     """
-    strategy = trainer.step.strategy
     set_products("ieee")
-    exact = weights_under(trainer, size, strategy)
+    exact = tried(step, size, step.strategy)
     set_products("tf32")
-    rounded = weights_under(trainer, size, strategy)
-    if exact is None or rounded is None or relative_error(rounded, exact) <= TOLERANCE:
+    if not exact.looked_ahead:
+        return "tf32"
+    if relative_error(tried(step, size, step.strategy).D_prime, exact.D_prime) <= TOLERANCE:
         return "tf32"
     set_products("ieee")
     return "fp32"
 
 
-def weights_under(trainer: Trainer, size: int, strategy: Strategy) -> Tensor | None:
-    """Return the weights that the method would give the batch fed last, or None if it does not look ahead."""
-    with _untouched(trainer):
-        trainer.step.strategy = strategy
-        step = trainer.step.open(size)
-        weights = trainer.hooks.generate_weights(step)
-        looked, step.look = step.look is not None, None
-        return weights if looked else None
+def tried(step: TrainingStep, size: int, strategy: Strategy | None) -> Tried:
+    """Do what a step does up to its update with the batch fed last, and bring everything back to what it was."""
+    with _untouched(step):
+        step.strategy = strategy
+        opened = step.open(size)
+        weights = step.hooks.generate_weights(opened)
+        D_prime = step.hooks.manipulate_gradient(opened, weights)
+        looked_ahead, opened.look = opened.look is not None, None
+        return Tried(weights, D_prime, looked_ahead)
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:
@@ -99,18 +90,18 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 
 @contextmanager
-def _untouched(trainer: Trainer) -> Iterator[None]:
+def _untouched(step: TrainingStep) -> Iterator[None]:
     """Bring everything that weighting a batch changes back to what it was."""
-    strategy = trainer.step.strategy
-    buffers = {name: buffer.clone() for name, buffer in trainer.model.named_buffers()}
-    generators = {name: generator.get_state() for name, generator in trainer.step.generators.items()}
-    parts = {name: tensor.clone() for name, tensor in trainer.state_of_parts().items()}
+    strategy = step.strategy
+    buffers = {name: buffer.clone() for name, buffer in step.model.named_buffers()}
+    generators = {name: generator.get_state() for name, generator in step.generators.items()}
+    plugins = {name: tensor.clone() for name, tensor in step.hooks.state_dict().items()}
     try:
         yield
     finally:
-        trainer.step.strategy = strategy
-        for name, buffer in trainer.model.named_buffers():
+        step.strategy = strategy
+        for name, buffer in step.model.named_buffers():
             buffer.copy_(buffers[name])
-        for name, generator in trainer.step.generators.items():
+        for name, generator in step.generators.items():
             generator.set_state(generators[name])
-        trainer.load_state_of_parts(parts)
+        step.hooks.load_state_dict(plugins)

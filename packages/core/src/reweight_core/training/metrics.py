@@ -1,6 +1,10 @@
-"""What the weights of an epoch say: whether they tell wrong labels from right ones, where that is known."""
+"""The figures of a run: what is written after every epoch, and at the end."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,6 +12,17 @@ from torch import Tensor
 
 from reweight_core.data.prepare import PreparedData
 from reweight_core.engine.sample_table import SampleTable
+from reweight_core.engine.training_step import EpochSums
+from reweight_core.machine.meters import peak_memory
+from reweight_core.training.state import TrainingState
+
+
+def mean_losses(sums: EpochSums) -> dict[str, float | None]:
+    """Return the mean losses of an epoch; this waits until the device has finished its steps."""
+    return {
+        "train_loss": (sums.train_loss / sums.examples).item(),
+        "meta_loss": (sums.meta_loss / sums.meta_steps).item() if sums.meta_steps.item() else None,
+    }
 
 
 def weight_figures(samples: SampleTable, data: PreparedData) -> dict[str, float | None]:
@@ -40,6 +55,34 @@ def noise_auroc(weights: Tensor, samples: SampleTable, data: PreparedData) -> fl
 
     values = weights.cpu().numpy()[seen]
     return float(roc_auc_score(data.corrupted[seen], -values)) if np.isfinite(values).all() else None
+
+
+def purity(trusted: Mapping[str, Tensor], data: PreparedData) -> dict[str, float]:
+    """Return the share of right labels in each set of training positions that a plugin trusts, where it is known."""
+    if data.corrupted is None:
+        return {}
+    corrupted = torch.from_numpy(data.corrupted)
+    return {f"{name}_purity": 1 - corrupted[ids.cpu()].float().mean().item() for name, ids in trusted.items()}
+
+
+def summary_of(state: TrainingState) -> dict[str, Any]:
+    """Return what summary.json holds."""
+    config, history, samples = state.parts.config, state.history, state.parts.step.samples
+    last = history[-1]
+    tested = last["test_accuracy"] is not None
+    return {
+        "method": config.method,
+        "data": config.data,
+        "test_accuracy": last["test_accuracy"],
+        "test_accuracy_mean5": fmean(metrics["test_accuracy"] for metrics in history[-5:]) if tested else None,
+        "val_accuracy": last["val_accuracy"],
+        "noise_auroc": noise_auroc(samples.mean_weight(), samples, state.parts.data),
+        "epochs": state.epochs_done,
+        "steps": state.steps_done,
+        "seconds": state.seconds,
+        "seconds_per_step": sum(metrics["seconds"] for metrics in history) / state.steps_done,
+        "peak_memory_bytes": peak_memory(state.parts.device),
+    }
 
 
 def _mean(values: Tensor | None) -> float | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from reweight_core.engine.lookahead import Request, Strategy
+from reweight_core.engine.lookahead import FD_LENGTH, STRATEGIES, Choice, LookAheadRequest, Strategy
 from reweight_core.engine.passes import Passes
 from reweight_core.engine.virtual_step import VirtualSGD
 from reweight_core.errors import UserError, reason
@@ -51,7 +51,7 @@ def rehearse(
             # with a virtual step, and without one, where the real pass may come last
             for update in (VirtualSGD(one), None):
                 passes.begin(inputs)
-                look = strategy(Request(passes, inputs, lambda: D, update, one))
+                look = strategy.start(LookAheadRequest(passes, inputs, lambda: D, update, one))
                 look.close(F.cross_entropy(look.logits, torch.zeros(2, dtype=torch.int64, device=device))).backward()
                 passes.backward(D.detach())
     except torch.OutOfMemoryError:
@@ -85,3 +85,40 @@ class _AttentionSeen(TorchFunctionMode):
 
 def _global_random_state(device: torch.device) -> Tensor:
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def rehearsed_lookahead(
+    model: nn.Module,
+    inputs: Tensor,
+    num_classes: int,
+    head: str | None,
+    looks_ahead: Literal["no", "network", "head"],
+    wanted: str,
+) -> Choice:
+    """Rehearse training (`rehearse`); return the look-ahead to begin with.
+
+    Args:
+        model: the network.
+        inputs: two images as training gives them.
+        num_classes: number of classes C.
+        head: path of the network's last linear layer, or None.
+        looks_ahead: how the method looks ahead, by its record.
+        wanted: what ``--lookahead`` says; for ``auto``, forward mode if the network can, else double backward.
+    """
+
+    def rehearsed(name: str) -> Choice:
+        rehearse(model, inputs, num_classes, STRATEGIES.get(name), head)
+        return Choice(name, FD_LENGTH if name == "fd" else None)
+
+    if looks_ahead == "no":
+        return rehearsed("none")
+    if looks_ahead == "head":
+        return rehearsed("head")
+    if wanted != "auto":
+        return rehearsed(wanted)
+    try:
+        return rehearsed("jvp")
+    except UserError as problem:
+        chosen = rehearsed("double")
+        warnings.warn(f"{problem}; looking ahead by double backward instead", stacklevel=2)
+        return chosen
