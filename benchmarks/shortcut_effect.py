@@ -16,8 +16,10 @@ from reweight_core import configure
 from reweight_core.config.load_data import load_data
 from reweight_core.data.feeder import Fed
 from reweight_core.data.seeds import cycled_order, epoch_order
-from reweight_core.training.auto import relative_error, weights_under
-from reweight_core.training.loop import Trainer
+from reweight_core.training.auto import relative_error, tried
+from reweight_core.training.build import Parts, build_parts
+from reweight_core.training.held_out import HeldOut
+from reweight_core.training.loop import train_parts
 
 LR, META = 0.05, 100
 
@@ -31,15 +33,15 @@ SHORTCUTS = {
 }
 
 
-def weights(trainer: Trainer, batch: int, other: bool = False, looks_ahead: bool = True) -> Tensor:
+def weights(parts: Parts, batch: int, other: bool = False, looks_ahead: bool = True) -> Tensor:
     """Return the weights of one training batch, with the first of 100 meta examples or with 100 others."""
-    n, m = trainer.config.batch_size, trainer.config.meta_batch_size
-    ids = epoch_order(0, 1, len(trainer.data.train))[batch * n : (batch + 1) * n]
-    meta_ids = cycled_order(0, 1, len(trainer.meta), 2 * META)[META * other :][:m]
-    trainer.step.feed(Fed(torch.from_numpy(ids), torch.from_numpy(meta_ids)))
+    n, m = parts.config.batch_size, parts.config.meta_batch_size
+    ids = epoch_order(0, 1, len(parts.data.train))[batch * n : (batch + 1) * n]
+    meta_ids = cycled_order(0, 1, len(parts.meta), 2 * META)[META * other :][:m]
+    parts.step.feed(Fed(torch.from_numpy(ids), torch.from_numpy(meta_ids)))
     if not looks_ahead:
-        return trainer.hooks.generate_weights(trainer.step.open(n, looks_ahead=False))
-    return weights_under(trainer, n, trainer.lookahead.strategy)
+        return parts.hooks.generate_weights(parts.step.open(n, looks_ahead=False))
+    return tried(parts.step, n, parts.lookahead.strategy).weights
 
 
 @click.command()
@@ -61,26 +63,25 @@ def main(epochs: int, batches: int) -> None:
             device="cpu",
         )
         data = load_data(config)
-        trained = Trainer(config, data)
+        trained = build_parts(config, data)
         with tempfile.TemporaryDirectory() as folder:
-            trained.run(Path(folder))
+            train_parts(trained, HeldOut.of(config, data), Path(folder))
         for name, change in SHORTCUTS.items():
             options = {key: value for key, value in change.items() if key not in ("other", "looks_ahead")}
             call = {key: value for key, value in change.items() if key not in options}
             if method == "l2rw" and "looks_ahead" in call:
                 cells[name].append("refused")
                 continue
-            trainers = [Trainer(attrs.evolve(config, **changed), data) for changed in ({}, options)]
+            compared = [build_parts(attrs.evolve(config, **changed), data) for changed in ({}, options)]
             found = []
             for batch in range(batches):
                 pair = []
-                for trainer, arguments in zip(trainers, ({}, call), strict=True):
-                    trainer.model.load_state_dict(trained.model.state_dict())
-                    trainer.model.train()
-                    if hasattr(trained.method, "state_dict"):
-                        trainer.method.load_state_dict(trained.method.state_dict())
-                    trainer.step.lr.fill_(LR)
-                    pair.append(weights(trainer, batch, **arguments))
+                for parts, arguments in zip(compared, ({}, call), strict=True):
+                    parts.model.load_state_dict(trained.model.state_dict())
+                    parts.model.train()
+                    parts.hooks.load_state_dict(trained.hooks.state_dict())
+                    parts.step.lr.fill_(LR)
+                    pair.append(weights(parts, batch, **arguments))
                 cosine = torch.cosine_similarity(pair[1].flatten(), pair[0].flatten(), dim=0).item()
                 found.append((relative_error(pair[1], pair[0]), cosine))
             error, cosine = (statistics.median(values) for values in zip(*found, strict=True))

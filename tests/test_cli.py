@@ -173,7 +173,7 @@ def test_the_summary_is_that_of_the_last_epoch(summary, epochs, config):
 
 
 def test_the_checkpoints_manifest_says_what_prediction_needs(run, config):
-    manifest = json.loads((run / "checkpoints" / "step-00000028" / "manifest.json").read_text())
+    manifest = json.loads((run / "checkpoints" / "step-00000028" / "manifest.json").read_text())["manifest"]
     assert (manifest["step"], manifest["epoch"]) == (28, 2)
     assert manifest["classes"] == list("0123456789")
     assert manifest["input_shape"] == [1, 8, 8]
@@ -222,7 +222,7 @@ def test_steps_end_a_run_before_its_epochs_do(reweight):
 
 def test_the_accuracy_of_a_run_is_that_of_its_last_epoch_not_of_its_best(reweight, monkeypatch):
     accuracies = iter([0.1, 0.9, 0.2])
-    monkeypatch.setattr("reweight_core.training.loop.accuracy", lambda model, examples, workers: next(accuracies))
+    monkeypatch.setattr("reweight_core.training.held_out.accuracy", lambda model, examples, workers: next(accuracies))
     reweight("train", "--epochs", 3, "--out", "run")
     summary = json.loads(Path("run/summary.json").read_text())
     assert summary["test_accuracy"] == 0.2
@@ -481,7 +481,7 @@ def test_an_interrupt_says_what_is_kept(reweight, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("reweight_core.training.loop.Trainer._train_epoch", interrupt)
+    monkeypatch.setattr("reweight_core.training.loop.train_epoch", interrupt)
     result = reweight("train", "--out", "kept")
     assert result.status == 130
     assert result.err.strip() == "interrupted; there is no checkpoint in kept yet (--checkpoint-every)"
@@ -489,16 +489,16 @@ def test_an_interrupt_says_what_is_kept(reweight, monkeypatch):
 
 
 def test_an_interrupt_says_how_to_go_on(reweight, monkeypatch):
-    from reweight_core.training.loop import Trainer
+    from reweight_core.training import loop
 
-    train_epoch = Trainer._train_epoch
+    train_epoch = loop.train_epoch
 
-    def interrupt(trainer, stage, factor, epoch):
+    def interrupt(state, stage, factor, epoch):
         if epoch == 1:
             raise KeyboardInterrupt
-        return train_epoch(trainer, stage, factor, epoch)
+        return train_epoch(state, stage, factor, epoch)
 
-    monkeypatch.setattr(Trainer, "_train_epoch", interrupt)
+    monkeypatch.setattr(loop, "train_epoch", interrupt)
     result = reweight("train", "--epochs", "2", "--checkpoint-every", "1", "--out", "begun")
     assert result.status == 130
     assert result.err.strip() == "interrupted; reweight resume begun goes on from the last checkpoint"
@@ -509,5 +509,5 @@ def test_full_memory_is_one_line(reweight, monkeypatch):
     def allocate(*_):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
 
-    monkeypatch.setattr("reweight_core.training.loop.Trainer._train_epoch", allocate)
+    monkeypatch.setattr("reweight_core.training.loop.train_epoch", allocate)
     assert_refused(reweight("train", "--out", "run"), "memory is full", "--batch-size")

@@ -9,7 +9,7 @@ import torch
 from reweight_core.cli.main import main
 from reweight_core.errors import UserError
 from reweight_core.measure import bench
-from reweight_core.testing import tiny_trainer
+from reweight_core.testing import tiny_parts
 from reweight_core.testing.method_suite import feed, run_steps
 
 TINY = bench.Setting(
@@ -19,42 +19,42 @@ TINY = bench.Setting(
 
 @pytest.mark.parametrize("method", ["mwnet", "gdw"])
 def test_between_look_aheads_the_weighting_network_decides_and_stays(method):
-    trainer = tiny_trainer(method)
-    run_steps(trainer, 2)
-    before = {name: tensor.clone() for name, tensor in trainer.method.state_dict().items()}
-    feed(trainer, 3)
-    trainer.model.train()
-    step = trainer.step.open(10, looks_ahead=False)
-    weights = trainer.hooks.generate_weights(step)
-    v = trainer.method.V(step.losses).detach()
+    parts = tiny_parts(method)
+    run_steps(parts, 2)
+    before = {name: tensor.clone() for name, tensor in parts.hooks.plugins[method].state_dict().items()}
+    feed(parts, 3)
+    parts.model.train()
+    step = parts.step.open(10, looks_ahead=False)
+    weights = parts.hooks.generate_weights(step)
+    v = parts.hooks.plugins[method].V(step.losses).detach()
     if method == "gdw":
         others = step.one_hot == 0
         torch.testing.assert_close(weights[others], v[:, None].expand_as(weights)[others])
     else:
         torch.testing.assert_close(weights, v)
     assert step.look is None
-    assert all(torch.equal(before[name], tensor) for name, tensor in trainer.method.state_dict().items())
+    assert all(torch.equal(before[name], tensor) for name, tensor in parts.hooks.plugins[method].state_dict().items())
 
 
 @pytest.mark.parametrize("method", ["l2rw", "erm", "random"])
 def test_methods_without_a_rule_for_other_steps_refuse(method):
     with pytest.raises(UserError, match=f"--meta-every 2: method '{method}'"):
-        tiny_trainer(method, meta_every=2)
+        tiny_parts(method, meta_every=2)
 
 
 def test_clipping_is_refused_in_the_virtual_step_and_done_in_the_real_one():
     with pytest.raises(UserError, match="--virtual-step optimizer cannot follow --max-grad-norm"):
-        tiny_trainer("mwnet", virtual_step="optimizer", max_grad_norm=1.0)
-    trainer = tiny_trainer("mwnet", max_grad_norm=1e-3, momentum=0.0, weight_decay=0.0)
-    before = [p.detach().clone() for p in trainer.model.parameters()]
-    run_steps(trainer, 1)
-    moved = torch.cat([(p - b).flatten() for p, b in zip(trainer.model.parameters(), before, strict=True)])
+        tiny_parts("mwnet", virtual_step="optimizer", max_grad_norm=1.0)
+    parts = tiny_parts("mwnet", max_grad_norm=1e-3, momentum=0.0, weight_decay=0.0)
+    before = [p.detach().clone() for p in parts.model.parameters()]
+    run_steps(parts, 1)
+    moved = torch.cat([(p - b).flatten() for p, b in zip(parts.model.parameters(), before, strict=True)])
     assert moved.norm().item() == pytest.approx(0.1 * 1e-3, rel=1e-3)
 
 
 def test_adam_in_the_virtual_step_is_warned_of():
     with pytest.warns(UserWarning, match="gradient's sign"):
-        tiny_trainer("gdw", virtual_step="optimizer", optimizer="adam")
+        tiny_parts("gdw", virtual_step="optimizer", optimizer="adam")
 
 
 @pytest.mark.parametrize(
@@ -75,16 +75,16 @@ def test_adam_in_the_virtual_step_is_warned_of():
 def test_a_step_makes_no_pass_beyond_its_arithmetic_floor(method, strategy, m, floor):
     """In units of a forward pass, r = m/n: L2RW 5+3r, 4+3r; MW-Net and GDW 8+3r, 6+3r; the head 3+r; FSR 4+q/n."""
     setting = attrs.evolve(TINY, meta_batch_size=m)
-    assert 3 * bench.floor(bench.trainer_of(setting, bench.Cell(method, strategy))) == pytest.approx(floor)
+    assert 3 * bench.floor(bench.parts_of(setting, bench.Subject(method, strategy))) == pytest.approx(floor)
 
 
 @pytest.mark.parametrize(("method", "floor"), [("l2rw", 9), ("gdw", 12)])
 def test_lean_memory_costs_one_more_forward_pass(method, floor):
     setting = attrs.evolve(TINY, meta_batch_size=8, memory="lean")
-    assert 3 * bench.floor(bench.trainer_of(setting, bench.Cell(method, "jvp"))) == pytest.approx(floor)
+    assert 3 * bench.floor(bench.parts_of(setting, bench.Subject(method, "jvp"))) == pytest.approx(floor)
 
 
-def test_the_benchmark_describes_every_cell(capsys):
+def test_the_benchmark_describes_every_subject(capsys):
     main(
         [
             "bench",

@@ -7,18 +7,18 @@ from reweight_core import UserError, configure, train
 from reweight_core.config.load_data import load_data
 from reweight_core.models.build import build_model
 from reweight_core.models.initial import initialise, pretrained_weights
-from reweight_core.training.loop import Trainer
+from reweight_core.training.build import build_parts
 
 
-def trainer(**options):
+def parts(**options):
     config = configure(**{"data": "digits", "model": "mlp", "meta_size": 0, "device": "cpu", **options})
-    return Trainer(config, load_data(config))
+    return build_parts(config, load_data(config))
 
 
 def test_a_run_begins_with_the_weights_of_a_checkpoint(tmp_path):
     run = train(configure(data="digits", meta_size=0, steps=3, out=tmp_path / "run"))
     (newest,) = (run.folder / "checkpoints").glob("step-*")
-    begun = trainer(init_from=newest / "model.safetensors", seed=5)
+    begun = parts(init_from=newest / "model.safetensors", seed=5)
     for name, tensor in run.model.state_dict().items():
         assert torch.equal(begun.model.state_dict()[name], tensor)
 
@@ -28,8 +28,8 @@ def test_a_last_layer_for_other_classes_begins_untrained(tmp_path):
     other = build_model("mlp", (1, 8, 8), 7)
     save_file(other.state_dict(), tmp_path / "other.safetensors")
     with pytest.warns(UserWarning, match="last layer is for other classes"):
-        begun = trainer(init_from=tmp_path / "other.safetensors")
-    untouched = trainer()
+        begun = parts(init_from=tmp_path / "other.safetensors")
+    untouched = parts()
     names = list(begun.model.state_dict())
     for name in names[:-2]:
         assert torch.equal(begun.model.state_dict()[name], other.state_dict()[name])
@@ -57,12 +57,12 @@ def test_a_file_that_is_none_is_refused(tmp_path):
     (tmp_path / "weights").write_bytes(b"pickle?")
     for path in (tmp_path / "weights", tmp_path / "missing"):
         with pytest.raises(UserError, match="cannot be read as a safetensors file"):
-            trainer(init_from=path)
+            parts(init_from=path)
 
 
 def test_both_at_once_are_refused(tmp_path):
     with pytest.raises(UserError, match="exclude each other"):
-        trainer(init_from=tmp_path / "x", pretrained=True)
+        parts(init_from=tmp_path / "x", pretrained=True)
 
 
 def test_torchvisions_weights_are_checked_and_hold_tensors_only(monkeypatch):
@@ -80,7 +80,7 @@ def test_torchvisions_weights_are_checked_and_hold_tensors_only(monkeypatch):
 
 def test_pretrained_weights_exist_for_torchvisions_models_only():
     with pytest.raises(UserError, match="'mlp' is not a model of torchvision"):
-        trainer(pretrained=True)
+        parts(pretrained=True)
 
 
 def test_a_download_that_fails_names_the_way_out(monkeypatch):

@@ -153,7 +153,7 @@ def test_predictions_are_those_of_the_checkpoint_on_normalised_images(photos, tr
     newest = sorted((trained / "checkpoints").glob("step-*"))[-1]
     network.load_state_dict(load_file(newest / "model.safetensors"))
     pixels = np.stack([decode(path, (16, 16))[0] for path in paths]).transpose(0, 3, 1, 2).astype(np.float32)
-    normal = (pixels - np.array(manifest["mean"])[:, None, None]) / np.array(manifest["std"])[:, None, None]
+    normal = (pixels - np.array(manifest.mean)[:, None, None]) / np.array(manifest.std)[:, None, None]
     with torch.no_grad():
         expected = network(torch.from_numpy(normal).float())
         found = classifier(torch.stack([classifier.read(path) for path in paths]))

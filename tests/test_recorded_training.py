@@ -3,13 +3,14 @@
 import gc
 import weakref
 
+import attrs
 import pytest
 import torch
 
 from reweight_core.cli.main import main
 from reweight_core.engine.cuda_graphs import RecordedSteps
 from reweight_core.runs.checkpoint import load_latest
-from reweight_core.testing import tiny_trainer
+from reweight_core.testing import tiny_parts, train_in
 from reweight_core.testing.recorder import CpuBackend
 
 
@@ -63,10 +64,9 @@ RUNS = {
 def finished(tmp_path, name, backend, options):
     """Train in full; return everything that the last checkpoint holds, and the metrics that are no times."""
     options = {"lookahead": "double" if options["method"] not in ("fsr", "erm") else "auto", "epochs": 3} | options
-    trainer = tiny_trainer(options.pop("method"), **options)
-    trainer.steps = RecordedSteps(trainer.step, backend, required=True)
-    (tmp_path / name).mkdir()
-    summary = trainer.run(tmp_path / name).summary
+    parts = tiny_parts(options.pop("method"), **options)
+    parts = attrs.evolve(parts, steps=RecordedSteps(parts.step, backend, required=True))
+    summary = train_in(tmp_path / name, parts).summary
     checkpoint = load_latest(tmp_path / name / "checkpoints")
     return checkpoint.model, checkpoint.state, summary["test_accuracy"]
 
@@ -102,20 +102,20 @@ def test_what_only_a_gpu_can_do_is_refused_on_the_cpu_before_any_work(capsys, op
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("method", ["erm", "l2rw", "mwnet", "gdw", "fsr"])
 def test_nothing_of_a_step_outlives_it(method, monkeypatch):
-    trainer = tiny_trainer(method, **({"dictionary_size": 8, "probe_size": 4} if method == "fsr" else {}))
-    trainer.model.train()
-    opened, steps = trainer.step.open, []
+    parts = tiny_parts(method, **({"dictionary_size": 8, "probe_size": 4} if method == "fsr" else {}))
+    parts.model.train()
+    opened, steps = parts.step.open, []
 
     def noted(*arguments):
         step = opened(*arguments)
         steps.append(weakref.ref(step))
         return step
 
-    monkeypatch.setattr(trainer.step, "open", noted)
-    trainer.step.feed(next(trainer.feeder.epoch(0, "train", [10])))
+    monkeypatch.setattr(parts.step, "open", noted)
+    parts.step.feed(next(parts.feeder.epoch(0, "train", [10])))
     gc.disable()
     try:
-        trainer.step.run(10)
+        parts.step.run(10)
         assert [step() for step in steps] == [None]
     finally:
         gc.enable()

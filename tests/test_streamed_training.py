@@ -9,8 +9,10 @@ from PIL import Image
 from reweight_core import Dataset, ImageFiles, Split, UserError, configure
 from reweight_core.config.load_data import plan_of
 from reweight_core.data.prepare import prepare
+from reweight_core.testing import train_in
 from reweight_core.testing.method_suite import assert_replays_like_eager, assert_same_state
-from reweight_core.training.loop import Trainer, told_to_the_user
+from reweight_core.training.build import build_parts
+from reweight_core.training.machine_errors import told_to_the_user
 
 SIZE = 8
 
@@ -33,7 +35,7 @@ def datasets(tmp_path_factory):
     return in_files, attrs.evolve(in_files, **arrays)
 
 
-def trainer(dataset, method, **options):
+def parts(dataset, method, **options):
     given = {
         "model": "resnet20",
         "epochs": 2,
@@ -44,32 +46,30 @@ def trainer(dataset, method, **options):
         "device": "cpu",
     }
     config = configure(method=method, **{**given, **options})
-    return Trainer(config, prepare(dataset, plan_of(config)))
+    return build_parts(config, prepare(dataset, plan_of(config)))
 
 
 @pytest.mark.parametrize("method", ["gdw", "fsr"])
 def test_training_on_files_is_training_on_the_array(datasets, tmp_path, method):
     options = {"dictionary_size": 6, "probe_size": 4} if method == "fsr" else {}
-    runs = [trainer(dataset, method, **options, workers=1) for dataset in datasets]
+    runs = [parts(dataset, method, **options, workers=1) for dataset in datasets]
     accuracies = []
     for name, one in zip(("files", "array"), runs, strict=True):
-        (tmp_path / name).mkdir()
-        accuracies.append(one.run(tmp_path / name).summary["test_accuracy"])
+        accuracies.append(train_in(tmp_path / name, one).summary["test_accuracy"])
     assert_same_state(*runs)
     assert accuracies[0] == accuracies[1]
 
 
 @pytest.mark.parametrize("augment", ["crop-flip", "resized-crop"])
 def test_a_recorded_step_takes_the_images_that_are_fed(datasets, augment):
-    assert_replays_like_eager(lambda **options: trainer(datasets[0], "gdw", augment=augment, **options))
+    assert_replays_like_eager(lambda **options: parts(datasets[0], "gdw", augment=augment, **options))
 
 
 def test_a_run_on_files_follows_from_its_seed_for_any_number_of_workers(datasets, tmp_path):
     weights = []
     for workers in (0, 2):
-        one = trainer(datasets[0], "gdw", augment="resized-crop", workers=workers)
-        (tmp_path / str(workers)).mkdir()
-        one.run(tmp_path / str(workers))
+        one = parts(datasets[0], "gdw", augment="resized-crop", workers=workers)
+        train_in(tmp_path / str(workers), one)
         weights.append(torch.cat([p.detach().flatten() for p in one.model.parameters()]))
     assert torch.equal(*weights)
 
@@ -79,7 +79,7 @@ def test_a_broken_image_to_test_on_is_found_before_training(datasets, tmp_path):
     names = np.array(["broken.png"] * 4, dtype=object)
     broken = attrs.evolve(datasets[0], test=Split(ImageFiles(tmp_path, names, SIZE), np.arange(4) % 2))
     with pytest.raises(UserError, match=r"broken\.png: cannot be read"):
-        trainer(broken, "erm", workers=1)
+        train_in(tmp_path / "run", parts(broken, "erm", workers=1))
 
 
 def test_a_killed_reader_is_said_in_one_line():

@@ -7,6 +7,8 @@ import torch
 from reweight_core import DataPlugin
 from reweight_core.config.resolve import as_values, configure
 from reweight_core.config.run_config import RunConfig
+from reweight_core.data.features import Features
+from reweight_core.engine.lookahead import Choice
 from reweight_core.errors import UserError
 from reweight_core.plugins import registry
 from reweight_core.runs import checkpoint
@@ -27,7 +29,23 @@ STATE = {
 
 
 def save(folder, step, model=MODEL, state=STATE):
-    return checkpoint.save(folder, step, model, state, {"stage": "train", "epoch": step})
+    manifest = checkpoint.Manifest(
+        step=step,
+        epoch=step,
+        stage="train",
+        seconds=1.5,
+        lookahead=Choice("fd", 1e-3, 0.004),
+        history=[{"epoch": 1, "train_loss": 0.5}],
+        model="mlp",
+        input_shape=(2, 1, 1),
+        classes=("no", "yes"),
+        mean=(0.0, 1.0),
+        std=(1.0, 2.0),
+        features=Features(("a", "b"), (0.0, 1.0), (1.0, 2.0)),
+        data_fingerprint="f",
+        held_out_test=None,
+    )
+    return checkpoint.save(folder, checkpoint.Checkpoint(model, state, manifest))
 
 
 def steps(folder):
@@ -55,7 +73,7 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
     for saved, loaded in ((MODEL, found.model), (STATE, found.state)):
         assert saved.keys() == loaded.keys()
         assert all(same_bits(saved[name], loaded[name]) for name in saved)
-    assert (found.manifest["step"], found.manifest["stage"], found.manifest["epoch"]) == (7, "train", 7)
+    assert (found.manifest.step, found.manifest.stage, found.manifest.epoch) == (7, "train", 7)
 
 
 def test_a_checkpoint_consists_of_safetensors_and_json_alone(tmp_path):
@@ -75,7 +93,7 @@ def test_the_newest_two_stay(tmp_path):
     for step in (1, 2, 10, 9):
         save(tmp_path, step)
     assert steps(tmp_path) == ["step-00000009", "step-00000010"]
-    assert checkpoint.load_latest(tmp_path).manifest["step"] == 10
+    assert checkpoint.load_latest(tmp_path).manifest.step == 10
 
 
 def test_the_same_step_saved_again_replaces_the_first(tmp_path):
@@ -93,7 +111,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path, name,
     if name == "manifest.json" and damage is not Path.unlink:
         newest.write_text(newest.read_text().rstrip())
     damage(newest)
-    assert checkpoint.load_latest(tmp_path).manifest["step"] == 1
+    assert checkpoint.load_latest(tmp_path).manifest.step == 1
 
 
 def test_when_all_are_damaged_the_error_names_each(tmp_path):
@@ -118,7 +136,7 @@ def test_folders_of_other_names_are_neither_read_nor_removed(tmp_path):
         (tmp_path / name).mkdir()
     for step in (1, 2, 3):
         save(tmp_path, step)
-    assert checkpoint.load_latest(tmp_path).manifest["step"] == 3
+    assert checkpoint.load_latest(tmp_path).manifest.step == 3
     assert steps(tmp_path) == sorted([*others, "step-00000002", "step-00000003"])
 
 
@@ -128,9 +146,9 @@ def test_a_leftover_of_an_interrupted_write_is_ignored_and_replaced(tmp_path):
     leftover.mkdir()
     (leftover / "model.safetensors").write_bytes(b"torn")
     (leftover / "junk").write_bytes(b"")
-    assert checkpoint.load_latest(tmp_path).manifest["step"] == 1
+    assert checkpoint.load_latest(tmp_path).manifest.step == 1
     assert not (save(tmp_path, 2) / "junk").exists()
-    assert checkpoint.load_latest(tmp_path).manifest["step"] == 2
+    assert checkpoint.load_latest(tmp_path).manifest.step == 2
     assert not leftover.exists()
 
 
@@ -146,9 +164,9 @@ def test_a_write_that_is_interrupted_leaves_the_earlier_checkpoints(tmp_path, mo
         with pytest.raises(KeyboardInterrupt):
             save(tmp_path, 3)
     assert [name for name in steps(tmp_path) if name.startswith("step")] == ["step-00000001", "step-00000002"]
-    assert checkpoint.load_latest(tmp_path).manifest["step"] == 2
+    assert checkpoint.load_latest(tmp_path).manifest.step == 2
     save(tmp_path, 3)
-    assert checkpoint.load_latest(tmp_path).manifest["step"] == 3
+    assert checkpoint.load_latest(tmp_path).manifest.step == 3
 
 
 def test_tied_tensors_and_views_can_be_saved(tmp_path):
@@ -219,14 +237,14 @@ def test_options_that_the_installed_version_cannot_read_are_refused(tmp_path, op
 def test_a_manifest_of_another_shape_is_damage_like_any_other(tmp_path, content):
     save(tmp_path, 1)
     (save(tmp_path, 2) / "manifest.json").write_text(content)
-    assert checkpoint.load_latest(tmp_path).manifest["step"] == 1
+    assert checkpoint.load_latest(tmp_path).manifest.step == 1
 
 
 def test_a_changed_manifest_is_not_believed(tmp_path):
     save(tmp_path, 1)
     path = save(tmp_path, 2) / "manifest.json"
     path.write_text(path.read_text().replace('"epoch": 2', '"epoch": 3'))
-    assert checkpoint.load_latest(tmp_path).manifest["step"] == 1
+    assert checkpoint.load_latest(tmp_path).manifest.step == 1
 
 
 def test_a_step_saved_again_replaces_the_first(tmp_path):
@@ -234,3 +252,12 @@ def test_a_step_saved_again_replaces_the_first(tmp_path):
     save(tmp_path, 1, model={"w": torch.ones(1)})
     assert checkpoint.load_latest(tmp_path).model["w"].item() == 1
     assert steps(tmp_path) == ["step-00000001"]
+
+
+def test_the_manifest_comes_back_as_it_was(tmp_path):
+    save(tmp_path, 1, model={"w": torch.zeros(1)})
+    found = checkpoint.load_latest(tmp_path).manifest
+    assert found == checkpoint.Manifest.from_json(json.loads(json.dumps(found.as_json())))
+    assert (found.classes, found.input_shape) == (("no", "yes"), (2, 1, 1))
+    assert found.features == Features(("a", "b"), (0.0, 1.0), (1.0, 2.0))
+    assert found.lookahead == Choice("fd", 1e-3, 0.004)

@@ -5,14 +5,15 @@ import pytest
 import torch
 from torch import nn
 
-from reweight_core.engine.lookahead import STRATEGIES
+from reweight_core.engine.lookahead import STRATEGIES, Choice
 from reweight_core.errors import UserError
 from reweight_core.plugins.hookspecs import hookimpl
 from reweight_core.plugins.records import MethodPlugin
-from reweight_core.testing import tiny_trainer
-from reweight_core.testing.method_suite import feed, full_state, run_steps
-from reweight_core.training import auto as comparison
-from reweight_core.training.auto import Choice, choose, relative_error, weights_under
+from reweight_core.testing import tiny_parts, train_in
+from reweight_core.testing.method_suite import feed, run_steps
+from reweight_core.training import auto
+from reweight_core.training.auto import Tried, choose_lookahead, relative_error, tried
+from reweight_core.training.state import TrainingState
 
 N = 10
 
@@ -39,57 +40,63 @@ class Looking:
 
 @pytest.fixture
 def looking(monkeypatch):
-    """Build a trainer of the method in place of erm."""
+    """Build what a run of the method trains with, in place of erm."""
 
     def make(model="resnet20", **options):
-        plugin = MethodPlugin("erm", "looks", lambda config, context: Looking(), needs_meta_set=True)
+        plugin = MethodPlugin(
+            "erm", "looks", lambda config, context: Looking(), needs_meta_set=True, looks_ahead="network"
+        )
         monkeypatch.setattr("reweight_core.plugins.erm.plugin", plugin)
         # the tiny data come from no plugin
         monkeypatch.setattr("reweight_core.plugins.registry.version_of", lambda kind, name: "tiny 1.0")
-        trainer = tiny_trainer("erm", model=model, **options)
-        trainer.model.train()
-        feed(trainer, 0)
-        return trainer
+        parts = tiny_parts("erm", model=model, **options)
+        parts.model.train()
+        feed(parts, 0)
+        return parts
 
     return make
 
 
 def test_comparing_leaves_everything_as_it_was(looking):
-    trainer = looking()
-    run_steps(trainer, 2)
-    feed(trainer, 2)
-    before = copy.deepcopy(full_state(trainer))
+    parts = looking()
+    run_steps(parts, 2)
+    feed(parts, 2)
+    before = copy.deepcopy(TrainingState(parts).state_dict())
     for strategy in STRATEGIES.values():
-        weights_under(trainer, N, strategy)
-    after = full_state(trainer)
+        tried(parts.step, N, strategy)
+    after = TrainingState(parts).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_weights_are_those_that_the_step_would_give(looking):
+def test_what_is_tried_is_what_the_step_would_do(looking):
     one, other = looking(), looking()
-    expected = weights_under(one, N, STRATEGIES["jvp"])
+    found = tried(one.step, N, STRATEGIES["jvp"])
     other.step.strategy = STRATEGIES["jvp"]
-    assert torch.equal(expected, other.hooks.generate_weights(other.step.open(N)))
+    step = other.step.open(N)
+    weights = other.hooks.generate_weights(step)
+    assert torch.equal(found.weights, weights)
+    assert torch.equal(found.D_prime, other.hooks.manipulate_gradient(step, weights))
 
 
 @pytest.mark.parametrize(("error", "name"), [(0.009, "fd"), (0.011, "jvp")])
 def test_differences_are_taken_up_to_an_error_of_one_percent(looking, monkeypatch, error, name):
-    trainer = looking()
+    parts = looking()
     exact = torch.full((N,), 2.0)
     answers = {"jvp": exact, 1e-3: exact * (1 + 3 * error), 1e-4: exact * (1 + error), 1e-5: exact * (1 - 2 * error)}
-    monkeypatch.setattr(comparison, "finite_difference", lambda length: length)
-    monkeypatch.setitem(comparison.STRATEGIES, "jvp", "jvp")
-    monkeypatch.setattr(comparison, "weights_under", lambda trainer, size, strategy: answers[strategy])
-    choice = choose(trainer, N)
+    monkeypatch.setattr(auto, "finite_difference", lambda length: length)
+    monkeypatch.setitem(auto.STRATEGIES, "jvp", "jvp")
+    # weights that learned labels, say, leave at 1: what counts is D'
+    monkeypatch.setattr(auto, "tried", lambda step, size, strategy: Tried(torch.ones(N), answers[strategy], True))
+    choice = choose_lookahead(parts.step, N)
     assert (choice.name, choice.length) == (name, 1e-4 if name == "fd" else None)
     assert choice.error == pytest.approx(error, rel=1e-4)
 
 
 def test_a_method_that_does_not_look_ahead_is_found_out():
-    trainer = tiny_trainer("erm")
-    trainer.model.train()
-    feed(trainer, 0)
-    assert choose(trainer, N) == Choice("none")
+    parts = tiny_parts("erm")
+    parts.model.train()
+    feed(parts, 0)
+    assert choose_lookahead(parts.step, N) == Choice("none")
 
 
 @pytest.mark.parametrize(
@@ -100,16 +107,16 @@ def test_the_error_is_relative_and_guards_zero(found, expected, error):
 
 
 def test_the_choice_is_measured_at_the_start_and_after_every_epoch_and_recorded(looking, tmp_path):
-    trainer = looking(model="mlp", epochs=3)
-    run = trainer.run(tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    parts = looking(model="mlp", epochs=3)
+    run = train_in(tmp_path / "run", parts)
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 3
     for line in lines:
         assert line["lookahead"] in ("fd", "jvp")
         assert (line["lookahead_length"] is not None) == (line["lookahead"] == "fd")
         assert line["lookahead_error"] <= 0.01 or line["lookahead"] == "jvp"
-    assert json.loads((tmp_path / "config.json").read_text())["lookahead"]["name"] in ("fd", "jvp")
-    assert trainer.method.looks.item() == run.summary["steps"]
+    assert json.loads((run.folder / "config.json").read_text())["lookahead"]["name"] in ("fd", "jvp")
+    assert parts.hooks.plugins["erm"].looks.item() == run.summary["steps"]
 
 
 class Untangled(torch.autograd.Function):
@@ -134,7 +141,7 @@ class Net(nn.Module):
 
 
 def test_a_network_without_forward_mode_gets_double_backward_with_a_warning(looking, monkeypatch):
-    monkeypatch.setattr("reweight_core.training.loop.build_model", lambda *_: Net())
+    monkeypatch.setattr("reweight_core.training.build.build_model", lambda *_: Net())
     with pytest.warns(UserWarning, match="double backward instead"):
         assert looking().lookahead == Choice("double")
     with pytest.raises(UserError, match="use --lookahead double"):
@@ -145,8 +152,8 @@ def test_a_network_without_forward_mode_gets_double_backward_with_a_warning(look
 
 @pytest.mark.parametrize("lookahead", ["jvp", "fd", "head", "double"])
 def test_a_look_ahead_that_was_asked_for_is_kept(looking, lookahead, tmp_path):
-    trainer = looking(model="mlp", lookahead=lookahead, epochs=1)
-    trainer.run(tmp_path)
-    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    parts = looking(model="mlp", lookahead=lookahead, epochs=1)
+    train_in(tmp_path / "run", parts)
+    (line,) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line)["lookahead"] == lookahead
     assert json.loads(line)["lookahead_length"] == (3e-4 if lookahead == "fd" else None)

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from reweight_core.machine.precision import products, set_products
-from reweight_core.testing import tiny_trainer
-from reweight_core.training import auto as comparison
+from reweight_core.testing import tiny_parts
+from reweight_core.training import auto
 
 
 def current():
@@ -32,24 +32,25 @@ def test_products_are_set_back_whatever_the_block_does():
 
 @pytest.mark.parametrize(("rounding", "chosen"), [(1e-4, "tf32"), (0.3, "fp32")])
 def test_rounded_products_are_chosen_where_the_weights_hardly_change(monkeypatch, rounding, chosen):
-    trainer = tiny_trainer("erm", model="mlp", lookahead="jvp")
+    parts = tiny_parts("erm", model="mlp", lookahead="jvp")
     torch.manual_seed(0)
     noise = torch.randn(10)
     kinds = []
 
-    def weights(trainer, size, strategy):
-        return torch.ones(size) + (rounding * noise if kinds[-1] == "tf32" else 0)
+    def tried(step, size, strategy):
+        D_prime = torch.ones(size) + (rounding * noise if kinds[-1] == "tf32" else 0)
+        return auto.Tried(torch.ones(size), D_prime, True)
 
-    monkeypatch.setattr(comparison, "set_products", kinds.append)
-    monkeypatch.setattr(comparison, "weights_under", weights)
-    assert comparison.choose_precision(trainer, 10) == chosen
+    monkeypatch.setattr(auto, "set_products", kinds.append)
+    monkeypatch.setattr(auto, "tried", tried)
+    assert auto.choose_precision(parts.step, 10) == chosen
     assert kinds[-1] == {"tf32": "tf32", "fp32": "ieee"}[chosen]
 
 
 def test_where_no_weights_depend_on_them_products_are_rounded(monkeypatch):
     kinds = []
-    monkeypatch.setattr(comparison, "set_products", kinds.append)
-    trainer = tiny_trainer("erm", model="mlp")
-    trainer.step.feed(next(trainer.feeder.epoch(0, "train", [10])))
-    assert comparison.choose_precision(trainer, 10) == "tf32"
+    monkeypatch.setattr(auto, "set_products", kinds.append)
+    parts = tiny_parts("erm", model="mlp")
+    parts.step.feed(next(parts.feeder.epoch(0, "train", [10])))
+    assert auto.choose_precision(parts.step, 10) == "tf32"
     assert kinds[-1] == "tf32"

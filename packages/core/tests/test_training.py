@@ -9,7 +9,7 @@ from reweight_core.data.feeder import batch_sizes
 from reweight_core.errors import UserError
 from reweight_core.plugins.hookspecs import hookimpl
 from reweight_core.runs.folder import append_metrics
-from reweight_core.testing import tiny_trainer
+from reweight_core.testing import tiny_parts, train_in
 from reweight_core.training.loop import train
 from reweight_core.training.schedules import cosine
 
@@ -39,8 +39,7 @@ def run(monkeypatch, tmp_path):
         monkeypatch.setattr("reweight_core.plugins.erm.ERM", lambda: method)
         monkeypatch.setattr("reweight_core.runs.folder.write_config", lambda *_: None)
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        folder.mkdir()
-        summary = tiny_trainer("erm", model="mlp", **options).run(folder).summary
+        summary = train_in(folder, tiny_parts("erm", model="mlp", **options)).summary
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         return lines, summary
 
@@ -124,13 +123,13 @@ def test_only_what_json_lacks_becomes_null(tmp_path):
     [(OSError(28, "No space left on device"), "No space left"), (torch.OutOfMemoryError("CUDA"), "lower --batch-size")],
 )
 def test_a_full_disk_or_gpu_is_one_line(error, text, monkeypatch, tmp_path):
-    trainer = tiny_trainer("erm", model="mlp")
+    config = tiny_parts("erm", model="mlp").config
 
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("reweight_core.training.loop.load_data", lambda config: None)
-    monkeypatch.setattr("reweight_core.training.loop.Trainer", lambda *_: trainer)
-    monkeypatch.setattr(trainer, "run", fail)
+    for name in ("load_data", "build_parts", "HeldOut.of"):
+        monkeypatch.setattr(f"reweight_core.training.loop.{name}", lambda *_: None)
+    monkeypatch.setattr("reweight_core.training.loop.train_parts", fail)
     with pytest.raises(UserError, match=text):
-        train(attrs.evolve(trainer.config, out=tmp_path / "run"))
+        train(attrs.evolve(config, out=tmp_path / "run"))

@@ -10,14 +10,14 @@ from reweight_core.data.batch import Batch
 from reweight_core.plugins import registry
 from reweight_core.plugins.erm import ERM
 from reweight_core.plugins.hooks import MethodHooks
-from reweight_core.testing import tiny_trainer
+from reweight_core.testing import tiny_parts
 from reweight_core.testing.method_suite import feed, run_fed, run_steps
 from reweight_method_fsr.components.mixup import mixed
 from reweight_method_fsr.components.relabel import normalised
 
 
 def transformed(*components, **options):
-    trainer = tiny_trainer("erm", **{"with": components, **options})
+    trainer = tiny_parts("erm", **{"with": components, **options})
     trainer.model.train()
     feed(trainer, 0)
     return trainer.step.open(10)
@@ -47,7 +47,7 @@ def test_the_own_image_and_target_have_the_share_lambda_of_at_least_a_half():
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 3.0])
 def test_the_mean_share_of_mixup_is_that_of_its_distribution(alpha):
-    component = tiny_trainer("erm", **{"with": ("mixup",), "mixup_alpha": alpha}).components["mixup"]
+    component = tiny_parts("erm", **{"with": ("mixup",), "mixup_alpha": alpha}).hooks.plugins["mixup"]
     batch = Batch(torch.arange(20_000), torch.zeros(20_000, 1, 1, 1), torch.arange(20_000) % 4)
     hooks = MethodHooks(object(), "none", [], {"mixup": component})
     own = hooks.transform_batch(batch).targets.gather(1, batch.labels[:, None])
@@ -98,8 +98,8 @@ def test_components_act_in_the_order_of_the_command_line():
 
 
 def test_relabelling_adds_the_gradient_of_its_loss_to_the_real_update_only():
-    trainer = tiny_trainer("erm", **{"with": ("relabel",), "relabel_warmup_epochs": 0, "relabel_multiplier": 3.0})
-    component = trainer.components["relabel"]
+    trainer = tiny_parts("erm", **{"with": ("relabel",), "relabel_warmup_epochs": 0, "relabel_multiplier": 3.0})
+    component = trainer.hooks.plugins["relabel"]
     trainer.model.train()
     run_steps(trainer, 2)
     A = component._average.clone()
@@ -116,11 +116,11 @@ def test_relabelling_adds_the_gradient_of_its_loss_to_the_real_update_only():
 
 
 def test_before_its_epoch_relabelling_gathers_logits_without_adding_anything():
-    plain, waiting = tiny_trainer("erm"), tiny_trainer("erm", **{"with": ("relabel",), "relabel_warmup_epochs": 1})
+    plain, waiting = tiny_parts("erm"), tiny_parts("erm", **{"with": ("relabel",), "relabel_warmup_epochs": 1})
     for trainer in (plain, waiting):
         run_steps(trainer, 3)
     assert all(map(torch.equal, plain.model.parameters(), waiting.model.parameters()))
-    assert waiting.components["relabel"]._average.abs().sum() > 0
+    assert waiting.hooks.plugins["relabel"]._average.abs().sum() > 0
     waiting.hooks.finish_epoch(1, None)
     for trainer in (plain, waiting):
         run_steps(trainer, 4, first=3)
@@ -132,7 +132,7 @@ def test_an_example_that_was_never_seen_has_a_uniform_pseudo_label():
 
 
 def test_averaged_weights_follow_their_recursion_and_statistics_are_those_of_training():
-    trainer = tiny_trainer("erm", **{"with": ("ema",), "ema_decay": 0.3})
+    trainer = tiny_parts("erm", **{"with": ("ema",), "ema_decay": 0.3})
     expected = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     for t in range(4):
         run_steps(trainer, t + 1, first=t)
@@ -154,7 +154,7 @@ def test_a_method_for_one_label_an_example_refuses_mixed_targets(component, monk
     strict = attrs.evolve(original("method", "erm"), one_label=True)
     monkeypatch.setattr(registry, "find", lambda kind, name: strict if kind == "method" else original(kind, name))
     with pytest.raises(UserError, match=f"--with {component}: method 'erm' is defined for one label an example"):
-        tiny_trainer("erm", **{"with": (component,)})
+        tiny_parts("erm", **{"with": (component,)})
 
 
 def test_a_component_with_state_by_training_example_is_refused_where_the_meta_set_is_trained_on(monkeypatch):
@@ -162,8 +162,8 @@ def test_a_component_with_state_by_training_example_is_refused_where_the_meta_se
         ERM, "plan_stages", hookimpl(lambda self, stage: [attrs.evolve(stage, source="meta")]), raising=False
     )
     with pytest.raises(UserError, match="--with relabel: it keeps what it learns by training example"):
-        tiny_trainer("erm", **{"with": ("relabel",)})
-    trainer = tiny_trainer("erm", **{"with": ("mixup",)})
+        tiny_parts("erm", **{"with": ("relabel",)})
+    trainer = tiny_parts("erm", **{"with": ("mixup",)})
     trainer.model.train()
     feed(trainer, 0)
     run_fed(trainer)

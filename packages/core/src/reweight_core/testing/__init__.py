@@ -10,6 +10,15 @@ from reweight_core.testing.component_suite import ComponentSuite
 from reweight_core.testing.data_suite import DataSuite
 from reweight_core.testing.method_suite import MethodSuite
 from reweight_core.testing.recorder import HostReadError, Recorder
-from reweight_core.testing.tiny import tiny_dataset, tiny_parts
+from reweight_core.testing.tiny import tiny_dataset, tiny_parts, train_in
 
-__all__ = ["ComponentSuite", "DataSuite", "HostReadError", "MethodSuite", "Recorder", "tiny_dataset", "tiny_parts"]
+__all__ = [
+    "ComponentSuite",
+    "DataSuite",
+    "HostReadError",
+    "MethodSuite",
+    "Recorder",
+    "tiny_dataset",
+    "tiny_parts",
+    "train_in",
+]

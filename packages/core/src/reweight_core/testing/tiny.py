@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.prepare import PreparedData
 from reweight_core.plugins import registry
 from reweight_core.training.build import Parts, build_parts
+from reweight_core.training.held_out import HeldOut
+from reweight_core.training.loop import FinishedRun, train_parts
 
 
 def tiny_dataset(classes: int = 4, per_class: int = 11, size: int = 8, seed: int = 0) -> Dataset:
@@ -69,3 +72,9 @@ def tiny_parts(method: str, model: str = "resnet20", **options: Any) -> Parts:
         fingerprint="tiny",
     )
     return build_parts(config, data)
+
+
+def train_in(folder: Path, parts: Parts) -> FinishedRun:
+    """Train from the beginning to the end and write the run to a new folder."""
+    folder.mkdir()
+    return train_parts(parts, HeldOut.of(parts.config, parts.data), folder)

@@ -61,10 +61,11 @@ def train(config: RunConfig, observers: Sequence[object] = ()) -> FinishedRun:
             held_out = HeldOut.of(config, data)
             run = folder.create(config)
         with told_to_the_user(run), locked(run, str(run)):
-            return _train_from_the_beginning(parts, held_out, run)
+            return train_parts(parts, held_out, run)
 
 
-def _train_from_the_beginning(parts: Parts, held_out: HeldOut, run: Path) -> FinishedRun:
+def train_parts(parts: Parts, held_out: HeldOut, run: Path) -> FinishedRun:
+    """Train in all stages and write the run to its folder, which must exist and be empty."""
     state = TrainingState(parts)
     parts.model.train()
     parts.step.feed(next(parts.feeder.epoch(0, "train", parts.batch_sizes[:1])))
@@ -91,7 +92,7 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
     for stage, factor, epoch in plan[state.epochs_done :]:
         if state.steps_done == parts.total:
             break
-        metrics = _train_epoch(state, stage, factor, epoch)
+        metrics = train_epoch(state, stage, factor, epoch)
         metrics |= parts.hooks.finish_epoch(state.epochs_done)
         metrics |= purity(parts.hooks.trusted_examples(), parts.data)
         _choose_lookahead(state)
@@ -107,7 +108,7 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
     return FinishedRun(run, summary, parts.hooks.evaluation_model(parts.model).eval())
 
 
-def _train_epoch(state: TrainingState, stage: Stage, factor: Schedule, epoch: int) -> dict[str, Any]:
+def train_epoch(state: TrainingState, stage: Stage, factor: Schedule, epoch: int) -> dict[str, Any]:
     """Train one epoch of a stage; return its metrics."""
     parts, steps_before, started = state.parts, state.steps_done, time.perf_counter()
     parts.step.sums.reset()
