@@ -12,7 +12,7 @@ from reweight_core.files import write_json, write_text
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What is flushed and renamed, in order: the content of a flushed file, or that it is a folder, or the two names."""
+    """What is flushed and renamed, in order: what a flushed file holds, `folder`, or both names."""
     made = []
     fsync, replace = os.fsync, os.replace
 
