@@ -6,7 +6,9 @@ import attrs
 import numpy as np
 import pytest
 
-from reweight_core import Dataset, Features, ImageFiles, Split, UserError
+from reweight_core import DataConfig, DataPlugin, Dataset, Features, ImageFiles, Split, UserError
+from reweight_core.config.load_data import load_dataset
+from reweight_core.plugins import registry
 
 N = 120
 
@@ -118,3 +120,10 @@ def test_what_is_right_is_taken():
     assert dataset.input_shape == (2, 1, 3)
     in_files = attrs.evolve(named, images=IN_FILES)
     assert make(train=in_files, test=in_files, meta=None, mean=(0.0,) * 3, std=(1,) * 3).input_shape == (3, 3, 3)
+
+
+def test_a_plugin_that_gives_no_dataset_is_named(monkeypatch):
+    plugin = DataPlugin("mine", "nothing at all", build=lambda config: None)
+    monkeypatch.setattr(registry, "find", lambda kind, name: plugin)
+    with pytest.raises(UserError, match="--data mine: gives NoneType, not a Dataset: report it to the plugin's author"):
+        load_dataset(DataConfig(data="mine"))
