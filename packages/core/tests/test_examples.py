@@ -3,15 +3,18 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.examples import Examples
+from reweight_core.data.images import ImageFiles
+from reweight_core.errors import UserError
 
 MEAN, STD = (100.0, 120.0), (50.0, 8.0)
 CHANNELS, HEIGHT, WIDTH = 2, 5, 6
 
 
-def make(count=3, augment="none", padding=2, mode="reflect", dtype=torch.float64, override=None):
+def make(count=3, augment="none", padding=2, dtype=torch.float64, override=None):
     """Images in which no two pixels are alike, so that an output tells where each of its pixels came from."""
     pixels = np.random.RandomState(0).permutation(count * CHANNELS * HEIGHT * WIDTH) + 1
     images = pixels.astype(np.uint8).reshape(count, CHANNELS, HEIGHT, WIDTH)
@@ -25,7 +28,6 @@ def make(count=3, augment="none", padding=2, mode="reflect", dtype=torch.float64
         std=STD,
         augment=augment,
         padding=padding,
-        padding_mode=mode,
     )
     return images, Examples(split, dataset, torch.device("cpu"), dtype, override)
 
@@ -42,11 +44,10 @@ def pixels_of(batch):
     return raw.round().astype(np.uint8)
 
 
-def candidates(image, padding, mode, crop=True, flip=True):
+def candidates(image, padding, crop=True, flip=True):
     """Every output that augmentation may give for one image, by (row, column, flipped)."""
     padding = padding if crop else 0
-    border = ((0, 0), (padding, padding), (padding, padding))
-    padded = np.pad(image, border, mode="reflect" if mode == "reflect" else "constant")
+    padded = np.pad(image, ((0, 0), (padding, padding), (padding, padding)), mode="reflect")
     shifts = range(2 * padding + 1)
     return {
         (row, column, flipped): window[:, :, ::-1] if flipped else window
@@ -56,14 +57,14 @@ def candidates(image, padding, mode, crop=True, flip=True):
     }
 
 
-def drawn(examples, images, padding, mode, draws, **kinds):
+def drawn(examples, images, padding, draws, **kinds):
     """Draw each image often; return how often each candidate came. Anything else fails."""
     ids = torch.arange(len(images)).repeat(draws)
     outputs = pixels_of(examples.batch(ids, generator()))
     by_bytes = [
-        {window.tobytes(): key for key, window in candidates(image, padding, mode, **kinds).items()} for image in images
+        {window.tobytes(): key for key, window in candidates(image, padding, **kinds).items()} for image in images
     ]
-    counts = dict.fromkeys(candidates(images[0], padding, mode, **kinds), 0)
+    counts = dict.fromkeys(candidates(images[0], padding, **kinds), 0)
     for i, output in zip(ids.tolist(), outputs, strict=True):
         counts[by_bytes[i][output.tobytes()]] += 1
     return counts
@@ -120,26 +121,24 @@ class TestWithoutAugmentation:
 
 
 class TestAugmentation:
-    @pytest.mark.parametrize("mode", ["reflect", "zero"])
     @pytest.mark.parametrize("padding", [1, 2, 3])
-    def test_crops_are_windows_of_the_padded_image_and_all_are_equally_likely(self, padding, mode):
-        images, examples = make(augment="crop", padding=padding, mode=mode)
-        counts = drawn(examples, images, padding, mode, draws=2000, flip=False)
+    def test_crops_are_windows_of_the_padded_image_and_all_are_equally_likely(self, padding):
+        images, examples = make(augment="crop", padding=padding)
+        counts = drawn(examples, images, padding, draws=2000, flip=False)
 
         assert len(counts) == (2 * padding + 1) ** 2
         assert_uniform(counts)
 
-    @pytest.mark.parametrize("mode", ["reflect", "zero"])
-    def test_crop_and_flip_are_independent(self, mode):
-        images, examples = make(augment="crop-flip", padding=2, mode=mode)
-        counts = drawn(examples, images, 2, mode, draws=3000)
+    def test_crop_and_flip_are_independent(self):
+        images, examples = make(augment="crop-flip", padding=2)
+        counts = drawn(examples, images, 2, draws=3000)
 
         assert len(counts) == 50
         assert_uniform(counts)
 
     def test_half_of_the_images_are_flipped_and_none_is_cropped(self):
         images, examples = make(augment="flip")
-        counts = drawn(examples, images, 2, "reflect", draws=1000, crop=False)
+        counts = drawn(examples, images, 2, draws=1000, crop=False)
 
         assert_uniform(counts)
 
@@ -171,7 +170,7 @@ class TestAugmentation:
         assert torch.equal(torch.get_rng_state(), state)
 
     def test_the_stored_images_stay(self):
-        images, examples = make(augment="crop-flip", mode="zero")
+        images, examples = make(augment="crop-flip")
         examples.batch(torch.arange(3), generator())
 
         assert np.array_equal(examples.images.numpy(), images)
@@ -198,3 +197,47 @@ def test_reflect_padding_may_exceed_the_image(size):
 
 def pixels_of_row(examples):
     return examples.batch(torch.zeros(500, dtype=torch.int64), generator()).inputs.numpy().astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    root = tmp_path_factory.mktemp("files")
+    rng = np.random.RandomState(0)
+    for i in range(7):
+        Image.fromarray(rng.randint(256, size=(9 + i, 14 - i, 3)).astype(np.uint8)).save(root / f"{i}.png")
+    return ImageFiles(root, np.array([f"{i}.png" for i in range(7)], dtype=object), 6)
+
+
+def examples_of(images, augment="resized-crop"):
+    split = Split(images, np.arange(7) % 2)
+    dataset = Dataset(split, None, ("a", "b"), (100.0,) * 3, (50.0,) * 3, augment=augment, padding=1)
+    return Examples(split, dataset, torch.device("cpu"), torch.float64)
+
+
+def test_examples_in_files_are_those_of_the_array(files):
+    array = files.read(np.arange(7))
+    ids = torch.tensor([5, 0, 5])
+    in_files, resident = (examples_of(images, "crop-flip") for images in (files, array))
+    for generator in (None, 4):
+        one, other = (
+            e.batch(ids, generator and torch.Generator().manual_seed(generator)) for e in (in_files, resident)
+        )
+        assert one.inputs.shape == (3, 3, 6, 6) and torch.equal(one.labels, other.labels)
+    assert torch.equal(in_files.batch(ids, None).inputs, resident.batch(ids, None).inputs)
+    pixels = torch.from_numpy(files.read(ids.numpy()))
+    fed = in_files.batch(ids, torch.Generator().manual_seed(4), pixels)
+    assert torch.equal(fed.inputs, resident.batch(ids, torch.Generator().manual_seed(4)).inputs)
+
+
+def test_going_through_examples_in_order_gives_them_once_and_unaugmented(files):
+    array = files.read(np.arange(7))
+    for examples, workers in ((examples_of(files), 0), (examples_of(files), 2), (examples_of(array, "flip"), 0)):
+        batches = list(examples.in_order(3, workers))
+        assert [len(batch.labels) for batch in batches] == [3, 3, 1]
+        inputs = torch.cat([batch.inputs for batch in batches])
+        assert torch.equal(inputs, (torch.from_numpy(array) - 100.0).double() / 50)
+
+
+def test_an_array_cannot_have_crops_of_random_area(files):
+    with pytest.raises(UserError, match="--augment resized-crop"):
+        examples_of(files.read(np.arange(7)))

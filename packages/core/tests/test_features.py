@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from reweight_core import Dataset, Split, UserError
+from reweight_core import UserError
 from reweight_core.data.features import Features, read_table, read_values
 
 HERE = Path("table.csv")
@@ -84,9 +84,3 @@ def test_what_is_no_text_is_refused(tmp_path):
         read_table(tmp_path / "table.csv")
     with pytest.raises(UserError, match="cannot be read as CSV"):
         read_table(tmp_path)
-
-
-def test_a_dataset_needs_a_name_for_every_channel():
-    split = Split(np.zeros((2, 2, 1, 1), np.float32), np.array([0, 1]))
-    with pytest.raises(TypeError, match="one name for each channel"):
-        Dataset(split, None, ("a", "b"), (0.0, 0.0), (1.0, 1.0), features=Features(("x",), (0.0,), (1.0,)))

@@ -11,8 +11,8 @@ from reweight_core import UserError, configure
 from reweight_core.cli.main import main
 from reweight_core.config.load_data import load_data as prepared
 from reweight_core.testing import DataSuite
-from reweight_data_noisy import FilesOptions
-from reweight_data_noisy.load_cifar import load as load_cifar
+from reweight_data_noisy.options import FilesOptions
+from reweight_data_noisy.readers.cifar import load as load_cifar
 
 KEYS = {"aggre_label": 5, "random_label1": 8, "random_label2": 9, "random_label3": 10, "worse_label": 20}
 """The label sets of CIFAR-10N, and how many of the test's fifty labels are wrong in each."""
@@ -88,7 +88,7 @@ def test_training_sees_the_label_set_that_is_asked_for(options, key, tmp_path, w
 def test_all_but_the_labels_is_cifar(tmp_path, write_cifar_n):
     content = write_cifar_n(tmp_path, CIFAR100)
     data = prepared(configure(data="cifar100n", data_root=tmp_path, meta_size=0))
-    plain = load_cifar(CIFAR100, FilesOptions(data_root=tmp_path))
+    plain = load_cifar("cifar100", FilesOptions(data_root=tmp_path))
     for found, expected in ((data.dataset.train, plain.train), (data.test, plain.test)):
         assert (found.images == expected.images).all()
         assert (found.labels == expected.labels).all()

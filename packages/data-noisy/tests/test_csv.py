@@ -5,8 +5,8 @@ from PIL import Image
 from reweight_core import UserError, configure
 from reweight_core.config.load_data import load_data as prepared
 from reweight_core.testing import DataSuite
-from reweight_data_noisy import CsvOptions
-from reweight_data_noisy.load_csv import load
+from reweight_data_noisy.options import CsvOptions
+from reweight_data_noisy.readers.csv import load
 
 
 def write(root, part, lines):
@@ -170,8 +170,8 @@ def test_the_meta_set_may_not_hold_training_images_under_other_ids(tmp_path):
 
 def test_a_missing_root_or_file_is_refused(tmp_path):
     assert "train.csv: cannot be read as CSV" in refusal(tmp_path)
-    with pytest.raises(UserError, match="--data-root is missing"):
-        load(CsvOptions())
+    assert refusal(tmp_path / "nothing") == f"--data-root {tmp_path}/nothing: no such folder (it must hold train.csv)"
+    assert refusal(None) == "--data-root is missing: name the folder that holds train.csv"
 
 
 class TestCsv(DataSuite):

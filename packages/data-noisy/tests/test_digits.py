@@ -3,9 +3,10 @@ import hashlib
 import numpy as np
 from sklearn.datasets import load_digits
 
-from reweight_data_noisy.load_digits import load
+from reweight_core import NoOptions
+from reweight_data_noisy.readers.digits import load
 
-DATASET = load()
+DATASET = load(NoOptions())
 
 
 def as_rows(images, labels):

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from reweight_core import UserError
-from reweight_data_noisy import FolderOptions
-from reweight_data_noisy.image_files import CHUNK
-from reweight_data_noisy.load_folder import load
+from reweight_data_noisy.options import FolderOptions
+from reweight_data_noisy.readers.folder import load
+from reweight_data_noisy.readers.image_files import CHUNK
 
 RNG = np.random.RandomState(0)
 
@@ -68,7 +68,7 @@ def test_images_come_by_class_then_by_name_with_their_paths(tmp_path):
 def test_labels_count_as_unknown_truth_and_images_are_augmented(tmp_path):
     dataset = read(make_folder(tmp_path, height=33, width=40))
     assert not dataset.trusted
-    assert (dataset.augment, dataset.padding, dataset.padding_mode) == ("crop-flip", 4, "reflect")
+    assert (dataset.augment, dataset.padding) == ("crop-flip", 4)
     assert dataset.input_shape == (3, 33, 40)
     assert dataset.meta is None
 
@@ -177,7 +177,7 @@ def test_needs_a_root():
 
 
 def test_missing_root(tmp_path):
-    assert refusal(tmp_path / "nothing") == f"--data-root {tmp_path}/nothing: no such folder"
+    assert refusal(tmp_path / "nothing") == f"--data-root {tmp_path}/nothing: no such folder (it must hold train/)"
 
 
 def test_a_missing_training_set_is_refused(tmp_path):

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from reweight_core import ImageFiles, UserError
-from reweight_data_noisy import ImageOptions, image_files
-from reweight_data_noisy.image_files import open_images, read_images
+from reweight_data_noisy.options import ImageOptions
+from reweight_data_noisy.readers import image_files
+from reweight_data_noisy.readers.image_files import open_images, read_images
 
 
 @pytest.fixture

@@ -9,7 +9,10 @@ from PIL import Image
 from reweight_core import ImageFiles, UserError, configure
 from reweight_core.config.load_data import load_data as prepared
 from reweight_core.testing import DataSuite
-from reweight_data_noisy import LargeOptions, load_clothing1m, load_inaturalist, load_webvision
+from reweight_data_noisy.options import LargeOptions
+from reweight_data_noisy.readers.clothing1m import load as load_clothing1m
+from reweight_data_noisy.readers.inaturalist import load as load_inaturalist
+from reweight_data_noisy.readers.webvision import load as load_webvision
 
 PER_CLASS = 4
 
@@ -130,7 +133,7 @@ class TestINaturalist2018(DataSuite):
 
 
 def test_clothing1m_trains_on_the_noisy_list_less_what_is_in_a_clean_one(clothing1m):
-    dataset = load_clothing1m.load(LargeOptions(data_root=clothing1m, image_size=8))
+    dataset = load_clothing1m(LargeOptions(data_root=clothing1m, image_size=8))
     assert len(dataset.train) == 14 * PER_CLASS and len(dataset.test) == len(dataset.meta) == 14
     assert dataset.train.names[5] == "images/1/1,1.jpg"
     assert dataset.train.labels[:6].tolist() == [1, 0, 0, 0, 2, 1]
@@ -141,11 +144,11 @@ def test_clothing1m_trains_on_the_noisy_list_less_what_is_in_a_clean_one(clothin
 
 def test_clothing1ms_lists_may_lie_in_annotations(tmp_path):
     make_clothing1m(tmp_path, "annotations")
-    assert len(load_clothing1m.load(LargeOptions(data_root=tmp_path, image_size=8)).train) == 14 * PER_CLASS
+    assert len(load_clothing1m(LargeOptions(data_root=tmp_path, image_size=8)).train) == 14 * PER_CLASS
 
 
 def test_webvision_50_has_the_first_50_classes_from_google(webvision):
-    dataset = load_webvision.load(LargeOptions(data_root=webvision, image_size=8))
+    dataset = load_webvision(LargeOptions(data_root=webvision, image_size=8))
     assert dataset.train.labels.tolist() == [c for c in range(50) for _ in range(PER_CLASS)]
     assert all(name.startswith("google/") for name in dataset.train.names)
     assert dataset.test.names == tuple(f"val_images_256/val{c:06d}.jpg" for c in range(50))
@@ -154,12 +157,12 @@ def test_webvision_50_has_the_first_50_classes_from_google(webvision):
 
 def test_webvisions_validation_images_may_be_of_full_size(tmp_path):
     make_webvision(tmp_path, "val_images")
-    dataset = load_webvision.load(LargeOptions(data_root=tmp_path, image_size=8))
+    dataset = load_webvision(LargeOptions(data_root=tmp_path, image_size=8))
     assert dataset.test.names[0] == "val_images/val000000.jpg"
 
 
 def test_inaturalist_joins_images_with_their_annotations(inaturalist):
-    dataset = load_inaturalist.load(LargeOptions(data_root=inaturalist, image_size=8))
+    dataset = load_inaturalist(LargeOptions(data_root=inaturalist, image_size=8))
     assert np.bincount(dataset.train.labels).tolist() == [3 * PER_CLASS, 2 * PER_CLASS, PER_CLASS]
     assert dataset.classes == ("Aves b", "Plantae e", "Fungi i") and dataset.trusted
     for name, label in zip(dataset.train.names, dataset.train.labels, strict=True):
@@ -213,11 +216,11 @@ def test_a_wrong_list_is_refused_in_one_line(tmp_path, harm, message):
     make_clothing1m(tmp_path)
     harm(tmp_path)
     with pytest.raises(UserError, match=message) as refused:
-        load_clothing1m.load(LargeOptions(data_root=tmp_path))
+        load_clothing1m(LargeOptions(data_root=tmp_path))
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("load", [load_clothing1m.load, load_webvision.load, load_inaturalist.load])
+@pytest.mark.parametrize("load", [load_clothing1m, load_webvision, load_inaturalist])
 def test_without_files_the_message_says_what_must_be_there(tmp_path, load):
     for root in (None, tmp_path / "nowhere", tmp_path):
         with pytest.raises(UserError, match=r"--data-root|is missing") as refused:
@@ -230,4 +233,4 @@ def test_other_json_is_no_list_of_inaturalist(inaturalist, tmp_path):
         (tmp_path / "train2018.json").write_text(content, encoding="utf-8")
         (tmp_path / "val2018.json").write_text(content, encoding="utf-8")
         with pytest.raises(UserError, match=message):
-            load_inaturalist.load(LargeOptions(data_root=tmp_path))
+            load_inaturalist(LargeOptions(data_root=tmp_path))

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from torchvision.datasets import MNIST, FashionMNIST
 
-from reweight_core import UserError, configure
+from reweight_core import Split, UserError, configure
 from reweight_core.config.load_data import load_data as prepared
 from reweight_core.testing import DataSuite
-from reweight_data_noisy import FilesOptions, FourVersusNineOptions, load_mnist
-from reweight_data_noisy.load_mnist import load, load_four_versus_nine
+from reweight_data_noisy.options import FilesOptions, FourVersusNineOptions
+from reweight_data_noisy.readers import mnist
+from reweight_data_noisy.readers.mnist import READERS, load, load_four_versus_nine
 
 
 def write_idx(path, array):
@@ -31,17 +32,25 @@ def write_official_files(root, reader=MNIST, train=300, test=100, digits=10):
     return written
 
 
-@pytest.mark.parametrize("reader", [MNIST, FashionMNIST])
-def test_images_and_labels_are_those_of_the_files(reader, tmp_path):
-    written = write_official_files(tmp_path, reader)
-    dataset = load(reader, FilesOptions(data_root=tmp_path))
+@pytest.mark.parametrize(
+    # mean and deviation of all training pixels, in [0, 1], as they are known of these datasets
+    ("name", "mean", "std", "second"),
+    [("mnist", 0.1307, 0.3081, "1"), ("fashion-mnist", 0.2860, 0.3530, "Trouser")],
+)
+def test_images_and_labels_are_those_of_the_files(name, mean, std, second, tmp_path):
+    written = write_official_files(tmp_path, READERS[name])
+    dataset = load(name, FilesOptions(data_root=tmp_path))
+    assert (dataset.mean, dataset.std) == (
+        pytest.approx((255 * mean,), abs=0.05),
+        pytest.approx((255 * std,), abs=0.05),
+    )
     for split, part in ((dataset.train, "train"), (dataset.test, "t10k")):
         images, labels = written[part]
         assert (split.images == images[:, None]).all()
         assert (split.labels == labels).all()
     assert dataset.input_shape == (1, 28, 28)
     assert len(dataset.classes) == 10
-    assert dataset.classes[1] == ("1" if reader is MNIST else "Trouser")
+    assert dataset.classes[1] == second
 
 
 @pytest.mark.parametrize(("majority", "fours"), [(0.9, 499), (0.95, 250), (0.98, 100), (0.99, 50), (0.995, 25)])
@@ -50,8 +59,8 @@ def test_the_imbalanced_task_has_the_counts_of_the_official_code(majority, fours
     labels = np.random.RandomState(0).permutation(np.repeat([4, 9], 9000))
     images = np.zeros((18_000, 1, 28, 28), np.uint8)
     images[:, 0, 0, 0], images[:, 0, 0, 1] = np.arange(18_000) % 256, np.arange(18_000) // 256
-    split = load_mnist.Split(images, labels)
-    monkeypatch.setattr(load_mnist, "_read", lambda *_: (split, split))
+    split = Split(images, labels)
+    monkeypatch.setattr(mnist, "_read", lambda *_: (split, split))
     dataset = load_four_versus_nine(FourVersusNineOptions(majority=majority))
     nines = int(5000 * majority)
     assert np.bincount(dataset.train.labels).tolist() == [fours - 5, nines - 5]
@@ -72,8 +81,8 @@ def test_the_small_test_set_is_the_first_250_of_each_class(monkeypatch):
     labels = np.tile([4, 9, 1], 7000)
     images = np.zeros((21_000, 1, 28, 28), np.uint8)
     images[:, 0, 0, 0] = (np.arange(21_000) < 750) * 200
-    split = load_mnist.Split(images, labels)
-    monkeypatch.setattr(load_mnist, "_read", lambda *_: (split, split))
+    split = Split(images, labels)
+    monkeypatch.setattr(mnist, "_read", lambda *_: (split, split))
     options = {"majority": 0.9, "test": "500"}
     small = load_four_versus_nine(FourVersusNineOptions(**options))
     assert np.bincount(small.test.labels).tolist() == [250, 250]
@@ -101,7 +110,7 @@ def test_too_few_images_are_an_error(tmp_path):
 
 def test_missing_files_are_named_with_the_way_to_get_them(tmp_path):
     with pytest.raises(UserError, match=r"MNIST/raw: files are missing; give --download, or put train-images-idx3"):
-        load(MNIST, FilesOptions(data_root=tmp_path))
+        load("mnist", FilesOptions(data_root=tmp_path))
 
 
 @pytest.mark.parametrize("content", [b"", b"\0\0\x08\x03", b"no idx file at all"])
@@ -109,14 +118,14 @@ def test_a_corrupt_file_is_an_error(content, tmp_path):
     write_official_files(tmp_path)
     (tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(content)
     with pytest.raises(UserError, match="MNIST/raw"):
-        load(MNIST, FilesOptions(data_root=tmp_path))
+        load("mnist", FilesOptions(data_root=tmp_path))
 
 
 def test_images_without_their_labels_are_an_error(tmp_path):
     write_official_files(tmp_path)
     write_idx(tmp_path / "MNIST" / "raw" / "train-labels-idx1-ubyte", np.arange(7))
     with pytest.raises(UserError, match="do not fit together"):
-        load(MNIST, FilesOptions(data_root=tmp_path))
+        load("mnist", FilesOptions(data_root=tmp_path))
 
 
 def test_a_download_that_fails_is_one_line(tmp_path, monkeypatch):
@@ -125,7 +134,7 @@ def test_a_download_that_fails_is_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr("urllib.request.urlopen", fail)
     with pytest.raises(UserError, match="--download: cannot fetch MNIST"):
-        load(MNIST, FilesOptions(data_root=tmp_path, download=True))
+        load("mnist", FilesOptions(data_root=tmp_path, download=True))
 
 
 def test_the_long_tail_of_a_family_member_counts_by_the_formula(tmp_path):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from reweight_core.config.options import option
 from reweight_core.config.resolve import configure
 from reweight_core.config.run_config import DataConfig, RunConfig
-from reweight_core.errors import UserError
+from reweight_core.errors import UserError, reason
+from reweight_core.files import written_whole
 from reweight_core.plugins.hookspecs import Stage, hookimpl
 from reweight_core.plugins.records import (
     CommandPlugin,
@@ -20,6 +21,7 @@ from reweight_core.plugins.records import (
     MethodPlugin,
     ModelPlugin,
     NoisePlugin,
+    NoOptions,
     TablePlugin,
     imported,
 )
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
     from reweight_core.data.batch import Batch
     from reweight_core.data.dataset import Dataset, Split
     from reweight_core.data.examples import Examples
-    from reweight_core.data.images import ImageFiles
+    from reweight_core.data.features import Features, Table, read_table, read_values
+    from reweight_core.data.images import ImageFiles, decode
+    from reweight_core.data.prepare import Corruption
     from reweight_core.engine.step import Step
     from reweight_core.engine.virtual_step import VirtualSGD
     from reweight_core.engine.weighting_network import WeightingNetwork
@@ -39,15 +43,21 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "Batch": "reweight_core.data.batch",
+    "Corruption": "reweight_core.data.prepare",
     "Dataset": "reweight_core.data.dataset",
     "Examples": "reweight_core.data.examples",
+    "Features": "reweight_core.data.features",
     "ImageFiles": "reweight_core.data.images",
     "Split": "reweight_core.data.dataset",
     "Step": "reweight_core.engine.step",
+    "Table": "reweight_core.data.features",
     "VirtualSGD": "reweight_core.engine.virtual_step",
     "WeightingNetwork": "reweight_core.engine.weighting_network",
+    "decode": "reweight_core.data.images",
     "evaluate": "reweight_core.runs.evaluate",
     "load": "reweight_core.runs.predict",
+    "read_table": "reweight_core.data.features",
+    "read_values": "reweight_core.data.features",
     "resume": "reweight_core.training.resume",
     "train": "reweight_core.training.loop",
 }
@@ -57,30 +67,39 @@ __all__ = [
     "CommandPlugin",
     "ComponentPlugin",
     "Context",
+    "Corruption",
     "DataConfig",
     "DataPlugin",
     "Dataset",
     "Examples",
+    "Features",
     "ImageFiles",
     "MethodPlugin",
     "ModelPlugin",
+    "NoOptions",
     "NoisePlugin",
     "RunConfig",
     "Split",
     "Stage",
     "Step",
+    "Table",
     "TablePlugin",
     "UserError",
     "VirtualSGD",
     "WeightingNetwork",
     "configure",
+    "decode",
     "evaluate",
     "hookimpl",
     "imported",
     "load",
     "option",
+    "read_table",
+    "read_values",
+    "reason",
     "resume",
     "train",
+    "written_whole",
 ]
 
 

@@ -4,28 +4,50 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from reweight_core.errors import UserError
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON as `write_text` does."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+@contextmanager
+def written_whole(path: Path, *, shared: bool = False) -> Iterator[Path]:
+    """Give a temporary path to write to; what is written there is flushed to disk and then becomes `path`.
+
+    If writing fails, the temporary file is removed and `path` stays as it was.
+
+    Args:
+        path: the file to write.
+        shared: whether several processes may write it at the same time: each then has a temporary path of its own.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    if shared:
+        descriptor, name = tempfile.mkstemp(".partial", f"{path.name}.", path.parent)
+        os.close(descriptor)
+        partial = Path(name)
+    try:
+        yield partial
+        flush(partial)
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+    flush(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text under a temporary name, flush it to disk, then rename it."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    flush(path.parent)
+    """Write a text whole (`written_whole`)."""
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole (`written_whole`)."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 @contextmanager

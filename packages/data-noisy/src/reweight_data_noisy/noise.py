@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from reweight_core import UserError
 
-Corruption = Callable[[np.ndarray, int, np.random.RandomState], np.ndarray]
+if TYPE_CHECKING:
+    from reweight_core import Corruption
 
 ROUNDING = 1e-6
 """How far the sum of a row of a given matrix may be from 1."""

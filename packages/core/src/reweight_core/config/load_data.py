@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from reweight_core.config.resolve import noise_of, test_share
 from reweight_core.config.run_config import DataConfig
+from reweight_core.errors import UserError
 from reweight_core.plugins import registry
 
 if TYPE_CHECKING:
@@ -30,8 +31,18 @@ def plan_of(config: DataConfig) -> Plan:
 
 
 def load_dataset(config: DataConfig) -> Dataset:
-    """Build the dataset that the options name, as its plugin gives it."""
-    dataset: Dataset = registry.find("data", config.data).build(config.data_options)
+    """Build the dataset that the options name, as its plugin gives it.
+
+    Raises:
+        UserError: if it cannot be loaded, or the plugin gives something else than a dataset.
+    """
+    from reweight_core.data.dataset import Dataset
+
+    dataset = registry.find("data", config.data).build(config.data_options)
+    if not isinstance(dataset, Dataset):
+        raise UserError(
+            f"--data {config.data}: gives {type(dataset).__name__}, not a Dataset: report it to the plugin's author"
+        )
     return dataset
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+import reprlib
+from typing import Any, Literal, get_args
 
 import attrs
 import numpy as np
 
-from reweight_core.errors import UserError
 from reweight_core.data.features import Features
 from reweight_core.data.images import ImageFiles
+from reweight_core.errors import UserError
+
+Augmentation = Literal["none", "crop", "flip", "crop-flip", "resized-crop"]
 
 
 @attrs.frozen(eq=False)
@@ -38,7 +42,7 @@ class Split:
 
 @attrs.frozen(eq=False)
 class Dataset:
-    """A dataset before any corruption.
+    """A dataset before any corruption; making one checks every field.
 
     Attributes:
         train: training examples.
@@ -53,9 +57,11 @@ class Dataset:
             unknown unless noise is added.
         augment: random augmentation of training and meta batches: crops out of the padded image, flips, both; or, for
             image files that are read while training, crops of random area and shape with flips.
-        padding: pixels added on each side before a random crop.
-        padding_mode: ``reflect`` or ``zero``.
+        padding: pixels that the image is mirrored by on each side before a random crop.
         features: what the channels are, where they are columns of a table (for predictions of new rows), or None.
+
+    Raises:
+        UserError: if a field is not what it should be, or a class has no example.
     """
 
     train: Split
@@ -66,48 +72,89 @@ class Dataset:
     meta: Split | None = None
     observed: np.ndarray | None = None
     trusted: bool = True
-    augment: Literal["none", "crop", "flip", "crop-flip", "resized-crop"] = "none"
+    augment: Augmentation = "none"
     padding: int = 4
-    padding_mode: Literal["reflect", "zero"] = "reflect"
     features: Features | None = None
 
     def __attrs_post_init__(self) -> None:
+        splits = {"train": self.train, "test": self.test, "meta": self.meta}
+        for name, split in splits.items():
+            if not isinstance(split, Split) and (split is not None or name == "train"):
+                raise _wrong(name, "a Split" if name == "train" else "a Split or None", split)
+        if not _is_tuple_of(str, self.classes):
+            raise _wrong("classes", "a tuple of names", self.classes)
         if len(self.classes) < 2:
             raise UserError(f"the data have {len(self.classes)} class: a classifier needs at least two")
-        if not len(self.mean) == len(self.std) == self.train.images.shape[1]:
-            raise TypeError("mean and std need one value for each channel")
-        if self.features is not None and len(self.features.names) != len(self.mean):
-            raise TypeError("features need one name for each channel")
-        splits = {"training set": self.train, "test set": self.test, "meta set": self.meta}
         for name, split in splits.items():
             if split is not None:
                 self._check_split(name, split)
-
+        self._check_channels()
         if self.observed is not None:
-            if self.observed.dtype != np.int64 or self.observed.shape != self.train.labels.shape:
-                raise TypeError("observed labels must be int64, one for each training example")
-            if not (self.observed.min() >= 0 and self.observed.max() < len(self.classes)):
-                raise UserError(f"an observed label is outside 0..{len(self.classes) - 1}")
+            self._check_labels("observed", self.observed, len(self.train))
+        if not isinstance(self.trusted, bool):
+            raise _wrong("trusted", "True or False", self.trusted)
+        if self.augment not in get_args(Augmentation):
+            raise _wrong("augment", f"one of {', '.join(get_args(Augmentation))}", self.augment)
+        if not isinstance(self.padding, int) or self.padding < 0:
+            raise _wrong("padding", "a number of pixels", self.padding)
 
     def _check_split(self, name: str, split: Split) -> None:
-        if isinstance(split.images, ImageFiles) != isinstance(self.train.images, ImageFiles):
-            raise TypeError(f"images of the {name} must be image files exactly if those of the training set are")
-        if split.images.dtype not in (np.uint8, np.float32) or split.images.ndim != 4:
-            raise TypeError(f"images of the {name} must be uint8 or float32 (N, channels, height, width)")
-        if split.labels.dtype != np.int64 or split.labels.shape != split.images.shape[:1]:
-            raise TypeError(f"labels of the {name} must be int64, one for each image")
-        if split.images.shape[1:] != self.train.images.shape[1:]:
-            raise TypeError(f"images of the {name} differ in shape from those of the training set")
-        if len(split) and not (split.labels.min() >= 0 and split.labels.max() < len(self.classes)):
-            raise UserError(f"the {name} has a label outside 0..{len(self.classes) - 1}")
+        images = split.images
+        if not isinstance(images, ImageFiles if isinstance(self.train.images, ImageFiles) else np.ndarray):
+            raise _wrong(f"{name}.images", "a numpy array or ImageFiles, the same in all splits", images)
+        if images.dtype not in (np.uint8, np.float32) or images.ndim != 4:
+            raise _wrong(f"{name}.images", "uint8 or float32, (N, channels, height, width)", images)
+        if images.shape[1:] != self.train.images.shape[1:]:
+            raise _wrong(f"{name}.images", f"of shape (N, {', '.join(map(str, self.input_shape))}) as train's", images)
+        self._check_labels(f"{name}.labels", split.labels, len(images))
+        if split.names is not None and not _is_tuple_of(str, split.names, len(images)):
+            raise _wrong(f"{name}.names", f"a tuple of {len(images)} names or None", split.names)
         empty = np.flatnonzero(np.bincount(split.labels, minlength=len(self.classes)) == 0)
         if len(empty):
             raise UserError(
-                f"class '{self.classes[empty[0]]}' has no example in the {name}: every class needs at least one"
+                f"class '{self.classes[empty[0]]}' has no example in the {_SET_NAMES[name]}: "
+                "every class needs at least one"
             )
+
+    def _check_labels(self, field: str, labels: Any, count: int) -> None:
+        if not isinstance(labels, np.ndarray) or labels.dtype != np.int64 or labels.shape != (count,):
+            raise _wrong(field, f"int64 of shape ({count},), one for each image", labels)
+        outside = labels[(labels < 0) | (labels >= len(self.classes))]
+        if len(outside):
+            raise UserError(f"the dataset's {field} has the label {outside[0]}, outside 0..{len(self.classes) - 1}")
+
+    def _check_channels(self) -> None:
+        channels = self.input_shape[0]
+        for field, values, positive in (("mean", self.mean, False), ("std", self.std, True)):
+            usable = _is_tuple_of((int, float), values, channels)
+            if not usable or not all(math.isfinite(v) and (v > 0 or not positive) for v in values):
+                kind = "positive" if positive else "finite"
+                raise _wrong(field, f"a tuple of {channels} {kind} numbers, one for each channel", values)
+        if self.features is None:
+            return
+        if not isinstance(self.features, Features) or len(self.features.names) != channels:
+            raise _wrong("features", f"None or Features with {channels} names, one for each channel", self.features)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
+
+
+_SET_NAMES = {"train": "training set", "test": "test set", "meta": "meta set"}
+
+
+def _is_tuple_of(kind: type | tuple[type, ...], value: Any, count: int | None = None) -> bool:
+    if not isinstance(value, tuple) or not all(isinstance(item, kind) for item in value):
+        return False
+    return count is None or len(value) == count
+
+
+def _wrong(field: str, wanted: str, found: Any) -> UserError:
+    """Return the error for a field; arrays are described by type and shape."""
+    if isinstance(found, np.ndarray | ImageFiles):
+        text = f"{type(found).__name__} of {found.dtype}, shape {tuple(found.shape)}"
+    else:
+        text = reprlib.repr(found)
+    return UserError(f"the dataset's {field} must be {wanted}, not {text}: report it to the data plugin's author")

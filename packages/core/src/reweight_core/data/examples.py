@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from reweight_core.data.batch import Batch
 from reweight_core.data.dataset import Dataset, Split
-from reweight_core.errors import UserError
 from reweight_core.data.images import ImageFiles
-from reweight_core.data.batch import Batch
-from reweight_core.data.batch import Batch
-from reweight_core.data.reader import Request, stream
+from reweight_core.data.reader import ReadRequest, stream
+from reweight_core.errors import UserError
 
 
 class Examples:
@@ -63,7 +61,6 @@ class Examples:
         self._std = torch.tensor(dataset.std, dtype=dtype, device=device)[:, None, None]
         self.memory_format = memory_format
         self._padding = dataset.padding if augment in ("crop", "crop-flip") else 0
-        self._reflect = dataset.padding_mode == "reflect"
         self._flip = augment in ("flip", "crop-flip")
         self._resized_crop = augment == "resized-crop"
 
@@ -108,10 +105,10 @@ class Examples:
         for ids, pixels in zip(parts, stream(requests, workers, self.labels.device), strict=True):
             yield self.batch(ids, None, pixels)
 
-    def request(self, ids: np.ndarray, seed: tuple[int, ...] | None) -> Request:
+    def request(self, ids: np.ndarray, seed: tuple[int, ...] | None) -> ReadRequest:
         """Say which files a batch needs; random crops, if this set has them, follow from `seed` unless it is None."""
         assert self.files is not None
-        return Request(self.files, ids, seed if self._resized_crop else None)
+        return ReadRequest(self.files, ids, seed if self._resized_crop else None)
 
     def _read(self, ids: Tensor, generator: torch.Generator | None) -> Tensor:
         seed = None
@@ -134,22 +131,16 @@ class Examples:
         if self._flip:
             flip = torch.rand((n, 1), generator=generator, device=device) < 0.5
             columns = torch.where(flip, width - 1 - columns, columns)
-        outside = (rows < 0) | (rows >= height), (columns < 0) | (columns >= width)
-        rows, columns = _into_range(rows, height, self._reflect), _into_range(columns, width, self._reflect)
-        images = images[
+        rows, columns = _reflected(rows, height), _reflected(columns, width)
+        return images[
             positions[:, None, None, None],
             torch.arange(channels, device=device)[None, :, None, None],
             rows[:, None, :, None],
             columns[:, None, None, :],
         ]
-        if self._padding and not self._reflect:
-            images = images.masked_fill((outside[0][:, :, None] | outside[1][:, None, :])[:, None], 0)
-        return images
 
 
-def _into_range(positions: Tensor, size: int, reflect: bool) -> Tensor:
-    """Mirror positions at the borders (without repeating the border pixel), or clamp them."""
-    if not reflect:
-        return positions.clamp(0, size - 1)
+def _reflected(positions: Tensor, size: int) -> Tensor:
+    """Mirror positions at the borders, without repeating the border pixel."""
     period = max(2 * (size - 1), 1)
     return (size - 1) - (positions % period - (size - 1)).abs()

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from reweight_core.data.batch import BatchSource
 from reweight_core.data.examples import Examples
-from reweight_core.data.seeds import cycled_order, epoch_order
-from reweight_core.data.reader import Request, stream
+from reweight_core.data.reader import ReadRequest, stream
+from reweight_core.data.seeds import Stream, cycled_order, epoch_order
 
 
 @attrs.frozen(eq=False)
@@ -79,7 +79,7 @@ class Feeder:
         else:
             assert self._meta is not None
             examples = self._meta
-            order = cycled_order(self._seed, number, len(examples), length, "train")
+            order = cycled_order(self._seed, number, len(examples), length, Stream.META_TRAINING_ORDER)
         ids = np.split(order, np.cumsum(sizes)[:-1])
         meta_order = np.empty(0, np.int64)
         if self._meta is not None:
@@ -95,13 +95,13 @@ class Feeder:
 
     def _requests(
         self, epoch: int, examples: Examples, ids: Sequence[np.ndarray], meta_ids: np.ndarray
-    ) -> Iterator[Request]:
+    ) -> Iterator[ReadRequest]:
         """Say which files the steps need, in the order in which they take them."""
         for part, meta_part in zip(ids, meta_ids, strict=True):
             if examples.files is not None:
-                yield examples.request(part, (self._seed, 7, epoch))
+                yield examples.request(part, (self._seed, Stream.TRAIN_CROPS, epoch))
             if self._meta is not None and self._meta.files is not None:
-                yield self._meta.request(meta_part, (self._seed, 8, epoch))
+                yield self._meta.request(meta_part, (self._seed, Stream.META_CROPS, epoch))
 
 
 def batch_sizes(examples: int, batch_size: int) -> list[int]:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import attrs
 import numpy as np
 
 from reweight_core.data.dataset import Dataset, Split
-from reweight_core.errors import UserError
 from reweight_core.data.images import ImageFiles
-
+from reweight_core.data.seeds import Stream, random_state
+from reweight_core.errors import UserError
 
 Corruption = Callable[[np.ndarray, int, np.random.RandomState], np.ndarray]
 """``corrupt(labels, num_classes, rng) -> labels``: int64 arrays of shape (N,), all draws from `rng`."""
@@ -105,7 +105,7 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
     corrupt = plan.corrupt
     _refuse_overlap(dataset)
     split_rng = np.random.RandomState(plan.seed)
-    noise_rng = np.random.RandomState([plan.seed, 1])
+    noise_rng = random_state(plan.seed, Stream.NOISE)
 
     pools = _shuffled_by_class(dataset.train.labels, classes, split_rng)
     test, test_ids, pools = _take_test(dataset, plan, pools)
@@ -128,7 +128,7 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
     labels = (dataset.train.labels if dataset.observed is None else dataset.observed).copy()
     rest = np.sort(np.concatenate(pools))
     if corrupt is not None:
-        labels[rest] = corrupt(labels[rest], classes, noise_rng)
+        labels[rest] = _checked_noise(corrupt(labels[rest], classes, noise_rng), len(rest), classes)
 
     if plan.imb is not None:
         counts = long_tail_counts(min(map(len, pools)), classes, plan.imb)
@@ -140,30 +140,44 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
         pools = [pool[:count] for pool, count in zip(pools, counts, strict=True)]
     ids = np.sort(np.concatenate(pools))
 
-    clean_labels = dataset.train.labels[ids]
-    known = dataset.trusted or corrupt is not None
-    digest = hashlib.sha256()
     drawn = [ids, labels[ids], meta_ids, val_ids]
     if len(test_ids):
         drawn.append(test_ids)
     if dataset.meta is not None and meta is not None:
         drawn.append(meta.labels)
-    for split in (dataset.train.take(ids), meta):
-        # where a plugin draws a subset or lists files itself, the names say which
-        digest.update("\0".join((split and split.names) or ()).encode() + b"|")
-    for part in drawn:
-        digest.update(np.ascontiguousarray(part, dtype="<i8").tobytes() + b"|")
-    taken = dataset.train.take(ids)
+    train = dataset.train.take(ids)
+    known = dataset.trusted or corrupt is not None
     return PreparedData(
         dataset=dataset,
-        train=attrs.evolve(taken, labels=labels[ids]),
+        train=attrs.evolve(train, labels=labels[ids]),
         ids=ids,
-        true_labels=clean_labels if known else np.full(len(ids), -1),
+        true_labels=train.labels if known else np.full(len(ids), -1),
         meta=meta,
         val=dataset.train.take(val_ids) if len(val_ids) else None,
         test=test,
-        fingerprint=digest.hexdigest(),
+        fingerprint=_fingerprint(drawn, [train.names, meta.names if meta else None]),
     )
+
+
+def _checked_noise(labels: np.ndarray, count: int, classes: int) -> np.ndarray:
+    """Return what a noise plugin made of `count` labels if labels it is."""
+    is_array = isinstance(labels, np.ndarray) and labels.dtype == np.int64 and labels.shape == (count,)
+    if not is_array or ((labels < 0) | (labels >= classes)).any():
+        raise UserError(
+            f"--noise: must return int64 labels of shape ({count},) in 0..{classes - 1}, and returned something else: "
+            "report it to the noise plugin's author"
+        )
+    return labels
+
+
+def _fingerprint(drawn: Sequence[np.ndarray], names: Sequence[tuple[str, ...] | None]) -> str:
+    digest = hashlib.sha256()
+    for of_set in names:
+        # where a plugin draws a subset or lists files itself, the names say which
+        digest.update("\0".join(of_set or ()).encode() + b"|")
+    for part in drawn:
+        digest.update(np.ascontiguousarray(part, dtype="<i8").tobytes() + b"|")
+    return digest.hexdigest()
 
 
 def long_tail_counts(largest: int, classes: int, imb: float) -> list[int]:

@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from reweight_core.data.images import ImageFiles
 from reweight_core.errors import UserError
 from reweight_core.machine.device import usable_cpus
-from reweight_core.data.images import ImageFiles
 
 
 @attrs.frozen(eq=False)
-class Request:
+class ReadRequest:
     """A batch to be read.
 
     Attributes:
@@ -34,7 +34,7 @@ class Request:
 class _Batches(TorchDataset[Tensor | str]):
     """Each item is a whole batch: uint8 (n, 3, size, size), or what is wrong with one of its files."""
 
-    def __init__(self, requests: Sequence[Request]):
+    def __init__(self, requests: Sequence[ReadRequest]):
         self._requests = requests
 
     def __len__(self) -> int:
@@ -49,7 +49,7 @@ class _Batches(TorchDataset[Tensor | str]):
             return str(error)
 
 
-def stream(requests: Sequence[Request], workers: int, device: torch.device) -> Iterator[Tensor]:
+def stream(requests: Sequence[ReadRequest], workers: int, device: torch.device) -> Iterator[Tensor]:
     """Give the batches in order, uint8 (n, 3, size, size) on the device; those to come are read meanwhile.
 
     Args:

@@ -26,7 +26,7 @@ from reweight_core.plugins import registry
 from reweight_core.config.run_config import RunConfig
 from reweight_core.config.resolve import as_values, configure
 from reweight_core.errors import UserError
-from reweight_core.files import flush, write_json, write_text
+from reweight_core.files import write_json, write_text, written_whole
 from reweight_core.data.prepare import PreparedData
 from reweight_core.engine.sample_table import SampleTable
 
@@ -171,9 +171,7 @@ def write_samples(folder: Path, data: PreparedData, table: SampleTable) -> None:
         "true": data.true_labels,
         "mean_weight": table.mean_weight().cpu().numpy(),
     }
-    partial = folder / "samples.safetensors.partial"
-    save_file({name: np.ascontiguousarray(column) for name, column in columns.items()}, partial)
-    flush(partial)
-    partial.replace(folder / "samples.safetensors")
+    with written_whole(folder / "samples.safetensors") as partial:
+        save_file({name: np.ascontiguousarray(column) for name, column in columns.items()}, partial)
     names = data.train.names or [str(i) for i in data.ids]
     write_json(folder / "samples.json", {"classes": data.dataset.classes, "names": names})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from reweight_core.data.features import read_table
 from reweight_core.machine.device import resolve_device
 from reweight_core.errors import UserError, reason
 from reweight_core.data.features import Features, read_values
-from reweight_core.files import flush
+from reweight_core.files import written_whole
 from reweight_core.data.images import decode, find_images
 from reweight_core.models.build import build_model
 from reweight_core.machine.precision import products
@@ -151,19 +150,14 @@ class Predictions:
         Raises:
             UserError: if the file cannot be written; an older one then stays as it was.
         """
-        partial = path.with_name(path.name + ".partial")
         try:
-            with open(partial, "w", newline="", encoding="utf-8") as file:
+            with written_whole(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
                 writer.writerow([self.what, "predicted", "probability", *(f"p({name})" for name in self.classes)])
                 for name, row in zip(self.names, self.probabilities, strict=True):
                     best = int(row.argmax())
                     writer.writerow([name, self.classes[best], f"{row[best]:.6f}", *(f"{p:.6f}" for p in row)])
-            flush(partial)
-            partial.replace(path)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink()
             raise UserError(f"--csv {path}: {error}") from error
 
 

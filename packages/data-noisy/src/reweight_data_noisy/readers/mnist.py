@@ -6,10 +6,10 @@ from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
-from torchvision.datasets import MNIST
+from torchvision.datasets import MNIST, FashionMNIST
 
 from reweight_core import Dataset, Split, UserError
-from reweight_data_noisy import FilesOptions, FourVersusNineOptions
+from reweight_data_noisy.options import FilesOptions, FourVersusNineOptions
 
 LEFT_OUT = 5000
 """Images at the start of the training file that L2RW's source of MNIST keeps for validation."""
@@ -18,20 +18,28 @@ BUDGET = 5000
 VALIDATION = 5
 """Images of the imbalanced task, and how many of each class are its clean validation set."""
 
-STATISTICS = {"MNIST": (33.3, 78.6), "FashionMNIST": (72.9, 90.0)}
+READERS: dict[str, type[MNIST]] = {"mnist": MNIST, "fashion-mnist": FashionMNIST}
+"""torchvision's class for each dataset."""
+
+STATISTICS = {"mnist": (33.3, 78.6), "fashion-mnist": (72.9, 90.0)}
 """Mean and standard deviation of the training images' pixels."""
 
 
-def load(reader: type[MNIST], config: FilesOptions) -> Dataset:
-    """Load what a torchvision class reads: grey images (N, 1, 28, 28), without augmentation.
+def load(name: str, config: FilesOptions) -> Dataset:
+    """Load grey images (N, 1, 28, 28), without augmentation.
+
+    Args:
+        name: a key of `READERS`.
+        config: where the files are.
 
     Raises:
         UserError: if a file is missing or cannot be read, or if the download fails.
     """
+    reader = READERS[name]
     train, test = _read(reader, config.data_root.absolute(), config.download)
-    mean, std = STATISTICS[reader.__name__]
-    names = tuple(name.partition(" - ")[0] for name in reader.classes)
-    return Dataset(train=train, test=test, classes=names, mean=(mean,), std=(std,))
+    mean, std = STATISTICS[name]
+    classes = tuple(text.partition(" - ")[0] for text in reader.classes)
+    return Dataset(train=train, test=test, classes=classes, mean=(mean,), std=(std,))
 
 
 def load_four_versus_nine(config: FourVersusNineOptions) -> Dataset:

@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from reweight_core import Dataset, ImageFiles, Split, UserError
-from reweight_data_noisy.statistics import IMAGENET_MEAN, IMAGENET_STD
+from reweight_data_noisy.readers.statistics import IMAGENET_MEAN, IMAGENET_STD
 
 
 @attrs.frozen

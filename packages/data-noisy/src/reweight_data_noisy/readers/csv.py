@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from reweight_core import Dataset, ImageFiles, Split, UserError
-from reweight_core.data.features import Features, Table, read_table, read_values
-from reweight_data_noisy import CsvOptions
-from reweight_data_noisy.file_lists import stays_inside
-from reweight_data_noisy.image_files import open_images
-from reweight_data_noisy.statistics import mean_and_std
+from reweight_core import Dataset, Features, ImageFiles, Split, Table, UserError, read_table, read_values
+from reweight_data_noisy.options import CsvOptions
+from reweight_data_noisy.readers.file_lists import data_root, stays_inside
+from reweight_data_noisy.readers.image_files import open_images
+from reweight_data_noisy.readers.statistics import mean_and_std
 
 COLUMNS = ("file", "label", "true_label", "id")
 """Columns with a meaning; where there is no ``file``, all others are numeric features."""
@@ -28,9 +27,7 @@ def load(config: CsvOptions) -> Dataset:
     Raises:
         UserError: if a file, row, label or image is wrong: with the line.
     """
-    root = config.data_root
-    if root is None:
-        raise UserError("--data-root is missing: name the folder that holds train.csv")
+    root = data_root(config.data_root, "train.csv")
     parts = ["train", *(part for part in ("test", "meta") if (root / f"{part}.csv").exists())]
     tables = {part: _read_labelled(root / f"{part}.csv") for part in parts}
     train = tables["train"]
@@ -45,6 +42,7 @@ def load(config: CsvOptions) -> Dataset:
     for part in tables.keys() - {"train"}:
         _refuse_overlap(tables[part], train)
     names = {part: _names(table) for part, table in tables.items()}
+    arrays: Mapping[str, np.ndarray | ImageFiles]
     if "file" in train.columns:
         features, arrays = None, _images(root, tables, config)
         mean, std = mean_and_std(arrays["train"])
@@ -63,7 +61,6 @@ def load(config: CsvOptions) -> Dataset:
         trusted=observed is not None,
         augment="none" if features else "crop-flip",
         padding=max(1, min(arrays["train"].shape[2:]) // 8),
-        padding_mode="reflect",
         features=features,
     )
 

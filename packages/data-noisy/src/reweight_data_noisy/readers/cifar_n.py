@@ -9,11 +9,10 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
-from torchvision.datasets import CIFAR10
 
 from reweight_core import Dataset, UserError
-from reweight_data_noisy import FilesOptions
-from reweight_data_noisy.load_cifar import load as load_cifar
+from reweight_data_noisy.options import FilesOptions, PeoplesLabelsOf10Options, PeoplesLabelsOptions
+from reweight_data_noisy.readers.cifar import load as load_cifar
 
 SOURCE = "https://github.com/UCSC-REAL/cifar-10-100n (folder data/)"
 
@@ -28,7 +27,7 @@ KEYS = {
 
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
 
-ARRAYS = [
+ARRAYS: list[Any] = [
     # numpy 2 renamed the module; files of either must load with either
     (_RECONSTRUCT, "numpy.core.multiarray._reconstruct"),
     (_RECONSTRUCT, "numpy._core.multiarray._reconstruct"),
@@ -39,24 +38,34 @@ ARRAYS = [
 """All that the pickle of a label file may name: arrays of whole numbers."""
 
 
-def load(reader: type[CIFAR10], config: FilesOptions, name: str, key: str) -> Dataset:
-    """Load CIFAR (see `load_cifar`) with people's labels as the observed ones; CIFAR's own are the true ones.
+def load_cifar10n(config: PeoplesLabelsOf10Options) -> Dataset:
+    """Load CIFAR-10 with the label set of three people's that is asked for (errors as `load`)."""
+    return load("cifar10", config, "CIFAR-10_human.pt", KEYS[config.labels])
+
+
+def load_cifar100n(config: PeoplesLabelsOptions) -> Dataset:
+    """Load CIFAR-100 with the labels that people gave (errors as `load`)."""
+    return load("cifar100", config, "CIFAR-100_human.pt", "noisy_label")
+
+
+def load(cifar: str, config: FilesOptions, file: str, key: str) -> Dataset:
+    """Load CIFAR with people's labels as the observed ones; CIFAR's own are the true ones.
 
     No checksum of the label files is published. What stands in for it: nothing but arrays is unpickled, the file's
     ``clean_label`` must be CIFAR's own labels, all in their order, and every label must be a class.
 
     Args:
-        reader: torchvision's class.
+        cifar: ``cifar10`` or ``cifar100``.
         config: where the files are.
-        name: the label file, in the same folder as CIFAR's.
+        file: the label file, in the same folder as CIFAR's.
         key: the label set in it.
 
     Raises:
         UserError: if a file is missing, or is not the official one by these signs.
     """
-    path = config.data_root.absolute() / name
+    path = config.data_root.absolute() / file
     content = _read(path)
-    dataset = load_cifar(reader, config)
+    dataset = load_cifar(cifar, config)
     clean, observed = (_labels(path, content, part, dataset) for part in ("clean_label", key))
     if not np.array_equal(clean, dataset.train.labels):
         raise UserError(

@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from reweight_core import Dataset, UserError
-from reweight_core.errors import reason
-from reweight_data_noisy import LargeOptions
-from reweight_data_noisy.file_lists import Listed, data_root, dataset_of
+from reweight_core import Dataset, UserError, reason
+from reweight_data_noisy.options import LargeOptions
+from reweight_data_noisy.readers.file_lists import Listed, data_root, dataset_of
 
 NEEDED = "train2018.json, val2018.json and train_val2018/, as the archives of iNaturalist 2018 extract"
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
 import multiprocessing
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -21,10 +19,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from reweight_core import ImageFiles, UserError
-from reweight_core.data.images import decode
-from reweight_core.files import flush
-from reweight_data_noisy import ImageOptions
+from reweight_core import ImageFiles, UserError, decode, written_whole
+from reweight_data_noisy.options import ImageOptions
 
 CHUNK = 256
 """Images that a worker reads at a stretch at most: handing over a task costs about as much as a small image."""
@@ -171,17 +167,9 @@ def _load(path: Path, state: str) -> np.ndarray | None:
 
 def _save(path: Path, images: np.ndarray, state: str) -> None:
     """Keep the array: all of it or nothing, and a warning if it cannot be kept."""
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(".partial", dir=path.parent)
-        os.close(descriptor)
-        temporary = Path(name)
-        save_file({"images": images}, temporary, {"state": state})
-        flush(temporary)
-        temporary.replace(path)
+        with written_whole(path, shared=True) as partial:
+            save_file({"images": images}, partial, {"state": state})
     except (OSError, SafetensorError) as error:
         warnings.warn(f"the decoded images cannot be kept in {path.parent} ({error})", stacklevel=2)
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()

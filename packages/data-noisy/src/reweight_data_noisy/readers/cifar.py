@@ -6,20 +6,27 @@ from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity, download_and_extract_archive
 
 from reweight_core import Dataset, Split, UserError
-from reweight_data_noisy import FilesOptions
+from reweight_data_noisy.options import FilesOptions
+
+READERS: dict[str, type[CIFAR10]] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+"""torchvision's class for each dataset."""
 
 
-def load(reader: type[CIFAR10], config: FilesOptions) -> Dataset:
-    """Load what a torchvision class reads: images (N, 3, 32, 32), normalised and augmented as in MW-Net.
+def load(name: str, config: FilesOptions) -> Dataset:
+    """Load images (N, 3, 32, 32), normalised and augmented as in MW-Net.
+
+    Args:
+        name: a key of `READERS`.
+        config: where the files are.
 
     Raises:
         UserError: if a file is missing or has a wrong checksum, or if the download fails.
     """
-    root = config.data_root.absolute()
+    reader, root = READERS[name], config.data_root.absolute()
     problem = _problem(reader, root)
     if problem and config.download:
         _download(reader, root)
@@ -35,7 +42,6 @@ def load(reader: type[CIFAR10], config: FilesOptions) -> Dataset:
         std=(63.0, 62.1, 66.7),
         augment="crop-flip",
         padding=4,
-        padding_mode="reflect",
     )
 
 

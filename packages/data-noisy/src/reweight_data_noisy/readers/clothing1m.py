@@ -6,8 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from reweight_core import Dataset, UserError
-from reweight_data_noisy import LargeOptions
-from reweight_data_noisy.file_lists import Listed, data_root, dataset_of, read_labels, read_lines
+from reweight_data_noisy.options import LargeOptions
+from reweight_data_noisy.readers.file_lists import Listed, data_root, dataset_of, read_labels, read_lines
 
 CLASSES = (
     "T-Shirt",

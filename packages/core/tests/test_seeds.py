@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from reweight_core.data.seeds import cycled_order, epoch_order
+from reweight_core.data.seeds import Stream, cycled_order, derived_seed, epoch_order, random_state
 
 
 class TestEpochOrder:
@@ -66,9 +66,41 @@ class TestCycledOrder:
         assert len(orders) == 144
 
     def test_meta_batches_and_training_on_the_meta_set_have_orders_of_their_own(self):
-        assert not np.array_equal(cycled_order(0, 0, 30, 30), cycled_order(0, 0, 30, 30, "train"))
+        assert not np.array_equal(cycled_order(0, 0, 30, 30), cycled_order(0, 0, 30, 30, Stream.META_TRAINING_ORDER))
 
     def test_it_does_not_repeat_the_order_of_the_epoch(self):
         assert not any(
             np.array_equal(cycled_order(s, e, 30, 30), epoch_order(s, e, 30)) for s in range(5) for e in range(5)
         )
+
+    def test_training_on_the_meta_set_is_the_same_on_every_machine_and_version(self):
+        found = cycled_order(0, 0, 5, 12, Stream.META_TRAINING_ORDER)
+
+        assert found.tolist() == [1, 0, 4, 3, 2, 1, 4, 2, 0, 3, 2, 1]
+
+
+class TestStreams:
+    def test_no_two_purposes_share_draws(self):
+        draws = {tuple(random_state(3, stream, 1).randint(2**31, size=4)) for stream in Stream}
+
+        assert len(draws) == len(Stream) == 7
+
+    def test_a_stream_is_that_of_seed_number_and_parts(self):
+        expected = np.random.RandomState([9, 7, 2]).randint(2**31, size=4)
+
+        assert np.array_equal(random_state(9, Stream.TRAIN_CROPS, 2).randint(2**31, size=4), expected)
+
+    def test_numbers_never_change(self):
+        assert {stream.name: stream.value for stream in Stream} == {
+            "NOISE": 1,
+            "EPOCH_ORDER": 2,
+            "META_ORDER": 3,
+            "META_TRAINING_ORDER": 4,
+            "GENERATORS": 5,
+            "TRAIN_CROPS": 7,
+            "META_CROPS": 8,
+        }
+
+    def test_a_generators_seed_follows_from_the_seed_and_the_purpose(self):
+        assert derived_seed(0, "augmentation") == 221439764
+        assert len({derived_seed(seed, purpose) for seed in range(3) for purpose in ("a", "b", "ab")}) == 9

@@ -3,12 +3,12 @@
 import numpy as np
 from sklearn.datasets import load_digits
 
-from reweight_core import Dataset, Split
+from reweight_core import Dataset, NoOptions, Split
 
 TEST_SHARE = 0.2
 
 
-def load() -> Dataset:
+def load(config: NoOptions) -> Dataset:
     """Return the 1797 digits, uint8 (N, 1, 8, 8) in 0..16; a fixed 20 % of each class is for testing."""
     source = load_digits()
     everything = Split(source.images.astype(np.uint8)[:, None], source.target.astype(np.int64))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from reweight_core import Dataset, UserError
-from reweight_data_noisy import LargeOptions
-from reweight_data_noisy.file_lists import Listed, data_root, dataset_of, read_labels, read_lines
+from reweight_data_noisy.options import LargeOptions
+from reweight_data_noisy.readers.file_lists import Listed, data_root, dataset_of, read_labels, read_lines
 
 CLASSES, ALL_CLASSES = 50, 1000
 

@@ -11,9 +11,10 @@ import numpy as np
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from reweight_core import Dataset, Split, UserError
-from reweight_data_noisy import FolderOptions
-from reweight_data_noisy.image_files import open_images
-from reweight_data_noisy.statistics import mean_and_std
+from reweight_data_noisy.options import FolderOptions
+from reweight_data_noisy.readers.file_lists import data_root
+from reweight_data_noisy.readers.image_files import open_images
+from reweight_data_noisy.readers.statistics import mean_and_std
 
 
 def load(config: FolderOptions) -> Dataset:
@@ -24,11 +25,7 @@ def load(config: FolderOptions) -> Dataset:
     Raises:
         UserError: if folders are missing or do not match, an image cannot be read, or sizes differ.
     """
-    root = config.data_root
-    if root is None:
-        raise UserError("--data-root is missing: name the folder that holds train/")
-    if not root.is_dir():
-        raise UserError(f"--data-root {root}: no such folder")
+    root = data_root(config.data_root, "train/")
     classes = _class_names(root / "train")
     parts = ["train", *(part for part in ("test", "meta") if (root / part).exists())]
     for part in parts[1:]:
@@ -52,7 +49,6 @@ def load(config: FolderOptions) -> Dataset:
         trusted=False,
         augment="crop-flip",
         padding=max(1, min(splits["train"].images.shape[2:]) // 8),
-        padding_mode="reflect",
     )
 
 

@@ -1,0 +1,73 @@
+"""Files are written whole or not at all."""
+
+import json
+import os
+import stat
+
+import pytest
+
+from reweight_core import written_whole
+from reweight_core.files import write_json, write_text
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What is flushed and renamed, in order: what a flushed file holds, `folder`, or both names."""
+    made = []
+    fsync, replace = os.fsync, os.replace
+
+    def flush(descriptor):
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        made.append(("flush", "folder" if is_folder else os.pread(descriptor, 99, 0).decode()))
+        fsync(descriptor)
+
+    def rename(old, new):
+        made.append(("rename", old, new))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(os, "replace", rename)
+    return made
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_all_is_on_disk_before_the_name_changes_and_the_name_before_it_ends(shared, calls, tmp_path):
+    path = tmp_path / "a.txt"
+    with written_whole(path, shared=shared) as partial:
+        partial.write_text("all of it")
+        assert not path.exists()
+    assert path.read_text() == "all of it" and os.listdir(tmp_path) == ["a.txt"]
+    assert calls == [("flush", "all of it"), ("rename", partial, path), ("flush", "folder")]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_what_fails_leaves_the_old_file_and_nothing_else(error, shared, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(type(error)), written_whole(path, shared=shared) as partial:
+        partial.write_text("half of")
+        raise error
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_name_that_cannot_be_taken_leaves_nothing_behind(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError):
+        write_text(tmp_path / "folder", "text")
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_two_that_write_a_shared_file_do_not_meet(tmp_path):
+    path = tmp_path / "a.txt"
+    with written_whole(path, shared=True) as one, written_whole(path, shared=True) as other:
+        one.write_text("one")
+        other.write_text("other")
+    assert path.read_text() == "one" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_text_is_written_as_it_is_and_json_can_be_read_back(tmp_path):
+    write_text(tmp_path / "a", "é\r\n\n")
+    assert (tmp_path / "a").read_bytes() == "é\r\n\n".encode()
+    write_json(tmp_path / "b", {"x": [1, None, "ü"]})
+    assert json.loads((tmp_path / "b").read_text(encoding="utf-8")) == {"x": [1, None, "ü"]}

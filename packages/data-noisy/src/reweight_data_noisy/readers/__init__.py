@@ -1,0 +1,1 @@
+"""How each dataset is read: `load` returns it as clean images, labels and splits."""
