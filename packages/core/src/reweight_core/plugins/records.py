@@ -220,9 +220,15 @@ class CommandPlugin:
     Attributes:
         name: the NAME of ``reweight NAME``; must equal the entry point's name.
         summary: one line for ``reweight --help``.
-        build: ``build()`` returns the `click.Command`; import it inside (`imported`).
+        command: ``package.module:name`` of the `click.Command`, which is imported when it is used.
     """
 
     name: str
     summary: str
-    build: Callable[[], click.Command]
+    command: str
+
+    def load(self) -> click.Command:
+        """Import the command."""
+        module, _, name = self.command.partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
