@@ -228,7 +228,15 @@ class CommandPlugin:
     command: str
 
     def load(self) -> click.Command:
-        """Import the command."""
+        """Import the command.
+
+        Raises:
+            Exception: whatever the import raises, or a `TypeError` if it is no command.
+        """
+        import click
+
         module, _, name = self.command.partition(":")
-        command: click.Command = getattr(import_module(module), name)
+        command = getattr(import_module(module), name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{self.command} is of type {type(command).__name__}, not click.Command")
         return command
