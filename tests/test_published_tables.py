@@ -5,19 +5,17 @@ import shlex
 
 import pytest
 
+from reweight_core import RunConfig, configure, registry
 from reweight_core.cli.main import main
-from reweight_core.config.compatibility import refuse_misfits
-from reweight_core.config.resolve import configure
-from reweight_core.config.run_config import RunConfig
-from reweight_core.plugins import registry
-from reweight_experiments import published as tables
+from reweight_experiments.cells import refuse_misfit
+from reweight_experiments.published import read_table
 
 TABLES = registry.names("table")
 SMALL = ["--data", "digits", "--model", "mlp", "--steps", "2", "--meta-size", "20", "--device", "cpu"]
 
 
 def cells(name):
-    return tables.read(registry.find("table", name)).cells
+    return read_table(registry.find("table", name)).cells
 
 
 def test_the_tables_are_found():
@@ -29,9 +27,7 @@ def test_the_tables_are_found():
 def test_every_cell_can_be_configured_as_it_is(name):
     for cell in cells(name):
         config = configure(RunConfig, method=cell.method, **cell.options)
-        components = {part: registry.find("component", part) for part in config.with_}
-        method = registry.find("method", config.method)
-        refuse_misfits(config, method, components, has_meta_set=config.meta_size != 0)
+        refuse_misfit(config, has_meta_set=config.meta_size != 0)
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -66,6 +62,23 @@ def test_each_command_of_a_dry_run_is_that_of_its_cell(name, capsys, tmp_path, m
     # the options are read, the run is not made
     main([*shlex.split(commands[-1])[1:], "--help"])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_table_can_be_run_in_part_by_whoever_has_one_of_its_methods(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REWEIGHT_PLUGINS", "reweight-method-gdw,reweight-data-noisy,reweight-experiments,reweight-core")
+    main(["reproduce", "gdw-uniform", "--only", "gdw", "--eta-w", "7", "--dry-run"])
+    commands = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(commands) == sum(cell.method == "gdw" for cell in cells("gdw-uniform"))
+    assert all(command[command.index("--method") + 1] == "gdw" for command in commands)
+    assert all(float(command[command.index("--eta-w") + 1]) == 7 for command in commands)
+    for choice in (["--only", "gdw"], []):
+        main(["reproduce", "gdw-uniform", *choice, "--help"])
+        assert "--eta-w" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as finished:
+        main(["reproduce", "gdw-uniform", "--dry-run"])
+    assert finished.value.code == 2
+    assert "method 'l2rw' is installed, but REWEIGHT_PLUGINS does not name it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

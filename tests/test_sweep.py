@@ -1,10 +1,12 @@
 """Sweeps and reproductions from end to end, on scikit-learn's digits."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -59,7 +61,7 @@ def test_a_sweep_goes_on_where_it_was_left(reweight, tmp_path):
     assert [(cell["method"], cell["n"]) for cell in figures(tmp_path / "s")] == [("erm", 1), ("gdw", 1)]
     assert figures(tmp_path / "s")[0]["test_accuracy"]["sd"] is None
     content = json.loads((tmp_path / "s/results.json").read_text())
-    assert content["command"].startswith("reweight sweep --methods erm,gdw --eta-w 50")
+    assert content["command"].startswith("reweight sweep --methods erm,gdw --data digits")
     assert content["made_with"][0]["versions"]["torch"]
     assert content["made_with"][0]["runs"] == 2
 
@@ -121,7 +123,7 @@ def test_an_interrupt_keeps_finished_runs(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("sweep --out s", "Missing option '--methods'"),
+        ("sweep --out s", "--methods A,B is missing"),
         ("sweep --methods erm", "Missing option '--out'"),
         ("sweep --methods erm,gwd --out s", "did you mean 'gdw'?"),
         ("sweep --methods gdw --etaw 3 --out s", "--eta-w"),
@@ -153,9 +155,21 @@ def test_missing_data_are_a_failure_of_their_cells_before_any_run(reweight, tmp_
     assert [cell["n"] for cell in figures(tmp_path / "r")] == [0, 0]
 
 
-def test_only_whole_lines_of_metrics_are_read(tmp_path):
-    assert last_metrics(tmp_path) is None
-    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
-    assert last_metrics(tmp_path) == {"epoch": 2}
-    (tmp_path / "metrics.jsonl").write_text('{"epo')
-    assert last_metrics(tmp_path) is None
+def test_the_data_of_a_file_count(reweight, tmp_path):
+    (tmp_path / "f.toml").write_text('data = "cifar10"\n[cifar10]\ndata-root = "nowhere"\n')
+    done = reweight("sweep", "--config", "f.toml", "--methods", "erm", "--out", "s")
+    assert done.status == 1
+    assert "failed: erm-cifar10/seed-0: " in done.out
+    assert "nowhere" in done.out
+
+
+@pytest.mark.parametrize("page", ["docs/sweeps.md", "packages/experiments/README.md"])
+def test_the_documented_python_makes_a_table(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[1] / page).read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.S))
+    exec(compile(re.sub(r"epochs=\d+", "steps=2, device='cpu'", code), page, "exec"), {})
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert printed
+    assert all(0 < float(mean) < 1 for *_, mean in printed)
+    assert list(tmp_path.glob("*/results.md"))

@@ -1,17 +1,18 @@
 """Training classifiers on noisy or unbalanced data by learning how much each example should count.
 
-`configure` and `train` run what the command line runs. The other names are what a plugin needs. Importing this
-package imports no torch; what needs torch is imported when it is first used.
+`configure` and `train` run what the command line runs. The other names are what a plugin needs, a command included.
+Importing this package imports no torch; what needs torch is imported when it is first used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from reweight_core.config.options import option
-from reweight_core.config.resolve import configure
+from reweight_core.config.options import Option, option
+from reweight_core.config.resolve import as_values, configure, core_options, known_options, read_file
 from reweight_core.config.run_config import DataConfig, RunConfig
-from reweight_core.errors import UserError, reason
-from reweight_core.files import written_whole
+from reweight_core.errors import UserError, nearest, reason
+from reweight_core.files import locked, write_json, write_text, written_whole
+from reweight_core.plugins import registry
 from reweight_core.plugins.hookspecs import Stage, hookimpl
 from reweight_core.plugins.records import (
     CommandPlugin,
@@ -27,6 +28,9 @@ from reweight_core.plugins.records import (
 )
 
 if TYPE_CHECKING:
+    from reweight_core.cli.plugin_options import DeclaringCommand, config_option, first_pass, take_given
+    from reweight_core.config.compatibility import refuse_misfits
+    from reweight_core.config.load_data import load_data
     from reweight_core.data.batch import Batch
     from reweight_core.data.dataset import Dataset, Split
     from reweight_core.data.examples import Examples
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from reweight_core.engine.step import Step
     from reweight_core.engine.virtual_step import VirtualSGD
     from reweight_core.engine.weighting_network import WeightingNetwork
+    from reweight_core.machine.device import cpu_name, usable_cpus
     from reweight_core.runs.evaluate import evaluate
     from reweight_core.runs.predict import load
     from reweight_core.training.loop import train
@@ -45,6 +50,7 @@ _LAZY = {
     "Batch": "reweight_core.data.batch",
     "Corruption": "reweight_core.data.prepare",
     "Dataset": "reweight_core.data.dataset",
+    "DeclaringCommand": "reweight_core.cli.plugin_options",
     "Examples": "reweight_core.data.examples",
     "Features": "reweight_core.data.features",
     "ImageFiles": "reweight_core.data.images",
@@ -54,12 +60,19 @@ _LAZY = {
     "VirtualSGD": "reweight_core.engine.virtual_step",
     "WeightingNetwork": "reweight_core.engine.weighting_network",
     "decode": "reweight_core.data.images",
+    "config_option": "reweight_core.cli.plugin_options",
+    "cpu_name": "reweight_core.machine.device",
     "evaluate": "reweight_core.runs.evaluate",
+    "first_pass": "reweight_core.cli.plugin_options",
     "load": "reweight_core.runs.predict",
     "read_table": "reweight_core.data.features",
     "read_values": "reweight_core.data.features",
+    "load_data": "reweight_core.config.load_data",
+    "refuse_misfits": "reweight_core.config.compatibility",
     "resume": "reweight_core.training.resume",
+    "take_given": "reweight_core.cli.plugin_options",
     "train": "reweight_core.training.loop",
+    "usable_cpus": "reweight_core.machine.device",
 }
 
 __all__ = [
@@ -71,6 +84,7 @@ __all__ = [
     "DataConfig",
     "DataPlugin",
     "Dataset",
+    "DeclaringCommand",
     "Examples",
     "Features",
     "ImageFiles",
@@ -78,6 +92,7 @@ __all__ = [
     "ModelPlugin",
     "NoOptions",
     "NoisePlugin",
+    "Option",
     "RunConfig",
     "Split",
     "Stage",
@@ -87,18 +102,34 @@ __all__ = [
     "UserError",
     "VirtualSGD",
     "WeightingNetwork",
+    "as_values",
+    "config_option",
     "configure",
+    "core_options",
+    "cpu_name",
     "decode",
     "evaluate",
+    "first_pass",
     "hookimpl",
     "imported",
+    "known_options",
     "load",
+    "load_data",
+    "locked",
+    "nearest",
     "option",
+    "read_file",
     "read_table",
     "read_values",
     "reason",
+    "refuse_misfits",
+    "registry",
     "resume",
+    "take_given",
     "train",
+    "usable_cpus",
+    "write_json",
+    "write_text",
     "written_whole",
 ]
 

@@ -1,1 +1,28 @@
-"""Many runs: methods by settings by seeds, and the settings of published tables."""
+"""Many runs in one call: methods by settings by seeds, and the settings of published tables.
+
+`run_sweep` and `reproduce` do what the commands ``reweight sweep`` and ``reweight reproduce`` do.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reweight_experiments.carry_out import Watcher
+    from reweight_experiments.report import Results
+    from reweight_experiments.reproduction import reproduce
+    from reweight_experiments.sweep import run_sweep
+
+_LAZY = {
+    "Results": "reweight_experiments.report",
+    "Watcher": "reweight_experiments.carry_out",
+    "reproduce": "reweight_experiments.reproduction",
+    "run_sweep": "reweight_experiments.sweep",
+}
+
+__all__ = ["Results", "Watcher", "reproduce", "run_sweep"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

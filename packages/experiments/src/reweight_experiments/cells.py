@@ -1,4 +1,4 @@
-"""What a sweep consists of: cells, each a method in one setting, and their runs, one for each seed."""
+"""What a sweep consists of: cells, each a method in one setting, and the runs planned for them, one a seed."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from typing import Any
 
 import attrs
 
-from reweight_core.config.compatibility import refuse_misfits
-from reweight_core.config.options import Option, Owner, table
-from reweight_core.config.resolve import configure, known_options, read_file
-from reweight_core.config.run_config import OWNER, RunConfig
-from reweight_core.errors import UserError, nearest
-from reweight_core.plugins import registry
-
-SAME_SETTING = ("data_root", "download", "device", "workers", "graph", "checkpoint_every", "seed")
-"""Options that say where and how a run is made, and do not change what it is."""
+from reweight_core import (
+    Option,
+    RunConfig,
+    UserError,
+    configure,
+    core_options,
+    known_options,
+    nearest,
+    read_file,
+    refuse_misfits,
+    registry,
+)
 
 OF_EACH_RUN = ("seed", "out")
 """Options of which every run has its own."""
 
-LISTS = ("lr_drops",)
-"""Options whose values have commas."""
+Texts = str | Sequence[Any]
+"""Values of an option: a text with commas, or a sequence."""
 
 
 @attrs.frozen(eq=False)
@@ -43,7 +46,7 @@ class Cell:
 
 
 @attrs.frozen(eq=False)
-class Run:
+class PlannedRun:
     """One training of a sweep; ``config.out`` is its folder."""
 
     cell: Cell
@@ -67,38 +70,61 @@ class Run:
         return ["train", *as_arguments(values)]
 
 
-def parse_axes(methods: str, data: str | None, varied: Sequence[str]) -> dict[str, list[str]]:
-    """Read what varies: the values of ``--methods``, ``--data`` and each ``--vary NAME=V1,V2`` by option name.
+def axes_of(
+    methods: Texts | None, data: Texts | None, vary: Mapping[str, Texts], file: Path | None = None
+) -> dict[str, list[str]]:
+    """Gather what varies: the values of each option, as texts.
+
+    Args:
+        methods: names of methods; None for that of the file.
+        data: names of datasets; None for that of the file, or the default if it is installed.
+        vary: values of other options.
+        file: a TOML file with options, which rank below all others.
 
     Raises:
-        UserError: if something is empty, not of this form, or given twice.
+        UserError: if something is empty, given twice, or cannot vary.
     """
-    axes = {"method": _split("--methods", methods)}
-    if data is not None:
-        axes["data"] = _split("--data", data)
-    for text in varied:
-        name, equals, values = text.partition("=")
-        name = name.strip().lstrip("-").replace("-", "_")
-        if not name or not equals:
-            raise UserError(f"--vary {text}: must be NAME=VALUE,VALUE, e.g. noise=none,uniform:0.4")
-        if name in axes:
-            raise UserError(f"--vary {text}: the values of '{name}' are given twice")
+    chosen = {
+        name: _texts(f"--{flag}", values)
+        for name, flag, values in (("method", "methods", methods), ("data", "data", data))
+        if values is not None
+    }
+    of_file = {} if file is None else read_file(file, RunConfig, {name: texts[0] for name, texts in chosen.items()})
+    axes: dict[str, list[str]] = {}
+    for name in ("method", "data"):
+        if name in chosen or name in of_file:
+            axes[name] = chosen.get(name) or [of_file[name]]
+    default = core_options(RunConfig)["data"].default
+    if "data" not in axes and default in registry.names("data"):
+        axes["data"] = [default]
+    for name, values in vary.items():
+        if name in ("method", "data"):
+            raise UserError(f"--vary {name}: give --{'methods' if name == 'method' else 'data'} A,B")
         if name in OF_EACH_RUN:
-            raise UserError(f"--vary {text}: every run has its own {name}; see --seeds and --out")
-        if name in LISTS:
-            raise UserError(f"--vary {text}: its values have commas themselves; make a sweep for each")
-        axes[name] = _split(f"--vary {name}", values)
+            raise UserError(f"--vary {name}: every run has its own {name}; see --seeds and --out")
+        axes[name] = _texts(f"--vary {name}", values)
     return axes
 
 
-def _split(flag: str, text: str) -> list[str]:
-    values = [part.strip() for part in text.split(",")]
-    if not all(values):
-        raise UserError(f"{flag} {text}: holds an empty name; separate values by single commas")
-    for value in values:
-        if values.count(value) > 1:
-            raise UserError(f"{flag} {text}: '{value}' comes twice")
-    return values
+def _texts(flag: str, values: Texts) -> list[str]:
+    texts = [part.strip() for part in values.split(",")] if isinstance(values, str) else list(map(_text, values))
+    shown = ",".join(texts)
+    if not texts or not all(texts):
+        raise UserError(f"{flag} {shown}: holds an empty name; separate values by single commas")
+    for text in texts:
+        if "," in text:
+            raise UserError(f"{flag} {text}: a value with a comma cannot vary; make a sweep for each")
+        if texts.count(text) > 1:
+            raise UserError(f"{flag} {shown}: '{text}' comes twice")
+    return texts
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return "+".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
 
 
 def options_of_all(
@@ -122,7 +148,7 @@ def union(tables: Sequence[Mapping[str, Option]]) -> dict[str, Option]:
                 first = attrs.evolve(first, default=() if first.multiple else None)
             if (first.type, first.choices) != (item.type, item.choices):
                 first = attrs.evolve(first, type=str, choices=())
-            merged[name] = first
+            merged[name] = attrs.evolve(first, changes_result=first.changes_result or item.changes_result)
     return merged
 
 
@@ -135,22 +161,27 @@ def cells_of(axes: Mapping[str, Sequence[str]], given: Mapping[str, Any], file: 
         file: a TOML file with options, which rank below all others.
 
     Raises:
-        UserError: if no cell has an option that varies, one is given as well, or two cells would share a folder.
+        UserError: if no cell has an option that is given or varies, one is both, one with commas varies, or two cells
+            would share a folder.
     """
     for name in axes.keys() & given.keys():
-        raise UserError(f"--vary {name}: --{name.replace('_', '-')} is given too; use one of them")
+        raise UserError(f"--vary {name}: {_flag(name)} is given too; use one of them")
     cells: dict[str, Cell] = {}
     known_anywhere: set[str] = set()
     for chosen, values, known in _points(axes, given, file):
         known_anywhere |= set(known)
         values = {name: value for name, value in values.items() if name in known}
         labels = {name: text for name, text in chosen.items() if name in known}
+        for name in labels:
+            if known[name].comma_list:
+                raise UserError(f"--vary {name}: its values have commas themselves; make a sweep for each")
         cell = Cell(_folder_name(labels), labels, values)
         if cells.setdefault(cell.name, cell).values != values:
             raise UserError(f"two settings would share the folder {cell.name}: sweep them apart")
-    for name in axes:
+    for name in (*axes, *given):
         if name not in known_anywhere:
-            raise UserError(f"--vary {name}: no run here has such an option{nearest(name, known_anywhere)}")
+            flag = f"--vary {name}" if name in axes else _flag(name)
+            raise UserError(f"{flag}: no run here has such an option{nearest(name, known_anywhere)}")
     return list(cells.values())
 
 
@@ -158,16 +189,16 @@ def _points(
     axes: Mapping[str, Sequence[str]], given: Mapping[str, Any], file: Path | None
 ) -> Iterator[tuple[dict[str, str], dict[str, Any], dict[str, Option]]]:
     """For each combination of the axes: the texts chosen, all values given to it, and the options that it has."""
-    core = table([Owner(OWNER, RunConfig)])
+    core = core_options(RunConfig)
     for texts in itertools.product(*axes.values()):
         chosen = dict(zip(axes, texts, strict=True))
         values: dict[str, Any] = dict(given)
         values |= {name: _value(core[name], text) if name in core else text for name, text in chosen.items()}
         if file is not None:
             of_file = read_file(file, RunConfig, values)
-            for name in (*OF_EACH_RUN, "method"):
+            for name in OF_EACH_RUN:
                 if name in of_file:
-                    raise UserError(f"--config {file}: '{name}' is for a single run; give --seed, --out or --methods")
+                    raise UserError(f"--config {file}: '{name}' is for a single run; give {_flag(name)}")
             values = of_file | values
         known = known_options(RunConfig, values)
         for name in chosen.keys() & known.keys() - core.keys():
@@ -189,41 +220,54 @@ def _folder_name(labels: Mapping[str, str]) -> str:
     return re.sub(r"[^\w.=+-]+", "-", "-".join(parts))
 
 
-def runs_of(cells: Sequence[Cell], seeds: range, out: Path) -> list[Run]:
-    """Make and check the runs of all cells.
+def plan_runs(cells: Sequence[Cell], first_seed: int, seeds: int, out: Path) -> list[PlannedRun]:
+    """Plan and check the runs of all cells.
+
+    Args:
+        cells: the cells.
+        first_seed: seed of the first run of each cell.
+        seeds: number of runs of each cell.
+        out: the folder that gets a folder for each run.
 
     Raises:
         UserError: for an option of any cell that is wrong or does not go with the others.
     """
+    if seeds < 1:
+        raise UserError(f"--seeds {seeds}: must be > 0")
     runs = []
     for cell in cells:
         try:
-            config = _configure(cell, seeds[-1])
+            config = _configure(cell, first_seed + seeds - 1)
         except UserError as error:
             raise UserError(f"{cell.name}: {error}") from error
-        folder = out / cell.name
-        runs += [Run(cell, attrs.evolve(config, seed=seed, out=folder / f"seed-{seed}")) for seed in seeds]
+        for seed in range(first_seed, first_seed + seeds):
+            folder = out / cell.name / f"seed-{seed}"
+            runs.append(PlannedRun(cell, attrs.evolve(config, seed=seed, out=folder)))
     return runs
 
 
 def _configure(cell: Cell, seed: int) -> RunConfig:
-    config = configure(RunConfig, **{n: v for n, v in cell.values.items() if v is not None}, seed=seed)
-    core = {name: getattr(config, item.field) for name, item in table([Owner(OWNER, RunConfig)]).items()}
+    known = known_options(RunConfig, cell.values)
     for name, value in cell.values.items():
-        if value is None and core.get(name) is not None:
-            raise UserError(f"{name}=none: here the default is {core[name]}; give a value")
-    method = registry.find("method", config.method)
-    components = {name: registry.find("component", name) for name in config.with_}
+        if value is None and known[name].default is not None:
+            raise UserError(f"{name}=none: here the default is {known[name].default}; give a value")
+    config = configure(RunConfig, **{n: v for n, v in cell.values.items() if v is not None}, seed=seed)
     # whether there is a meta set is known when the data are
-    refuse_misfits(config, method, components, has_meta_set=True)
+    refuse_misfit(config, has_meta_set=True)
     return config
+
+
+def refuse_misfit(config: RunConfig, has_meta_set: bool) -> None:
+    """Raise `UserError` if the options, the method and the components of a run cannot go together."""
+    components = {name: registry.find("component", name) for name in config.with_}
+    refuse_misfits(config, registry.find("method", config.method), components, has_meta_set)
 
 
 def as_arguments(values: Mapping[str, Any]) -> list[str]:
     """Write option values as arguments of the command line; None leaves an option out."""
     arguments: list[str] = []
     for name, value in values.items():
-        flag = "--" + name.replace("_", "-")
+        flag = _flag(name)
         if isinstance(value, bool):
             arguments.append(flag if value else f"--no-{flag[2:]}")
         elif isinstance(value, list | tuple):
@@ -231,3 +275,7 @@ def as_arguments(values: Mapping[str, Any]) -> list[str]:
         elif value is not None:
             arguments += [flag, str(value)]
     return arguments
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

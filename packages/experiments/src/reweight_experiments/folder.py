@@ -1,22 +1,36 @@
-"""The folder of a sweep: which runs are finished, which go on and which begin anew."""
+"""The folder of a sweep: whose it is, and which of its runs are finished, go on or begin anew."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reweight_core.config.resolve import as_values
-from reweight_core.errors import UserError
-from reweight_core.files import locked
-from reweight_experiments.cells import SAME_SETTING, Run
+from reweight_core import RunConfig, UserError, as_values, known_options, locked
+from reweight_experiments.cells import PlannedRun
 
 OF_A_RUN = {"config.json", "metrics.jsonl", "samples.safetensors", "samples.json", "checkpoints", "summary.json"}
 
 
-def unfinished(runs: Sequence[Run]) -> list[Run]:
+@contextmanager
+def place_for(out: Path) -> Iterator[None]:
+    """Make the folder of the runs, and keep every other sweep out of it until the end.
+
+    Raises:
+        UserError: if it cannot be made, or another sweep works in it.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: {error}") from error
+    with locked(out, f"--out {out}"):
+        yield
+
+
+def unfinished(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     """Return the runs that are not finished yet; nothing is changed.
 
     Raises:
@@ -25,7 +39,7 @@ def unfinished(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if not _is_finished(run)]
 
 
-def _is_finished(run: Run) -> bool:
+def _is_finished(run: PlannedRun) -> bool:
     if not run.folder.exists():
         return False
     if not (run.folder / "summary.json").exists():
@@ -37,14 +51,16 @@ def _is_finished(run: Run) -> bool:
     return True
 
 
-def _refuse_differences(run: Run, state: str) -> None:
-    """Refuse a run that is there with options that change its result."""
+def _refuse_differences(run: PlannedRun, state: str) -> None:
+    """Refuse a run that is there with another seed, or with options that change its result."""
     try:
         found = dict(read_json(run.folder / "config.json")["options"])
     except (KeyError, TypeError):
         raise UserError(f"{run.folder / 'config.json'}: not that of a run; remove the folder") from None
     wanted = json.loads(json.dumps(as_values(run.config)))
-    for name in sorted((found.keys() | wanted.keys()) - set(SAME_SETTING) - {"out"} | {"seed"}):
+    known = known_options(RunConfig, wanted)
+    free = {name for name, item in known.items() if not item.changes_result} - {"seed"}
+    for name in sorted((found.keys() | wanted.keys()) - free):
         if found.get(name) != wanted.get(name):
             raise UserError(
                 f"{run.folder}: {state}, with {name} {found.get(name)} where {wanted.get(name)} is asked for; "
@@ -52,7 +68,7 @@ def _refuse_differences(run: Run, state: str) -> None:
             )
 
 
-def arguments_for(run: Run) -> list[str]:
+def arguments_for(run: PlannedRun) -> list[str]:
     """Return the program's arguments that finish a run: those that go on with what an earlier start left, if possible.
 
     What cannot be gone on with is removed.

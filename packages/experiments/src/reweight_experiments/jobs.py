@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import attrs
 
-from reweight_core.machine.device import usable_cpus
+from reweight_core import usable_cpus
 
 POLL_SECONDS = 0.2
 
@@ -81,6 +83,22 @@ def run_all(
     finally:
         _stop([process for process, _ in running.values()])
     return ended
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Let the signals of batch systems and closed terminals end this program so that its processes end too."""
+
+    def leave(number: int, frame: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    caught = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, leave) for number in caught}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _environment(processes: int) -> dict[str, str]:

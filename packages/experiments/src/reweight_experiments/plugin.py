@@ -1,14 +1,14 @@
 """What this package brings: two commands."""
 
-from reweight_core import CommandPlugin, imported
+from reweight_core import CommandPlugin
 
 sweep = CommandPlugin(
     name="sweep",
     summary="Compare methods: train each in each setting with several seeds, and make one table of it.",
-    build=imported("reweight_experiments.sweep_command:command"),
+    command="reweight_experiments.sweep_command:command",
 )
 reproduce = CommandPlugin(
     name="reproduce",
     summary="Run the settings of a published table, and compare the results with its figures.",
-    build=imported("reweight_experiments.reproduce_command:command"),
+    command="reweight_experiments.reproduce_command:command",
 )

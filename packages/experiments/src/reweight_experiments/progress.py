@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: a live table on a terminal, a plain line for each ended run elsewhere."""
+"""What a person sees of a sweep: a live table on a terminal, plain lines elsewhere, the result table at the end."""
 
 from __future__ import annotations
 
@@ -13,33 +13,42 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from reweight_experiments.cells import Run
+from reweight_experiments.carry_out import Watcher
+from reweight_experiments.cells import PlannedRun
 from reweight_experiments.folder import read_json
 from reweight_experiments.jobs import Ended, Job
+from reweight_experiments.report import Results
 
 
-class SweepProgress:
-    """Watches the runs of a sweep; use it as a context manager around them.
+def console() -> Console:
+    """Return where this package prints, texts as they are."""
+    return Console(markup=False, emoji=False, highlight=False)
 
-    Args:
-        runs: the runs that are to be made, by the name of their job.
-    """
 
-    def __init__(self, runs: Mapping[str, Run]):
-        self._runs = runs
+class SweepProgress(Watcher):
+    """Shows how the runs of a sweep get on; use it as a context manager around the sweep."""
+
+    def __init__(self) -> None:
+        self._runs: Mapping[str, PlannedRun] = {}
         self._told = 0
         self._started = time.monotonic()
-        console = Console(markup=False, emoji=False, highlight=False)
-        self._live = Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
+        screen = console()
+        self._live = Live(console=screen, transient=True, auto_refresh=False) if screen.is_terminal else None
 
     def __enter__(self) -> SweepProgress:
-        if self._live is not None:
-            self._live.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._live is not None:
             self._live.stop()
+
+    def begin(self, finished: int, runs: Mapping[str, PlannedRun]) -> None:
+        """Say what is there already; begin to show the others."""
+        if finished:
+            print(f"{finished} of {finished + len(runs)} runs are finished already", flush=True)
+        self._runs, self._started = runs, time.monotonic()
+        if self._live is not None and runs:
+            self._live.start()
 
     def watch(self, ended: Sequence[Ended], running: Collection[Job]) -> None:
         """Show the state of the sweep."""
@@ -54,7 +63,7 @@ class SweepProgress:
         if one.error is not None:
             return f"{one.job.name}  failed: {one.error}"
         accuracy = read_json(self._runs[one.job.name].folder / "summary.json")["test_accuracy"]
-        return f"{one.job.name}  test {_percent(accuracy)}  {one.seconds:.1f} s"
+        return f"{one.job.name}  test {_share(accuracy)}  {one.seconds:.1f} s"
 
     def _table(self, ended: Sequence[Ended], running: Collection[Job]) -> Table:
         failed = sum(one.error is not None for one in ended)
@@ -69,7 +78,7 @@ class SweepProgress:
             share = metrics["step"] / config.steps if config.steps else metrics["epoch"] / config.epochs
             done += min(share, 1)
             epochs = "" if config.steps else f"/{config.epochs}"
-            table.add_row(job.name, f"{metrics['epoch']}{epochs}", _percent(metrics["test_accuracy"]))
+            table.add_row(job.name, f"{metrics['epoch']}{epochs}", _share(metrics["test_accuracy"]))
         title = f"{len(ended)} of {len(self._runs)} runs done"
         if failed:
             title += f", {failed} failed"
@@ -78,6 +87,22 @@ class SweepProgress:
             title += f", {_duration(passed * (len(self._runs) - done) / done)} left"
         table.title = title
         return table
+
+
+def show(results: Results) -> None:
+    """Print a result table and where it is kept."""
+    screen, report = console(), results.report
+    for line in report.heading:
+        screen.print(line, soft_wrap=True)
+    table = Table(box=box.SIMPLE)
+    for title in report.columns:
+        table.add_column(title, overflow="fold", no_wrap=title in report.unbroken)
+    for row in report.rows:
+        table.add_row(*row)
+    screen.print(table)
+    for line in report.remarks:
+        screen.print(line, soft_wrap=True)
+    screen.print(f"also in {results.folder / 'results.md'}, results.csv and results.json", soft_wrap=True)
 
 
 def last_metrics(folder: Path) -> dict[str, Any] | None:
@@ -90,7 +115,7 @@ def last_metrics(folder: Path) -> dict[str, Any] | None:
     return json.loads(whole[-1]) if whole else None
 
 
-def _percent(accuracy: float | None) -> str:
+def _share(accuracy: float | None) -> str:
     return "-" if accuracy is None else f"{accuracy:.4f}"
 
 

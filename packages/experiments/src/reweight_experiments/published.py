@@ -26,13 +26,8 @@ from typing import Any
 import attrs
 from attrs.validators import deep_iterable, in_, instance_of, optional
 
-from reweight_core.config.options import Option
-from reweight_core.config.resolve import configure, known_options
-from reweight_core.config.run_config import RunConfig
-from reweight_core.errors import UserError, nearest, reason
-from reweight_core.plugins.records import TablePlugin
-from reweight_experiments.cells import SAME_SETTING, Cell, as_arguments, union
-from reweight_experiments.report import CellResult, Report, as_json, csv_row, failures
+from reweight_core import Option, RunConfig, TablePlugin, UserError, configure, known_options, nearest, reason
+from reweight_experiments.cells import Cell, Texts, union
 
 TEXTS = deep_iterable(instance_of(str))
 NUMBER = optional(instance_of((int, float)))
@@ -64,6 +59,11 @@ class PublishedCell:
     deviation: float | None = attrs.field(default=None, validator=NUMBER)
     notes: list[str] = attrs.field(factory=list, validator=TEXTS)
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """All options of its runs, the method too."""
+        return {"method": self.method, **self.options}
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class PublishedTable:
@@ -84,7 +84,7 @@ class PublishedTable:
     cells: list[PublishedCell]
 
 
-def read(record: TablePlugin) -> PublishedTable:
+def read_table(record: TablePlugin) -> PublishedTable:
     """Read a table's file.
 
     Raises:
@@ -103,17 +103,18 @@ def read(record: TablePlugin) -> PublishedTable:
         raise UserError(f"table '{record.name}' in {record.path}: {reason(error)}") from error
 
 
-def options_of_cells(cells: Sequence[PublishedCell], overrides: Mapping[str, Any]) -> dict[str, Option]:
-    """List the options that at least one cell has (of `overrides`, what chooses plugins matters)."""
-    return union([known_options(RunConfig, {**_values(cell), **overrides}) for cell in cells])
+def choose_cells(table: PublishedTable, only: Texts, pattern: str) -> list[PublishedCell]:
+    """Return the cells of some methods whose names match a pattern like ``*cifar10*``.
 
-
-def select(table: PublishedTable, methods: Sequence[str], pattern: str) -> list[PublishedCell]:
-    """Return the cells of these methods (of all if none is named) whose names match a pattern like ``*cifar10*``.
+    Args:
+        table: the table.
+        only: the methods, as a sequence or a text with commas; all if none is named.
+        pattern: what the names must match.
 
     Raises:
         UserError: if there is none.
     """
+    methods = [part.strip() for part in only.split(",")] if isinstance(only, str) else list(only)
     of_table = {cell.method for cell in table.cells}
     for name in methods:
         if name not in of_table:
@@ -121,19 +122,34 @@ def select(table: PublishedTable, methods: Sequence[str], pattern: str) -> list[
                 f"--only {name}: table '{table.record.name}' has no cell of it{nearest(name, of_table)}; "
                 f"it has {', '.join(sorted(of_table))}"
             )
-    chosen = [
-        cell
-        for cell in table.cells
-        if (not methods or cell.method in methods) and fnmatch.fnmatchcase(cell.name, pattern)
-    ]
+    of_methods = [cell for cell in table.cells if not methods or cell.method in methods]
+    chosen = [cell for cell in of_methods if fnmatch.fnmatchcase(cell.name, pattern)]
     if not chosen:
-        names = ", ".join(cell.name for cell in table.cells if not methods or cell.method in methods)
-        raise UserError(f"--cells {pattern}: matches none of {names}")
+        raise UserError(f"--cells {pattern}: matches none of {', '.join(cell.name for cell in of_methods)}")
     return chosen
 
 
-def cells_of(table: PublishedTable, chosen: Sequence[PublishedCell], overrides: Mapping[str, Any]) -> list[Cell]:
-    """Make the cells of a sweep; an override goes to the cells that have the option.
+def options_of_cells(cells: Sequence[PublishedCell], overrides: Mapping[str, Any]) -> dict[str, Option]:
+    """List the options that at least one cell has (of `overrides`, what chooses plugins matters).
+
+    A cell whose plugins are not installed is passed over: help must work without it.
+
+    Raises:
+        UserError: if that is true of every cell.
+    """
+    tables, problems = [], []
+    for cell in cells:
+        try:
+            tables.append(known_options(RunConfig, cell.values | dict(overrides)))
+        except UserError as problem:
+            problems.append(problem)
+    if not tables:
+        raise problems[0]
+    return union(tables)
+
+
+def planned_cells(table: PublishedTable, chosen: Sequence[PublishedCell], overrides: Mapping[str, Any]) -> list[Cell]:
+    """Make the cells of a sweep of published ones; an override goes to the cells that have the option.
 
     Raises:
         UserError: if a cell's own options are wrong, or no cell has an option that is overridden.
@@ -141,15 +157,15 @@ def cells_of(table: PublishedTable, chosen: Sequence[PublishedCell], overrides: 
     cells = []
     known_anywhere: set[str] = set()
     for published in chosen:
-        try:
-            configure(RunConfig, **_values(published))
-        except UserError as error:
-            raise UserError(f"table '{table.record.name}', cell {published.name}: {error}") from error
-        values = {**_values(published), **overrides}
+        values = published.values | dict(overrides)
         if "epochs" in overrides and "steps" not in overrides:
             # steps rank above epochs: those of the table would leave the override without effect
             values.pop("steps", None)
-        known = known_options(RunConfig, values)
+        try:
+            configure(RunConfig, **published.values)
+            known = known_options(RunConfig, values)
+        except UserError as error:
+            raise UserError(f"table '{table.record.name}', cell {published.name}: {error}") from error
         known_anywhere |= set(known)
         fitting = {name: value for name, value in values.items() if name in known}
         cells.append(Cell(published.name, {"cell": published.name, "method": published.method}, fitting))
@@ -157,95 +173,3 @@ def cells_of(table: PublishedTable, chosen: Sequence[PublishedCell], overrides: 
         if name not in known_anywhere:
             raise UserError(f"--{name.replace('_', '-')}: none of the chosen cells has this option")
     return cells
-
-
-def _values(cell: PublishedCell) -> dict[str, Any]:
-    return {"method": cell.method, **cell.options}
-
-
-@attrs.frozen
-class Comparison:
-    """A cell's result beside the published figure; accuracies in %, differences in points.
-
-    Attributes:
-        published: the published cell.
-        result: the result.
-        mean: ours, None if no run finished.
-        deviation: sample standard deviation of ours, None for fewer than two runs.
-        difference: ours less the published mean, None if one is missing.
-        in_deviations: the difference in published deviations, None if there is none.
-    """
-
-    published: PublishedCell
-    result: CellResult
-    mean: float | None
-    deviation: float | None
-    difference: float | None
-    in_deviations: float | None
-
-    @classmethod
-    def of(cls, table: PublishedTable, published: PublishedCell, result: CellResult) -> Comparison:
-        """Compare the table's figure."""
-        spread = result.spreads[table.figure]
-        mean = None if spread.mean is None else 100 * spread.mean
-        deviation = None if spread.deviation is None else 100 * spread.deviation
-        difference = None if mean is None or published.mean is None else mean - published.mean
-        in_deviations = difference / published.deviation if difference is not None and published.deviation else None
-        return cls(published, result, mean, deviation, difference, in_deviations)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return as_json(self.result) | {
-            "published": {"mean": self.published.mean, "deviation": self.published.deviation},
-            "difference": self.difference,
-            "difference_in_published_deviations": self.in_deviations,
-            "notes": self.published.notes,
-        }
-
-    def csv_row(self) -> dict[str, Any]:
-        """Return it as the columns of a CSV file."""
-        return csv_row(self.result) | {
-            "published_mean": self.published.mean,
-            "published_deviation": self.published.deviation,
-            "difference": self.difference,
-            "difference_in_published_deviations": self.in_deviations,
-        }
-
-
-def comparison_report(
-    table: PublishedTable, comparisons: Sequence[Comparison], overrides: Mapping[str, Any], made_with: Sequence[str]
-) -> Report:
-    """Return the table of a reproduction."""
-    figure = "last epoch" if table.figure == "test_accuracy" else "mean of the last five epochs"
-    published = f"; published ±: {table.deviation}" if table.deviation else ""
-    heading = [
-        f"{table.record.source}. Test accuracy in %, {figure}{published}; ours ±: sample standard deviation, n seeds."
-    ]
-    if overrides:
-        changed = "" if overrides.keys() <= set(SAME_SETTING) else ": not the paper's setting"
-        heading.append(f"With {' '.join(as_arguments(overrides))}{changed}.")
-    columns = ["cell", "published", "n", "ours", "points", "in published ±"]
-    rows = [
-        [
-            one.published.name,
-            _figure(one.published.mean, one.published.deviation),
-            str(one.result.finished),
-            _figure(one.mean, one.deviation),
-            "-" if one.difference is None else f"{one.difference:+.2f}",
-            "-" if one.in_deviations is None else f"{one.in_deviations:+.1f}",
-        ]
-        for one in comparisons
-    ]
-    by_note: dict[str, list[str]] = {}
-    for one in comparisons:
-        for note in one.published.notes:
-            by_note.setdefault(note, []).append(one.published.name)
-    notes = [f"{note} ({', '.join(names)})" for note, names in by_note.items()]
-    remarks = [*failures([one.result for one in comparisons]), *table.notes, *notes, *made_with]
-    return Report(heading, columns, rows, remarks, ["cell"])
-
-
-def _figure(mean: float | None, deviation: float | None) -> str:
-    if mean is None:
-        return "-"
-    return f"{mean:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")

@@ -1,4 +1,4 @@
-"""The result of a sweep: means and deviations over seeds, by cell, and the files that keep them."""
+"""Results of a sweep or a reproduction: means and deviations over seeds, by cell, and the files that keep them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from typing import Any
 
 import attrs
 
-from reweight_core.errors import UserError
-from reweight_core.files import write_json, write_text
-from reweight_core.machine.device import cpu_name, usable_cpus
-from reweight_experiments.cells import Cell, Run
+from reweight_core import UserError, cpu_name, usable_cpus, write_json, write_text
+from reweight_experiments.cells import Cell, PlannedRun
 from reweight_experiments.folder import read_json
 
 FIGURES = ("test_accuracy", "test_accuracy_mean5", "noise_auroc", "seconds")
@@ -62,13 +60,25 @@ class CellResult:
 
     @property
     def finished(self) -> int:
-        """Number of finished runs."""
+        """The number of finished runs."""
         return sum("error" not in run for run in self.runs)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return its labels, spreads and runs as JSON values."""
+        spreads = {name: {"mean": spread.mean, "sd": spread.deviation} for name, spread in self.spreads.items()}
+        return {"name": self.cell.name, **self.cell.labels, "n": self.finished, **spreads, "runs": list(self.runs)}
+
+    def csv_row(self) -> dict[str, Any]:
+        """Return its labels and spreads as the columns of a CSV file."""
+        row: dict[str, Any] = {**self.cell.labels, "n": self.finished}
+        for name, spread in self.spreads.items():
+            row |= {f"{name}_mean": spread.mean, f"{name}_sd": spread.deviation}
+        return row
 
 
 @attrs.frozen
 class Report:
-    """A result table as people read it.
+    """A result table for people.
 
     Attributes:
         heading: lines above the table.
@@ -91,7 +101,32 @@ class Report:
         return "\n".join([*self.heading, "", *table, *(f"\n{remark}" for remark in self.remarks)]) + "\n"
 
 
-def collect(runs: Sequence[Run], errors: Mapping[str, str]) -> list[CellResult]:
+@attrs.frozen(eq=False)
+class Results:
+    """The results of a sweep or of a reproduction.
+
+    Attributes:
+        folder: where its runs are, and results.md, results.csv and results.json.
+        cells: what became of each cell.
+        report: the table of results.md.
+    """
+
+    folder: Path
+    cells: Sequence[CellResult]
+    report: Report
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """Why runs failed, by the name of the run."""
+        return {
+            f"{result.cell.name}/seed-{run['seed']}": run["error"]
+            for result in self.cells
+            for run in result.runs
+            if "error" in run
+        }
+
+
+def collect(runs: Sequence[PlannedRun], errors: Mapping[str, str]) -> list[CellResult]:
     """Read the results of all runs.
 
     Args:
@@ -123,43 +158,49 @@ def collect(runs: Sequence[Run], errors: Mapping[str, str]) -> list[CellResult]:
     ]
 
 
-def sweep_report(results: Sequence[CellResult], made_with: Sequence[str]) -> Report:
-    """Return the table of a sweep."""
-    labels = list(dict.fromkeys(name for result in results for name in result.cell.labels))
-    columns = [*labels, "n", "test accuracy", "mean of last 5", "AUROC of weights", "seconds"]
-    rows = [
-        [
-            *(result.cell.labels.get(name, "-") for name in labels),
-            str(result.finished),
-            *(result.spreads[name].text(4) for name in FIGURES[:3]),
-            result.spreads["seconds"].text(1),
-        ]
-        for result in results
-    ]
-    heading = ["Test accuracy of the last epoch and of the last five; mean ± sample standard deviation over n seeds."]
-    return Report(heading, columns, rows, [*failures(results), *made_with], labels)
+def keep(out: Path, report: Report, cells: Sequence[CellResult], about: Mapping[str, Any]) -> Results:
+    """Write results.md, results.csv and results.json, each whole or not at all.
+
+    Args:
+        out: the folder of the sweep.
+        report: the table, without what is said of every sweep: which runs failed, and what the others were made with.
+        cells: what became of each cell.
+        about: what else results.json holds.
+
+    Raises:
+        UserError: if a file cannot be written, or a run has none of what it should have.
+    """
+    made_with = environments(cells)
+    results = Results(out, cells, report)
+    remarks = [*_failures(results.errors), *report.remarks, *map(_describe, made_with)]
+    results = attrs.evolve(results, report=attrs.evolve(report, remarks=remarks))
+    rows = [cell.csv_row() for cell in cells]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    try:
+        write_text(out / "results.md", results.report.markdown())
+        write_text(out / "results.csv", text.getvalue())
+        write_json(out / "results.json", {**about, "made_with": made_with, "cells": [cell.as_json() for cell in cells]})
+    except OSError as error:
+        raise UserError(f"{out}: {error}; the runs are kept") from error
+    return results
 
 
-def failures(results: Sequence[CellResult]) -> list[str]:
-    """Return a line for each way in which runs failed."""
-    by_error: dict[str, list[str]] = {}
-    for result in results:
-        for run in result.runs:
-            if "error" in run:
-                by_error.setdefault(run["error"], []).append(f"{result.cell.name}/seed-{run['seed']}")
-    return [f"failed: {', '.join(names)}: {error}" for error, names in by_error.items()]
-
-
-def environments(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def environments(cells: Sequence[CellResult]) -> list[dict[str, Any]]:
     """Return the distinct versions, plugins aside, and hardware of finished runs, with how many were made so.
 
     The name of a processor is that of this machine.
+
+    Raises:
+        UserError: if the options of a run cannot be read.
     """
     found: list[dict[str, Any]] = []
-    for run in runs:
-        config = read_json(run.folder / "config.json")
+    for folder in (Path(run["folder"]) for cell in cells for run in cell.runs if "error" not in run):
+        config = read_json(folder / "config.json")
         if not {"device", "versions"} <= config.keys():
-            raise UserError(f"{run.folder / 'config.json'}: not that of a run; remove the folder")
+            raise UserError(f"{folder / 'config.json'}: not that of a run; remove the folder")
         device = config["device"]
         cpu = f"{cpu_name()}, {usable_cpus()} processors"
         made = {"hardware": cpu if device == "cpu" else device, "versions": config["versions"]}
@@ -171,41 +212,15 @@ def environments(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return found
 
 
-def describe(environment: Mapping[str, Any]) -> str:
-    """Return an entry of `environments` as a line."""
+def _describe(environment: Mapping[str, Any]) -> str:
     versions, runs = environment["versions"], environment["runs"]
     packages = f"reweight-core {versions['reweight-core']}, torch {versions['torch']} and Python {versions['python']}"
     return f"{runs} {'run' if runs == 1 else 'runs'} with {packages} on {environment['hardware']}."
 
 
-def as_json(result: CellResult) -> dict[str, Any]:
-    """Return a cell's labels, spreads and runs as JSON values."""
-    spreads = {name: {"mean": spread.mean, "sd": spread.deviation} for name, spread in result.spreads.items()}
-    return {"name": result.cell.name, **result.cell.labels, "n": result.finished, **spreads, "runs": list(result.runs)}
-
-
-def csv_row(result: CellResult) -> dict[str, Any]:
-    """Return a cell's labels and spreads as the columns of a CSV file."""
-    row: dict[str, Any] = {**result.cell.labels, "n": result.finished}
-    for name, spread in result.spreads.items():
-        row |= {f"{name}_mean": spread.mean, f"{name}_sd": spread.deviation}
-    return row
-
-
-def write(out: Path, report: Report, csv_rows: Sequence[Mapping[str, Any]], content: Mapping[str, Any]) -> None:
-    """Write results.md, results.csv and results.json, each whole or not at all.
-
-    Raises:
-        UserError: if one cannot be written.
-    """
-    columns = list(dict.fromkeys(name for row in csv_rows for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(csv_rows)
-    try:
-        write_text(out / "results.md", report.markdown())
-        write_text(out / "results.csv", text.getvalue())
-        write_json(out / "results.json", dict(content))
-    except OSError as error:
-        raise UserError(f"{out}: {error}; the runs are kept") from error
+def _failures(errors: Mapping[str, str]) -> list[str]:
+    """Return a line for each way in which runs failed."""
+    by_error: dict[str, list[str]] = {}
+    for name, error in errors.items():
+        by_error.setdefault(error, []).append(name)
+    return [f"failed: {', '.join(names)}: {error}" for error, names in by_error.items()]

@@ -1,5 +1,7 @@
 """``reweight reproduce``."""
 
+from __future__ import annotations
+
 import shlex
 import sys
 from collections.abc import Mapping
@@ -8,33 +10,31 @@ from typing import Any
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from reweight_core.cli.plugin_options import DeclaringCommand, command_line, first_pass, take_given
-from reweight_core.config.options import Option
-from reweight_core.config.resolve import known_options
-from reweight_core.config.run_config import RunConfig
-from reweight_core.plugins import registry
-from reweight_experiments import published as tables
-from reweight_experiments import report as results
-from reweight_experiments.carry_out import carry_out, place_for, show
-from reweight_experiments.cells import runs_of
+from reweight_core import DeclaringCommand, Option, RunConfig, first_pass, known_options, registry, take_given
+from reweight_experiments.jobs import stopped_by_signals
+from reweight_experiments.progress import SweepProgress, console, show
+from reweight_experiments.published import choose_cells, options_of_cells, read_table
+from reweight_experiments.reproduction import plan_reproduction, reproduce
 
 
 class ReproduceCommand(DeclaringCommand):
-    """Has all options of train that a cell of the table has."""
+    """Has all options of train that a chosen cell of the table has."""
 
     def declared(self, ctx: click.Context, args: list[str]) -> Mapping[str, Option]:
-        """Those of core and of every plugin that any cell uses."""
+        """Those of core and of every plugin that a chosen cell uses."""
         own = [parameter for parameter in self.params if isinstance(parameter, click.Option)]
-        given, rest = first_pass(ctx, args, ["data", "with", "preset"], own)
-        overrides: dict[str, Any] = {name: given[name] for name in ("data", "with", "preset") if name in given}
+        choosing = ["data", "with", "preset"]
+        given, rest = first_pass(ctx, args, choosing, own)
+        overrides = {name: given[name] for name in choosing if name in given}
         name = next((text for text in rest if text in registry.names("table")), None)
         if name is None:
             known = known_options(RunConfig, overrides)
         else:
-            known = tables.options_of_cells(tables.read(registry.find("table", name)).cells, overrides)
+            table = read_table(registry.find("table", name))
+            cells = choose_cells(table, given.get("only", ()), given.get("pattern", "*"))
+            known = options_of_cells(cells, overrides)
         return {name: item for name, item in known.items() if name not in ("method", "out")}
 
 
@@ -77,37 +77,15 @@ def command(
         return
     if name is None:
         raise click.UsageError("give the NAME of a table; reweight reproduce --list shows them", ctx)
-    table = tables.read(registry.find("table", name))
-    overrides = take_given(ctx, options)
-    first = overrides.pop("seed", 0)
-    out = out or Path("runs") / name
-    chosen = tables.select(table, [part.strip() for part in only.split(",")] if only is not None else [], pattern)
-    runs = runs_of(tables.cells_of(table, chosen, overrides), range(first, first + seeds), out)
+    chosen: dict[str, Any] = {"only": only or (), "cells": pattern, "seeds": seeds, **take_given(ctx, options)}
     if dry_run:
-        for run in runs:
+        for run in plan_reproduction(name, out, **chosen).runs:
             click.echo(shlex.join(["reweight", *run.arguments]))
         return
-    with place_for(out):
-        errors = carry_out(runs, out, jobs)
-        found = results.collect(runs, errors)
-        comparisons = [tables.Comparison.of(table, *pair) for pair in zip(chosen, found, strict=True)]
-        made_with = results.environments([run for run in runs if run.name not in errors])
-        described = [results.describe(entry) for entry in made_with]
-        report = tables.comparison_report(table, comparisons, overrides, described)
-        content = {
-            "command": command_line(ctx),
-            "table": name,
-            "source": table.record.source,
-            "figure": table.figure,
-            "published_deviation": table.deviation,
-            "overrides": {key: str(value) if isinstance(value, Path) else value for key, value in overrides.items()},
-            "notes": table.notes,
-            "made_with": made_with,
-            "cells": [one.as_json() for one in comparisons],
-        }
-        results.write(out, report, [one.csv_row() for one in comparisons], content)
-    show(report, out)
-    if errors:
+    with stopped_by_signals(), SweepProgress() as progress:
+        results = reproduce(name, out, jobs=jobs, watcher=progress, **chosen)
+    show(results)
+    if results.errors:
         sys.exit(1)
 
 
@@ -117,4 +95,4 @@ def _list_tables() -> None:
         table.add_column(title, no_wrap=title == "name")
     for name, record in registry.load_all("table").items():
         table.add_row(name, record.summary, record.source)
-    Console(markup=False, emoji=False, highlight=False).print(table)
+    console().print(table)

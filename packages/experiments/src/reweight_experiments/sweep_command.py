@@ -1,32 +1,19 @@
 """``reweight sweep``."""
 
+from __future__ import annotations
+
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from reweight_core.cli.plugin_options import DeclaringCommand, command_line, config_option, first_pass, take_given
-from reweight_core.config.options import Option
-from reweight_experiments import report as results
-from reweight_experiments.carry_out import carry_out, place_for, show
-from reweight_experiments.cells import cells_of, options_of_all, parse_axes, runs_of
-
-
-def _varying() -> list[click.Option]:
-    return [
-        click.Option(["--methods"], required=True, metavar="A,B", help="Methods, separated by commas."),
-        click.Option(["--data"], metavar="D,E", help="Datasets, separated by commas.  [default: digits]"),
-        click.Option(
-            ["--vary", "varied"],
-            multiple=True,
-            metavar="NAME=V,W",
-            help="Run with each of these values of an option of train, e.g. noise=none,uniform:0.4 or "
-            "with=none,mixup,mixup+relabel; none leaves the option out. Again for another: all combinations are run.",
-        ),
-        config_option(),
-    ]
+from reweight_core import DeclaringCommand, Option, UserError, config_option, first_pass, take_given
+from reweight_experiments.cells import axes_of, options_of_all
+from reweight_experiments.jobs import stopped_by_signals
+from reweight_experiments.progress import SweepProgress, show
+from reweight_experiments.sweep import run_sweep
 
 
 class SweepCommand(DeclaringCommand):
@@ -34,18 +21,29 @@ class SweepCommand(DeclaringCommand):
 
     def declared(self, ctx: click.Context, args: list[str]) -> Mapping[str, Option]:
         """Those of core and of every plugin that any run chooses; runs without an option do without it."""
-        given, _ = first_pass(ctx, args, ["with", "preset"], _varying())
-        # help must work before anything is chosen, and before any dataset is installed
-        axes = parse_axes(given.pop("methods", "erm"), given.pop("data", None), given.pop("varied", ()))
-        known = options_of_all(axes, given, given.pop("config_file", None))
+        own = [parameter for parameter in self.params if isinstance(parameter, click.Option)]
+        given, _ = first_pass(ctx, args, ["with", "preset"], own)
+        file = given.get("config_file")
+        axes = axes_of(given.get("methods"), given.get("data"), _varied(given.get("vary", ())), file)
+        known = options_of_all(axes, {name: given[name] for name in ("with", "preset") if name in given}, file)
         return {name: item for name, item in known.items() if name not in ("method", "data", "out")}
 
 
 @click.command(
     name="sweep",
     cls=SweepCommand,
+    params=[config_option()],
     epilog="--seed S begins with another seed than 0. All other options are those of reweight train, for the runs "
     "that have them.",
+)
+@click.option("--methods", metavar="A,B", help="Methods, separated by commas.  [default: that of the file]")
+@click.option("--data", metavar="D,E", help="Datasets, separated by commas.  [default: that of the file, or digits]")
+@click.option(
+    "--vary",
+    multiple=True,
+    metavar="NAME=V,W",
+    help="Run with each of these values of an option of train, e.g. noise=none,uniform:0.4 or "
+    "with=none,mixup,mixup+relabel; none leaves the option out. Again for another: all combinations are run.",
 )
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each setting.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at a time, each a process.")
@@ -54,9 +52,9 @@ class SweepCommand(DeclaringCommand):
 def command(
     ctx: click.Context,
     /,
-    methods: str,
+    methods: str | None,
     data: str | None,
-    varied: tuple[str, ...],
+    vary: tuple[str, ...],
     config_file: Path | None,
     seeds: int,
     jobs: int,
@@ -71,23 +69,32 @@ def command(
     reweight sweep --methods erm,gdw --vary noise=none,uniform:0.4 --seeds 3 --out comparison
     """
     given = take_given(ctx, options)
-    first = given.pop("seed", 0)
-    cells = cells_of(parse_axes(methods, data or "digits", varied), given, config_file)
-    runs = runs_of(cells, range(first, first + seeds), out)
-    with place_for(out):
-        errors = carry_out(runs, out, jobs)
-        found = results.collect(runs, errors)
-        made_with = results.environments([run for run in runs if run.name not in errors])
-        report = results.sweep_report(found, [results.describe(entry) for entry in made_with])
-        content = {
-            "command": command_line(ctx),
-            "made_with": made_with,
-            "cells": [results.as_json(result) for result in found],
-        }
-        results.write(out, report, [results.csv_row(result) for result in found], content)
-    show(report, out)
-    if errors:
+    with stopped_by_signals(), SweepProgress() as progress:
+        results = run_sweep(
+            methods,
+            out,
+            data=data,
+            vary=_varied(vary),
+            config=config_file,
+            seeds=seeds,
+            jobs=jobs,
+            watcher=progress,
+            **given,
+        )
+    show(results)
+    if results.errors:
         sys.exit(1)
 
 
-command.params[:0] = _varying()
+def _varied(texts: Sequence[str]) -> dict[str, str]:
+    """Read each ``--vary NAME=V,W``: the values by option name."""
+    varied: dict[str, str] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        name = name.strip().lstrip("-").replace("-", "_")
+        if not name or not equals:
+            raise UserError(f"--vary {text}: must be NAME=VALUE,VALUE, e.g. noise=none,uniform:0.4")
+        if name in varied:
+            raise UserError(f"--vary {text}: the values of '{name}' are given twice")
+        varied[name] = values
+    return varied

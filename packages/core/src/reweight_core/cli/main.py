@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 
 import click
 
-from reweight_core.errors import UserError, nearest
+from reweight_core.errors import UserError, nearest, reason
 from reweight_core.plugins import registry
+from reweight_core.plugins.records import CommandPlugin
 
 COMMANDS = {
     "train": "Train a classifier with a re-weighting method; the run becomes a folder.",
@@ -24,7 +25,7 @@ COMMANDS = {
     "list": "List what is installed: methods, components, datasets, noise, models, tables.",
     "plugins": "Show every installed plugin: where it comes from, and whether it works.",
 }
-"""Core's own commands with a summary of each; those of other packages are plugins."""
+"""Core's own commands with a summary of each; those of other packages are plugins, and give way to these."""
 
 
 class _Commands(click.Group):
@@ -39,8 +40,14 @@ class _Commands(click.Group):
             return command
         if name not in registry.names("command"):
             ctx.fail(f"no command is called '{name}'{nearest(name, self.list_commands(ctx))}")
-        command = registry.find("command", name).build()
-        return command
+        record: CommandPlugin = registry.find("command", name)
+        try:
+            return record.load()
+        except Exception as error:
+            source = registry.version_of("command", name)
+            raise UserError(
+                f"command '{name}' of {source} cannot be loaded: {reason(error)}; mend or uninstall that package"
+            ) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands with their summaries; of the plugins, only the records are imported."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,6 @@ from reweight_core.plugins import registry
 
 _GIVEN = "reweight.given"
 _OPTIONS = "reweight.options"
-_ARGUMENTS = "reweight.arguments"
 
 
 class DeclaringCommand(click.Command, ABC):
@@ -30,7 +28,6 @@ class DeclaringCommand(click.Command, ABC):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """First pass over `args`, then click's own."""
-        ctx.meta[_ARGUMENTS] = tuple(args)
         known = self.declared(ctx, args)
         own = {flag for parameter in super().get_params(ctx) for flag in parameter.opts}
         for item in known.values():
@@ -73,11 +70,6 @@ def take_given(ctx: click.Context, parameters: dict[str, Any]) -> dict[str, Any]
     """Take the declared options out of a command's parameters; return those that were given."""
     values = {name: parameters.pop(name) for name in ctx.meta[_OPTIONS]}
     return {name: value for name, value in values.items() if value not in (None, ())}
-
-
-def command_line(ctx: click.Context) -> str:
-    """Return the command as it could be typed into a shell."""
-    return shlex.join(["reweight", str(ctx.info_name), *ctx.meta[_ARGUMENTS]])
 
 
 def first_pass(

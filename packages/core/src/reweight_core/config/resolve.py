@@ -17,10 +17,15 @@ from reweight_core.plugins import registry
 Config = TypeVar("Config", bound="DataConfig")
 
 
+def core_options(config_class: type) -> dict[str, Option]:
+    """List core's own options by name."""
+    return table([Owner(OWNER, config_class)])
+
+
 def owners_of(config_class: type, given: Mapping[str, Any]) -> list[Owner]:
     """List core and the plugins that the given names choose."""
     owners = [Owner(OWNER, config_class)]
-    core = table(owners)
+    core = core_options(config_class)
     for kind in ("method", "data"):
         if kind in core:
             name = convert(core[kind], given.get(kind, core[kind].default))
@@ -52,6 +57,9 @@ def known_options(config_class: type, given: Mapping[str, Any]) -> dict[str, Opt
         if unknown:
             raise UserError(f"--preset {given['preset']} sets unknown options: {', '.join(unknown)}")
         better |= preset
+    if "epochs" in given:
+        # steps rank above epochs: steps that nobody gave would leave the epochs without effect
+        better.pop("steps", None)
     return {
         name: attrs.evolve(item, default=better[name]) if name in better else item for name, item in options.items()
     }
@@ -59,7 +67,7 @@ def known_options(config_class: type, given: Mapping[str, Any]) -> dict[str, Opt
 
 def _preset_of(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the defaults of the preset that is asked for."""
-    core = table([Owner(OWNER, RunConfig)])
+    core = core_options(RunConfig)
     name, method = (convert(core[key], given.get(key, core[key].default)) for key in ("preset", "method"))
     if name is None:
         return {}
@@ -147,7 +155,7 @@ def read_file(path: Path, config_class: type, given: Mapping[str, Any]) -> dict[
     sections = {name: value for name, value in content.items() if isinstance(value, dict)}
     values = {name.replace("-", "_"): value for name, value in content.items() if name not in sections}
     owners = {owner.name: owner for owner in owners_of(config_class, values | dict(given))}
-    core = table([Owner(OWNER, config_class)])
+    core = core_options(config_class)
     for name in values:
         if name not in core:
             raise UserError(f"--config {path}: no option is called '{name}'{nearest(name, core)}")

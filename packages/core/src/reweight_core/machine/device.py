@@ -7,10 +7,12 @@ import os
 import platform
 import sys
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from reweight_core.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 # <malloc.h>
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -23,6 +25,8 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         UserError: if there is no such device here.
     """
+    import torch
+
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

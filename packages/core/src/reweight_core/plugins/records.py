@@ -223,9 +223,23 @@ class CommandPlugin:
     Attributes:
         name: the NAME of ``reweight NAME``; must equal the entry point's name.
         summary: one line for ``reweight --help``.
-        build: ``build()`` returns the `click.Command`; import it inside (`imported`).
+        command: ``package.module:name`` of the `click.Command`, which is imported when it is used.
     """
 
     name: str
     summary: str
-    build: Callable[[], click.Command]
+    command: str
+
+    def load(self) -> click.Command:
+        """Import the command.
+
+        Raises:
+            Exception: whatever the import raises, or a `TypeError` if it is no command.
+        """
+        import click
+
+        module, _, name = self.command.partition(":")
+        command = getattr(import_module(module), name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{self.command} is of type {type(command).__name__}, not click.Command")
+        return command

@@ -3,24 +3,17 @@ import json
 import attrs
 import pytest
 
-from reweight_core.config.resolve import as_values, configure
-from reweight_core.errors import UserError
-from reweight_core.files import locked
-from reweight_core.plugins import registry
-from reweight_core.plugins.records import DataPlugin
-from reweight_experiments.carry_out import place_for
-from reweight_experiments.cells import Cell, Run
-from reweight_experiments.folder import arguments_for, unfinished
+from reweight_core import UserError, as_values, configure, locked
+from reweight_experiments.cells import Cell, PlannedRun
+from reweight_experiments.folder import arguments_for, place_for, unfinished
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(plugins, tmp_path):
     """A run that is not made yet."""
-    record = DataPlugin("digits", "small", lambda config: None)
-    find = registry.find
-    monkeypatch.setattr(registry, "find", lambda kind, name: record if kind == "data" else find(kind, name))
-    config = configure(data="digits", epochs=2, **{"with": []}, out=tmp_path / "erm" / "seed-0")
-    return Run(Cell("erm", {}, {}), config)
+    values = {"method": "stir", "data": "tail"}
+    config = configure(**values, epochs=2, out=tmp_path / "stir-tail" / "seed-0")
+    return PlannedRun(Cell("stir-tail", {}, values), config)
 
 
 def write(run, *names, **changed):
@@ -69,14 +62,24 @@ def test_what_is_no_run_is_never_removed(run):
         unfinished([run])
     file = attrs.evolve(run.config, out=run.folder / "thesis.tex")
     with pytest.raises(UserError, match="is in the way and not a run"):
-        unfinished([Run(run.cell, file)])
+        unfinished([PlannedRun(run.cell, file)])
     assert (run.folder / "thesis.tex").read_text() == "years of work"
 
 
-@pytest.mark.parametrize("option", [{"device": "cpu"}, {"workers": 1}, {"graph": "off"}, {"checkpoint_every": 1}])
+@pytest.mark.parametrize(
+    "option", [{"device": "cpu"}, {"workers": 1}, {"graph": "off"}, {"checkpoint_every": 1}, {"shelf": "/elsewhere"}]
+)
 def test_options_that_change_no_result_may_differ(run, option):
     write(run, "config.json", "summary.json", **option)
     assert unfinished([run]) == []
+
+
+@pytest.mark.parametrize("option", [{"seed": 1}, {"cut": 2}, {"speed": 2.0}, {"lr": 0.2}, {"unknown": 1}])
+def test_seed_and_options_that_change_a_result_may_not(run, option):
+    write(run, "config.json", "summary.json", **option)
+    ((name, value),) = option.items()
+    with pytest.raises(UserError, match=f"is finished, with {name} {value} where "):
+        unfinished([run])
 
 
 def test_a_note_in_a_finished_run_is_in_nobodys_way(run):

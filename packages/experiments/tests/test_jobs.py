@@ -1,16 +1,17 @@
 import os
+import signal
 import sys
 import time
 
 import pytest
 
-from reweight_experiments import jobs as runner
-from reweight_experiments.jobs import Job, run_all
+from reweight_experiments import jobs
+from reweight_experiments.jobs import Job, run_all, stopped_by_signals
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
-    monkeypatch.setattr(runner, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -69,17 +70,27 @@ def test_output_goes_to_the_log(job):
     assert first.log.read_text() == "words\n"
 
 
-def test_an_interrupt_stops_what_runs(job, tmp_path):
+def interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("stop", "raised"),
+    [(interrupt, KeyboardInterrupt), (lambda: os.kill(os.getpid(), signal.SIGTERM), SystemExit)],
+)
+def test_an_interrupt_or_a_signal_stops_what_runs(job, tmp_path, stop, raised):
     code = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
 
-    def interrupt(ended, running):
+    def watch(ended, running):
         if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text():
-            raise KeyboardInterrupt
+            stop()
 
+    before = signal.getsignal(signal.SIGTERM)
     started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        run_all([job("sleeper", code)], 1, interrupt)
+    with pytest.raises(raised), stopped_by_signals():
+        run_all([job("sleeper", code)], 1, watch)
     assert time.monotonic() - started < 10
+    assert signal.getsignal(signal.SIGTERM) == before
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
@@ -89,12 +100,12 @@ def test_an_interrupt_stops_what_runs(job, tmp_path):
     [(1, None, "-"), (2, None, "4"), (3, None, "2"), (20, None, "4"), (2, "7", "7")],
 )
 def test_each_process_has_its_share_of_the_threads(job, monkeypatch, at_once, set_before, expected):
-    monkeypatch.setattr(runner, "usable_cpus", lambda: 8)
+    monkeypatch.setattr(jobs, "usable_cpus", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if set_before:
         monkeypatch.setenv("OMP_NUM_THREADS", set_before)
-    jobs = [job(str(i), "import os; print(os.environ.get('OMP_NUM_THREADS', '-'))") for i in range(min(at_once, 3))]
+    several = [job(str(i), "import os; print(os.environ.get('OMP_NUM_THREADS', '-'))") for i in range(min(at_once, 3))]
     if at_once == 20:
-        jobs = jobs[:2]
-    run_all(jobs, at_once, nobody)
-    assert {one.log.read_text().strip() for one in jobs} == {expected}
+        several = several[:2]
+    run_all(several, at_once, nobody)
+    assert {one.log.read_text().strip() for one in several} == {expected}

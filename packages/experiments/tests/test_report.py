@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reweight_core.errors import UserError
+from reweight_core import UserError
 from reweight_experiments.cells import Cell
-from reweight_experiments.report import Report, Spread, as_json, collect, csv_row, failures, sweep_report, write
+from reweight_experiments.report import Report, Results, Spread, collect, environments, keep
+from reweight_experiments.sweep import sweep_report
 
 accuracies = st.floats(0, 1)
 
@@ -45,7 +46,7 @@ def planned(cell, seed, folder):
 
 
 @pytest.fixture
-def results(tmp_path):
+def cells(tmp_path):
     """Two cells: one with two finished runs and a failed one, one with failed runs only."""
 
     def run(cell, seed, accuracy):
@@ -54,13 +55,9 @@ def results(tmp_path):
             folder.mkdir(parents=True)
             figures = {"test_accuracy": accuracy, "test_accuracy_mean5": accuracy, "noise_auroc": None, "seconds": 2.0}
             (folder / "summary.json").write_text(json.dumps(figures))
-        return SimpleNamespace(
-            cell=cell,
-            name=f"{cell.name}/seed-{seed}",
-            folder=folder,
-            config=SimpleNamespace(seed=seed),
-            arguments=["train"],
-        )
+            versions = {"reweight-core": "1", "torch": "2", "python": "3"}
+            (folder / "config.json").write_text(json.dumps({"device": "A100", "versions": versions}))
+        return planned(cell, seed, folder)
 
     good = Cell("a", {"method": "a", "noise": "x|y"}, {})
     bad = Cell("b", {"method": "b", "lr": "1"}, {})
@@ -68,8 +65,8 @@ def results(tmp_path):
     return collect(runs, {"a/seed-2": "too hot", "b/seed-0": "no file", "b/seed-1": "no file"})
 
 
-def test_figures_are_those_of_the_finished_runs(results):
-    good, bad = results
+def test_figures_are_those_of_the_finished_runs(cells):
+    good, bad = cells
     assert (good.finished, bad.finished) == (2, 0)
     assert good.spreads["test_accuracy"] == Spread.of([0.5, 0.7])
     assert good.spreads["noise_auroc"] == Spread(0, None, None)
@@ -77,33 +74,52 @@ def test_figures_are_those_of_the_finished_runs(results):
     assert good.runs[2]["error"] == "too hot"
 
 
-def test_failed_runs_are_named_with_their_cause(results):
-    assert failures(results) == ["failed: a/seed-2: too hot", "failed: b/seed-0, b/seed-1: no file"]
+def test_errors_are_those_of_all_cells(cells, tmp_path):
+    errors = Results(tmp_path, cells, sweep_report(cells)).errors
+    assert errors == {"a/seed-2": "too hot", "b/seed-0": "no file", "b/seed-1": "no file"}
 
 
 def test_a_finished_run_without_a_result_is_an_error(tmp_path):
-    cell = Cell("a", {}, {})
-    run = planned(cell, 0, tmp_path)
+    run = planned(Cell("a", {}, {}), 0, tmp_path)
     with pytest.raises(UserError, match=r"summary\.json: cannot be read"):
+        collect([run], {})
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(UserError, match=r"summary\.json: has no 'test_accuracy'"):
         collect([run], {})
 
 
-def test_all_files_say_the_same(results, tmp_path):
-    report = sweep_report(results, ["made here"])
-    write(tmp_path, report, [csv_row(one) for one in results], {"cells": [as_json(one) for one in results]})
+def test_all_files_say_the_same(cells, tmp_path):
+    results = keep(tmp_path, sweep_report(cells), cells, {"command": "reweight sweep"})
     text = (tmp_path / "results.md").read_text()
+    assert text == results.report.markdown()
     assert "| a | x\\|y | - | 2 | 0.6000 ± 0.1414 | 0.6000 ± 0.1414 | - | 2.0 ± 0.0 |" in text
     assert "| b | - | 1 | 0 | - | - | - | - |" in text
-    assert text.endswith("made here\n")
+    assert text.split("\n\n")[2:] == [
+        "failed: a/seed-2: too hot",
+        "failed: b/seed-0, b/seed-1: no file",
+        "2 runs with reweight-core 1, torch 2 and Python 3 on A100.\n",
+    ]
     with open(tmp_path / "results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["method"], row["n"], row["test_accuracy_mean"]) for row in rows] == [("a", "2", "0.6"), ("b", "0", "")]
     assert float(rows[0]["test_accuracy_sd"]) == pytest.approx(np.std([0.5, 0.7], ddof=1))
-    (good, bad) = json.loads((tmp_path / "results.json").read_text())["cells"]
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert list(content) == ["command", "made_with", "cells"]
+    good, bad = content["cells"]
     assert good["test_accuracy"] == {"mean": 0.6, "sd": float(rows[0]["test_accuracy_sd"])}
     assert [run.get("test_accuracy") for run in good["runs"]] == [0.5, 0.7, None]
     assert bad["test_accuracy"] == {"mean": None, "sd": None}
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_runs_of_other_versions_or_machines_are_told_apart(cells, tmp_path):
+    file = tmp_path / "a" / "seed-1" / "config.json"
+    assert [entry["runs"] for entry in environments(cells)] == [2]
+    file.write_text(file.read_text().replace("A100", "cpu"))
+    assert [entry["runs"] for entry in environments(cells)] == [1, 1]
+    file.write_text("{}")
+    with pytest.raises(UserError, match=r"seed-1/config\.json: not that of a run"):
+        environments(cells)
 
 
 def test_a_report_is_markdown():

@@ -1,0 +1,189 @@
+"""Published tables run again in Python, and their figures beside the results."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from reweight_core import registry
+from reweight_experiments.carry_out import Watcher, carry_out
+from reweight_experiments.cells import PlannedRun, Texts, as_arguments, plan_runs
+from reweight_experiments.folder import place_for
+from reweight_experiments.published import (
+    PublishedCell,
+    PublishedTable,
+    choose_cells,
+    options_of_cells,
+    planned_cells,
+    read_table,
+)
+from reweight_experiments.report import CellResult, Report, Results, collect, keep
+
+
+def reproduce(
+    name: str,
+    out: Path | str | None = None,
+    *,
+    only: Texts = (),
+    cells: str = "*",
+    seeds: int = 1,
+    jobs: int = 1,
+    watcher: Watcher | None = None,
+    **overrides: Any,
+) -> Results:
+    """Run the settings of a published table, and compare the results with its figures (``reweight reproduce``).
+
+    Called again with the same folder, it keeps finished runs and makes the others. `Results.cells` are `Comparison`;
+    what fails is in `Results.errors`, and takes no other run with it.
+
+    Args:
+        name: the table.
+        out: folder of the runs and of the result table; None for ``runs/NAME``.
+        only: methods whose cells are run, or a text with commas; all if none is named.
+        cells: what the names of the cells must match, ``*cifar10*`` for example.
+        seeds: number of runs of each cell.
+        jobs: number of runs at a time, each a process.
+        watcher: is told how the runs get on.
+        **overrides: options of ``reweight train`` (underscores) in place of the table's; `seed` is the first seed.
+
+    Raises:
+        UserError: before the first run, for an unknown table, an option that is wrong, or a folder that is taken.
+    """
+    plan = plan_reproduction(name, out, only=only, cells=cells, seeds=seeds, **overrides)
+    table, out = plan.table, plan.out
+    arguments = {
+        "only": ",".join(dict.fromkeys(cell.method for cell in plan.chosen)) if only else None,
+        "cells": None if cells == "*" else cells,
+        **overrides,
+        **{"seeds": seeds, "jobs": jobs, "out": out},
+    }
+    with place_for(out):
+        results = collect(plan.runs, carry_out(plan.runs, out, jobs, watcher or Watcher()))
+        comparisons = [Comparison.of(table, *pair) for pair in zip(plan.chosen, results, strict=True)]
+        about = {
+            "command": shlex.join(["reweight", "reproduce", name, *as_arguments(arguments)]),
+            "table": name,
+            "source": table.record.source,
+            "figure": table.figure,
+            "published_deviation": table.deviation,
+            "overrides": {key: str(value) if isinstance(value, Path) else value for key, value in overrides.items()},
+            "notes": table.notes,
+        }
+        return keep(out, comparison_report(table, comparisons, overrides), comparisons, about)
+
+
+@attrs.frozen(eq=False)
+class Plan:
+    """What a reproduction will do.
+
+    Attributes:
+        table: the published table.
+        chosen: the cells of it that are run.
+        runs: their runs, cell by cell.
+        out: the folder of the runs.
+    """
+
+    table: PublishedTable
+    chosen: Sequence[PublishedCell]
+    runs: Sequence[PlannedRun]
+    out: Path
+
+
+def plan_reproduction(
+    name: str, out: Path | str | None, *, only: Texts, cells: str, seeds: int, **overrides: Any
+) -> Plan:
+    """Choose, plan and check the runs of `reproduce` (arguments and errors as there); nothing is run or written."""
+    table = read_table(registry.find("table", name))
+    out = Path("runs") / name if out is None else Path(out)
+    chosen = choose_cells(table, only, cells)
+    first = overrides.pop("seed", 0)
+    return Plan(table, chosen, plan_runs(planned_cells(table, chosen, overrides), first, seeds, out), out)
+
+
+@attrs.frozen
+class Comparison(CellResult):
+    """A cell's result beside the published figure; accuracies in %, differences in points.
+
+    Attributes:
+        published: the published cell.
+        mean: ours, None if no run finished.
+        deviation: sample standard deviation of ours, None for fewer than two runs.
+        difference: ours less the published mean, None if one is missing.
+        in_deviations: the difference in published deviations, None if there is none.
+    """
+
+    published: PublishedCell
+    mean: float | None
+    deviation: float | None
+    difference: float | None
+    in_deviations: float | None
+
+    @classmethod
+    def of(cls, table: PublishedTable, published: PublishedCell, result: CellResult) -> Comparison:
+        """Compare the table's figure."""
+        spread = result.spreads[table.figure]
+        mean = None if spread.mean is None else 100 * spread.mean
+        deviation = None if spread.deviation is None else 100 * spread.deviation
+        difference = None if mean is None or published.mean is None else mean - published.mean
+        in_deviations = difference / published.deviation if difference is not None and published.deviation else None
+        figures = (mean, deviation, difference, in_deviations)
+        return cls(result.cell, result.runs, result.spreads, published, *figures)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the result is, and the comparison, as JSON values."""
+        return super().as_json() | {
+            "published": {"mean": self.published.mean, "deviation": self.published.deviation},
+            "difference": self.difference,
+            "difference_in_published_deviations": self.in_deviations,
+            "notes": self.published.notes,
+        }
+
+    def csv_row(self) -> dict[str, Any]:
+        """Return both as the columns of a CSV file."""
+        return super().csv_row() | {
+            "published_mean": self.published.mean,
+            "published_deviation": self.published.deviation,
+            "difference": self.difference,
+            "difference_in_published_deviations": self.in_deviations,
+        }
+
+
+def comparison_report(table: PublishedTable, comparisons: Sequence[Comparison], overrides: Mapping[str, Any]) -> Report:
+    """Return the table of a reproduction; its heading says whether the overrides leave the paper's setting."""
+    figure = "last epoch" if table.figure == "test_accuracy" else "mean of the last five epochs"
+    published = f"; published ±: {table.deviation}" if table.deviation else ""
+    heading = [
+        f"{table.record.source}. Test accuracy in %, {figure}{published}; ours ±: sample standard deviation, n seeds."
+    ]
+    if overrides:
+        known = options_of_cells([one.published for one in comparisons], overrides)
+        changed = ": not the paper's setting" if any(known[name].changes_result for name in overrides) else ""
+        heading.append(f"With {' '.join(as_arguments(overrides))}{changed}.")
+    columns = ["cell", "published", "n", "ours", "points", "in published ±"]
+    rows = [
+        [
+            one.published.name,
+            _figure(one.published.mean, one.published.deviation),
+            str(one.finished),
+            _figure(one.mean, one.deviation),
+            "-" if one.difference is None else f"{one.difference:+.2f}",
+            "-" if one.in_deviations is None else f"{one.in_deviations:+.1f}",
+        ]
+        for one in comparisons
+    ]
+    by_note: dict[str, list[str]] = {}
+    for one in comparisons:
+        for note in one.published.notes:
+            by_note.setdefault(note, []).append(one.published.name)
+    notes = [f"{note} ({', '.join(names)})" for note, names in by_note.items()]
+    return Report(heading, columns, rows, [*table.notes, *notes], ["cell"])
+
+
+def _figure(mean: float | None, deviation: float | None) -> str:
+    if mean is None:
+        return "-"
+    return f"{mean:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")

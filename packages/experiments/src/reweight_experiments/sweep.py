@@ -1,0 +1,82 @@
+"""Sweeps in Python: methods by settings by seeds."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reweight_core import UserError
+from reweight_experiments.carry_out import Watcher, carry_out
+from reweight_experiments.cells import Texts, as_arguments, axes_of, cells_of, plan_runs
+from reweight_experiments.folder import place_for
+from reweight_experiments.report import FIGURES, CellResult, Report, Results, collect, keep
+
+
+def run_sweep(
+    methods: Texts | None,
+    out: Path | str,
+    *,
+    data: Texts | None = None,
+    vary: Mapping[str, Texts] | None = None,
+    config: Path | str | None = None,
+    seeds: int = 1,
+    jobs: int = 1,
+    watcher: Watcher | None = None,
+    **options: Any,
+) -> Results:
+    """Train each method in each setting with several seeds, and make one table of it (``reweight sweep``).
+
+    Called again with the same folder, it keeps finished runs and makes the others. What fails is in
+    `Results.errors`, and takes no other run with it.
+
+    Args:
+        methods: names, or a text with commas; None for the method of the file.
+        out: folder of the runs and of the result table.
+        data: names of datasets likewise; None for that of the file, or the default.
+        vary: values of other options, by name: all combinations are run. None leaves an option out.
+        config: a TOML file with options, which rank below all others.
+        seeds: number of runs of each setting.
+        jobs: number of runs at a time, each a process.
+        watcher: is told how the runs get on.
+        **options: options of ``reweight train`` (underscores) for the runs that have them; `seed` is the first seed.
+
+    Raises:
+        UserError: before the first run, for an option of any run that is wrong, or a folder that is taken.
+    """
+    out, file, vary = Path(out), None if config is None else Path(config), vary or {}
+    first = options.pop("seed", 0)
+    axes = axes_of(methods, data, vary, file)
+    if "method" not in axes:
+        raise UserError("--methods A,B is missing: name the methods to compare")
+    runs = plan_runs(cells_of(axes, options, file), first, seeds, out)
+    texts = {name: ",".join(values) for name, values in axes.items()}
+    arguments = {
+        "methods": texts.pop("method"),
+        "data": texts.pop("data"),
+        "vary": [f"{name}={values}" for name, values in texts.items()] or None,
+        **options,
+        **{"config": file, "seed": first, "seeds": seeds, "jobs": jobs, "out": out},
+    }
+    with place_for(out):
+        results = collect(runs, carry_out(runs, out, jobs, watcher or Watcher()))
+        about = {"command": shlex.join(["reweight", "sweep", *as_arguments(arguments)])}
+        return keep(out, sweep_report(results), results, about)
+
+
+def sweep_report(results: Sequence[CellResult]) -> Report:
+    """Return the table of a sweep."""
+    labels = list(dict.fromkeys(name for result in results for name in result.cell.labels))
+    columns = [*labels, "n", "test accuracy", "mean of last 5", "AUROC of weights", "seconds"]
+    rows = [
+        [
+            *(result.cell.labels.get(name, "-") for name in labels),
+            str(result.finished),
+            *(result.spreads[name].text(4) for name in FIGURES[:3]),
+            result.spreads["seconds"].text(1),
+        ]
+        for result in results
+    ]
+    heading = ["Test accuracy of the last epoch and of the last five; mean ± sample standard deviation over n seeds."]
+    return Report(heading, columns, rows, [], labels)

@@ -1,0 +1,174 @@
+"""Plugins of the tests' own in the place of what is installed, and runs that take no time."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal
+
+import attrs
+import pytest
+
+from reweight_core import (
+    ComponentPlugin,
+    DataPlugin,
+    MethodPlugin,
+    NoisePlugin,
+    TablePlugin,
+    UserError,
+    as_values,
+    option,
+    registry,
+)
+from reweight_experiments import carry_out, jobs, plugin
+
+TABLE = """
+figure = "test_accuracy"
+deviation = "standard deviation"
+notes = ["of all"]
+
+[options]
+epochs = 7
+weight-decay = 0.5
+
+[[cells]]
+name = "erm-small"
+method = "erm"
+mean = 80.0
+deviation = 0.5
+
+[[cells]]
+name = "erm-large"
+method = "erm"
+mean = 90.0
+options = { epochs = 9, data = "tail" }
+notes = ["of one"]
+
+[[cells]]
+name = "erm-unknown"
+method = "erm"
+"""
+
+
+@attrs.frozen
+class StirOptions:
+    """Options of the method `stir`."""
+
+    speed: float = option(1.0, "Turns a second.", check=attrs.validators.gt(0))
+    whisk: Literal["wire", "wooden"] = option("wire", "Which whisk.")
+    gently: bool = option(False, "Whether to take care.")
+    pauses: str | None = option(None, "When to rest, e.g. 2,5.", comma_list=True)
+
+
+@attrs.frozen
+class ShakeOptions:
+    """Options of the method `shake`."""
+
+    speed: float = option(5.0, "Times a second.", changes_result=False)
+    whisk: Literal["none", "wire"] = option("none", "Which whisk.")
+
+
+@attrs.frozen
+class SpiceOptions:
+    """Options of the component `spice`."""
+
+    amount: float = option(0.5, "How much.")
+
+
+@attrs.frozen
+class ShelfOptions:
+    """Options of the dataset `tail`."""
+
+    shelf: Path = option(Path("shelf"), "Where it is.", changes_result=False)
+    cut: int = option(1, "How short.")
+
+
+def never_built(*arguments):
+    raise AssertionError("a plan must not build anything")
+
+
+@pytest.fixture(scope="module")
+def plugins():
+    """Put records of the tests' own in the place of what is installed; give them by kind and name."""
+    records = {
+        "method": {
+            "erm": MethodPlugin("erm", "plain", never_built),
+            "stir": MethodPlugin("stir", "stirs", never_built, StirOptions, one_label=True),
+            "shake": MethodPlugin("shake", "shakes", never_built, ShakeOptions, needs_meta_set=True),
+        },
+        "component": {
+            "spice": ComponentPlugin("spice", "adds", never_built, SpiceOptions),
+            "blend": ComponentPlugin("blend", "mixes", never_built, mixes_targets=True),
+        },
+        "data": {
+            "digits": DataPlugin("digits", "small", never_built),
+            "tail": DataPlugin("tail", "long", never_built, ShelfOptions, defaults={"imb": 0.1}),
+            "march": DataPlugin("march", "steady", never_built, defaults={"steps": 500}),
+        },
+        "noise": {"blur": NoisePlugin("blur", "blur:X", lambda argument: argument)},
+        "model": {},
+        "table": {},
+        "command": {"sweep": plugin.sweep, "reproduce": plugin.reproduce},
+    }
+
+    def find(kind, name):
+        if name not in records[kind]:
+            raise UserError(f"no {kind} is called '{name}'")
+        return records[kind][name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "find", find)
+        patch.setattr(registry, "names", lambda kind: sorted(records[kind]))
+        yield records
+
+
+@pytest.fixture
+def table(plugins, tmp_path, monkeypatch):
+    """Write the published table `mine` and install it; give its record."""
+
+    def make(text=TABLE):
+        path = tmp_path / "table.toml"
+        path.write_text(text)
+        record = TablePlugin("mine", "my table", "I, 2020, table 1", path)
+        monkeypatch.setitem(plugins["table"], "mine", record)
+        return record
+
+    return make
+
+
+@pytest.fixture
+def made(plugins, monkeypatch):
+    """Let runs, all but those in `broken`, succeed at once with an accuracy of (70 + seed) %; tell which were made."""
+    told = SimpleNamespace(names=[], at_once=[], broken={})
+    runs = {}
+
+    def arguments_for(run, real=carry_out.arguments_for):
+        runs[run.name] = run
+        return real(run)
+
+    def run_all(waiting, at_once, watch):
+        ended = []
+        for job in waiting:
+            run = runs[job.name]
+            told.names.append(job.name)
+            told.at_once.append(at_once)
+            error = told.broken.get(job.name)
+            if error is None:
+                run.folder.mkdir(parents=True)
+                config = {
+                    "options": as_values(run.config),
+                    "device": "A100",
+                    "versions": {"reweight-core": "1", "torch": "2", "python": "3"},
+                }
+                (run.folder / "config.json").write_text(json.dumps(config))
+                accuracy = (70 + run.config.seed) / 100
+                figures = {"test_accuracy": accuracy, "test_accuracy_mean5": accuracy - 0.1}
+                figures |= {"noise_auroc": None, "seconds": 2.0}
+                (run.folder / "summary.json").write_text(json.dumps(figures))
+            ended.append(jobs.Ended(job, 2.0, error))
+            watch(ended, [])
+        return ended
+
+    monkeypatch.setattr(carry_out, "arguments_for", arguments_for)
+    monkeypatch.setattr(carry_out, "run_all", run_all)
+    monkeypatch.setattr(carry_out, "load_data", lambda config: SimpleNamespace(meta="some"))
+    return told

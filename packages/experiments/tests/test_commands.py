@@ -1,0 +1,129 @@
+"""The two commands: what they read, print and exit with."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from reweight_core.cli.main import main
+
+GONE = '\n[[cells]]\nname = "gone"\nmethod = "gone"\n'
+STIR = '\n[[cells]]\nname = "stir"\nmethod = "stir"\n'
+
+
+@pytest.fixture
+def reweight(made, capsys, tmp_path, monkeypatch):
+    """Run the program in an empty folder; give its exit status, standard output and error."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+
+    def run(*arguments):
+        capsys.readouterr()
+        status = 0
+        try:
+            main(list(arguments))
+        except SystemExit as finished:
+            status = finished.code or 0
+        out, err = capsys.readouterr()
+        return SimpleNamespace(status=status, out=out, err=err)
+
+    return run
+
+
+def options_in(folder):
+    return json.loads((folder / "config.json").read_text())["options"]
+
+
+def test_sweep_reads_what_varies_from_texts(reweight, tmp_path):
+    done = reweight(
+        *("sweep", "--methods", "erm,stir", "--vary", "weight-decay=0.1,0.2", "--vary", "with=none,spice"),
+        *("--speed", "3", "--spice-amount", "2", "--seed", "4", "--out", "s"),
+    )
+    assert (done.status, done.err) == (0, "")
+    assert done.out.splitlines()[0].startswith("erm-digits-weight_decay=0.1-with=none/seed-4  test 0.7400")
+    assert "also in s/results.md" in done.out
+    options = options_in(tmp_path / "work/s/stir-digits-weight_decay=0.2-with=spice/seed-4")
+    assert (options["weight_decay"], options["speed"], options["spice_amount"]) == (0.2, 3.0, 2.0)
+
+
+def test_sweep_takes_method_and_data_from_a_file(reweight, tmp_path):
+    (tmp_path / "work" / "f.toml").write_text('method = "stir"\ndata = "tail"\n[stir]\nspeed = 9.0\n[tail]\ncut = 4\n')
+    done = reweight("sweep", "--config", "f.toml", "--out", "s", "--gently", "--shelf", "there")
+    assert done.status == 0, done.err
+    options = options_in(tmp_path / "work/s/stir-tail/seed-0")
+    assert (options["data"], options["speed"], options["cut"], options["gently"]) == ("tail", 9.0, 4, True)
+
+
+def test_a_failed_run_is_exit_status_1(reweight, made, table):
+    made.broken["erm-digits/seed-0"] = made.broken["erm-small/seed-0"] = "too hot"
+    table()
+    for command in (["sweep", "--methods", "erm,stir", "--out", "s"], ["reproduce", "mine"]):
+        done = reweight(*command)
+        assert (done.status, done.err) == (1, "")
+        assert "seed-0: too hot (see " in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("sweep --out s", "--methods A,B is missing"),
+        ("sweep --methods erm", "Missing option '--out'"),
+        ("sweep --methods erm --vary noise --out s", "--vary noise: must be NAME=VALUE,VALUE"),
+        ("sweep --methods erm --vary lr=1,2 --vary lr=3 --out s", "--vary lr=3: the values of 'lr' are given twice"),
+        ("sweep --methods erm --vary weight-decay=1 --weight-decay 2 --out s", "--weight-decay is given too"),
+        ("sweep --methods erm --vary lr-drops=2,5 --out s", "its values have commas themselves"),
+        ("sweep --methods erm --speed 3 --out s", "--speed"),
+        ("sweep --methods erm --seeds 0 --out s", "'--seeds'"),
+        ("reproduce", "give the NAME of a table"),
+        ("reproduce hers", "no table"),
+        ("reproduce mine --only stir", "--only stir: table 'mine' has no cell of it"),
+        ("reproduce mine --speed 3", "--speed"),
+        ("reproduce mine --epochs 0", "erm-small: --epochs must be > 0"),
+    ],
+)
+def test_a_mistake_is_one_line_before_anything_runs(reweight, table, made, tmp_path, arguments, message):
+    table()
+    done = reweight(*arguments.split())
+    assert (done.status, done.out) == (2, "")
+    assert message in done.err
+    assert len(done.err.splitlines()) == 1
+    assert not made.names
+    assert not list((tmp_path / "work").iterdir())
+
+
+@pytest.mark.parametrize("choice", [["--only", "stir"], ["--cells", "st*"]])
+def test_reproduce_looks_at_the_chosen_cells_only(reweight, table, made, choice):
+    table(table().path.read_text() + GONE + STIR)
+    help_text = reweight("reproduce", "mine", *choice, "--help").out
+    assert "--speed" in help_text
+    dry = reweight("reproduce", "mine", *choice, "--speed", "3", "--dry-run")
+    assert dry.out.splitlines() == [
+        "reweight train --method stir --epochs 7 --weight-decay 0.5 --speed 3.0 --seed 0 --out runs/mine/stir/seed-0"
+    ]
+    assert not made.names
+    assert reweight("reproduce", "mine", *choice, "--speed", "3").status == 0
+    assert made.names == ["stir/seed-0"]
+
+
+def test_reproduce_of_cells_whose_method_is_missing_names_one_of_them(reweight, table):
+    table(table().path.read_text() + GONE + STIR)
+    done = reweight("reproduce", "mine", "--dry-run")
+    assert (done.status, done.out) == (2, "")
+    assert "table 'mine', cell gone: no method is called 'gone'" in done.err
+    assert "--speed" in reweight("reproduce", "mine", "--help").out
+
+
+def test_tables_are_listed(reweight, table):
+    table()
+    (line,) = (line for line in reweight("reproduce", "--list").out.splitlines() if "mine" in line)
+    assert line.split(maxsplit=1) == ["mine", line.split(maxsplit=1)[1]]
+    assert "my table" in line
+    assert "I, 2020, table 1" in line
+
+
+def test_help_works_before_anything_is_chosen(reweight):
+    for command in ("sweep", "reproduce"):
+        done = reweight(command, "--help")
+        assert (done.status, done.err) == (0, "")
+        assert "--weight-decay" in done.out

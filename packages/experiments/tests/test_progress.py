@@ -1,0 +1,77 @@
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from reweight_experiments import progress
+from reweight_experiments.cells import axes_of, cells_of, plan_runs
+from reweight_experiments.jobs import Ended, Job
+from reweight_experiments.progress import SweepProgress, last_metrics, show
+from reweight_experiments.report import Report, Results
+
+pytestmark = pytest.mark.usefixtures("plugins")
+
+
+@pytest.fixture
+def runs(tmp_path):
+    planned = plan_runs(cells_of(axes_of("erm", "digits", {}), {"epochs": 4}), 0, 3, tmp_path)
+    for run in planned:
+        run.folder.mkdir(parents=True)
+    (planned[0].folder / "summary.json").write_text(json.dumps({"test_accuracy": 0.5}))
+    (planned[2].folder / "metrics.jsonl").write_text(json.dumps({"epoch": 3, "step": 9, "test_accuracy": 0.25}) + "\n")
+    return {run.name: run for run in planned}
+
+
+def jobs_of(runs):
+    return [Job(name, (), Path("log")) for name in runs]
+
+
+def test_elsewhere_than_on_a_terminal_each_ended_run_is_a_line(runs, capsys):
+    first, second, third = jobs_of(runs)
+    with SweepProgress() as shown:
+        shown.begin(2, runs)
+        shown.watch([], [first, second])
+        shown.watch([Ended(first, 1.26, None)], [second, third])
+        shown.watch([Ended(first, 1.26, None), Ended(second, 3, "too hot")], [third])
+    assert capsys.readouterr().out.splitlines() == [
+        "2 of 5 runs are finished already",
+        "erm-digits/seed-0  test 0.5000  1.3 s  (1 of 3)",
+        "erm-digits/seed-1  failed: too hot  (2 of 3)",
+    ]
+
+
+def test_on_a_terminal_running_runs_are_a_table(runs, monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "console", lambda: Console(file=screen, force_terminal=True, width=100))
+    clock = iter([100.0, 100.0, 110.0])
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    first, second, third = jobs_of(runs)
+    shown = SweepProgress()
+    shown.begin(0, runs)
+    with shown:
+        shown.watch([Ended(first, 10, "too hot")], [second, third])
+    text = screen.getvalue()
+    # one run and three of four epochs of another took 10 s: 1.25 runs are left
+    assert "1 of 3 runs done, 1 failed, 0:00:07 left" in text
+    line = next(line for line in text.splitlines() if "seed-2" in line)
+    assert line.split()[-2:] == ["3/4", "0.2500"]
+
+
+def test_a_result_is_shown_as_it_is_written(capsys, tmp_path):
+    report = Report(["above [all]"], ["name", "n"], [["[b]a[/b]", "1"]], ["below"], ["name"])
+    show(Results(tmp_path, [], report))
+    out = capsys.readouterr().out
+    assert out.startswith("above [all]\n")
+    assert "[b]a[/b]" in out
+    assert out.endswith(f"below\nalso in {tmp_path / 'results.md'}, results.csv and results.json\n")
+
+
+def test_only_whole_lines_of_metrics_are_read(tmp_path):
+    assert last_metrics(tmp_path) is None
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')
+    assert last_metrics(tmp_path) == {"epoch": 2}
+    (tmp_path / "metrics.jsonl").write_text('{"epo')
+    assert last_metrics(tmp_path) is None

@@ -1,0 +1,84 @@
+import csv
+import json
+
+import pytest
+
+from reweight_core import UserError
+from reweight_experiments import reproduce
+from reweight_experiments.published import read_table
+from reweight_experiments.report import FIGURES, CellResult, Spread
+from reweight_experiments.reproduction import Comparison, comparison_report
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def compare(table, published, *accuracies):
+    runs = [{"seed": seed} for seed in range(len(accuracies))]
+    spreads = {name: Spread.of(accuracies) for name in FIGURES}
+    return Comparison.of(table, published, CellResult(None, runs, spreads))
+
+
+def test_a_difference_is_in_points_and_in_published_deviations(table):
+    read = read_table(table())
+    small, large, unknown = read.cells
+    one = compare(read, small, 0.81, 0.82)
+    assert (one.mean, one.difference, one.in_deviations) == pytest.approx((81.5, 1.5, 3.0))
+    assert one.deviation == pytest.approx(100 * Spread.of([0.81, 0.82]).deviation)
+    other = compare(read, large, 0.88)
+    assert (other.difference, other.in_deviations, other.deviation) == (pytest.approx(-2.0), None, None)
+    assert compare(read, unknown, 0.5).difference is None
+    assert compare(read, small).difference is None
+
+
+def test_the_figure_compared_is_the_tables(table, made):
+    text = table().path.read_text()
+    (last,) = reproduce("mine", cells="erm-small").cells
+    assert last.mean == pytest.approx(70.0)
+    table(text.replace("test_accuracy", "test_accuracy_mean5"))
+    (mean5,) = reproduce("mine", cells="erm-small").cells
+    assert mean5.mean == pytest.approx(60.0)
+
+
+def test_the_report_states_what_differs_from_the_paper(table):
+    read = read_table(table())
+    comparisons = [compare(read, cell, 0.81, 0.82) for cell in read.cells]
+    report = comparison_report(read, comparisons, {"epochs": 2, "device": "cpu"})
+    assert "I, 2020, table 1" in report.heading[0]
+    assert report.heading[1] == "With --epochs 2 --device cpu: not the paper's setting."
+    assert report.rows[0] == ["erm-small", "80.00 ± 0.50", "2", "81.50 ± 0.71", "+1.50", "+3.0"]
+    assert report.rows[1][-1] == "-"
+    assert report.remarks == ["of all", "of one (erm-large)"]
+    report = comparison_report(read, comparisons, {"device": "cpu", "shelf": "x"})
+    assert report.heading[1] == "With --device cpu --shelf x."
+    assert len(comparison_report(read, comparisons, {}).heading) == 1
+
+
+def test_a_reproduction_runs_the_chosen_cells_and_keeps_the_comparison(table, made, tmp_path):
+    table()
+    results = reproduce("mine", only="erm", cells="erm-*l*", seeds=2, seed=5, epochs=3, jobs=2)
+    assert made.names == [f"{cell}/seed-{seed}" for cell in ("erm-small", "erm-large") for seed in (5, 6)]
+    assert results.folder.samefile("runs/mine")
+    small = results.cells[0]
+    assert (small.finished, small.mean, small.difference) == (2, pytest.approx(75.5), pytest.approx(-4.5))
+    content = json.loads((tmp_path / "runs/mine/results.json").read_text())
+    assert content["command"] == (
+        "reweight reproduce mine --only erm --cells 'erm-*l*' --seed 5 --epochs 3 --seeds 2 --jobs 2 --out runs/mine"
+    )
+    assert (content["table"], content["overrides"]) == ("mine", {"seed": 5, "epochs": 3})
+    assert content["cells"][0]["published"] == {"mean": 80.0, "deviation": 0.5}
+    assert content["cells"][0]["difference"] == small.difference
+    with open("runs/mine/results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["cell"], row["published_mean"]) for row in rows] == [("erm-small", "80.0"), ("erm-large", "90.0")]
+    assert float(rows[0]["difference"]) == pytest.approx(small.difference)
+    text = (tmp_path / "runs/mine/results.md").read_text()
+    assert "| erm-small | 80.00 ± 0.50 | 2 | 75.50 ± 0.71 | -4.50 | -9.0 |" in text
+    assert "4 runs with reweight-core 1, torch 2 and Python 3 on A100." in text
+
+
+def test_a_table_that_is_not_there_is_an_error():
+    with pytest.raises(UserError, match="no table"):
+        reproduce("hers")
