@@ -25,6 +25,7 @@ from reweight_core.plugins.records import (
 )
 
 if TYPE_CHECKING:
+    from reweight_core.cli.console import console
     from reweight_core.data.batch import Batch
     from reweight_core.data.dataset import Dataset, Split
     from reweight_core.data.examples import Examples
@@ -46,6 +47,7 @@ _LAZY = {
     "Step": "reweight_core.engine.step",
     "VirtualSGD": "reweight_core.engine.virtual_step",
     "WeightingNetwork": "reweight_core.engine.weighting_network",
+    "console": "reweight_core.cli.console",
     "evaluate": "reweight_core.runs.evaluate",
     "load": "reweight_core.runs.predict",
     "resume": "reweight_core.training.resume",
@@ -74,6 +76,7 @@ __all__ = [
     "VirtualSGD",
     "WeightingNetwork",
     "configure",
+    "console",
     "evaluate",
     "hookimpl",
     "imported",
@@ -88,3 +91,7 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
