@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
+import reweight_core
 from reweight_core.cli.main import main
 from reweight_core.config.resolve import known_options
 from reweight_core.config.run_config import RunConfig
@@ -251,6 +253,55 @@ def test_the_help_shows_the_options_of_the_chosen_plugins_alone(reweight):
     assert "--eta-w" not in reweight("train", "--help").out
 
 
+def sections_of(shown):
+    """The text of a command's help by the title that stands above it."""
+    sections, title = {}, ""
+    for line in shown.splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            title = line[:-1]
+        sections[title] = sections.get(title, "") + line + "\n"
+    return sections
+
+
+def test_the_help_has_the_options_in_groups_and_each_option_once(reweight):
+    shown = reweight("train", "--method", "gdw", "--help").out
+    sections = sections_of(shown)
+    groups = ["Data", "Method", "Network", "Optimisation", "Look-ahead", "Machine", "Output"]
+    assert list(sections) == ["", "Options", *groups, "Options of gdw"]
+    for item in known_options(RunConfig, {"method": "gdw"}).values():
+        title = item.group.capitalize() if item.owner == "reweight" else "Options of gdw"
+        assert [name for name, text in sections.items() if f"\n  {item.flag} " in text] == [title]
+    looked_for = {"--augment": "Data", "--lr": "Optimisation", "--out": "Output", "--device": "Machine"}
+    assert all(f"\n  {flag} " in sections[title] for flag, title in looked_for.items())
+
+
+@pytest.mark.parametrize(
+    "arguments", ["train", "train --method fsr --preset webvision --with mixup", "inspect", "check-grad --data folder"]
+)
+def test_the_lines_of_the_help_fit_a_terminal(reweight, arguments):
+    shown = reweight(*arguments.split(), "--help")
+    assert shown.status == 0
+    assert max(len(line) for line in shown.out.splitlines()) <= 80
+
+
+@pytest.mark.parametrize(
+    ("flag", "kind"),
+    [("--data", "data"), ("--noise", "noise"), ("--method", "method"), ("--with", "component"), ("--model", "model")],
+)
+def test_the_help_names_what_may_be_chosen(reweight, flag, kind):
+    shown = reweight("train", "--help").out
+    entry = shown.partition(f"\n  {flag} ")[2].partition("\n  --")[0]
+    listed = entry.partition("Installed:")[2].partition("[default")[0]
+    assert [name.strip(",") for name in listed.split()] == registry.names(kind)
+
+
+def test_the_help_names_the_presets_of_the_chosen_method(reweight):
+    shown = reweight("train", "--method", "fsr", "--help").out
+    entry = shown.partition("\n  --preset ")[2].partition("\n\n")[0]
+    assert all(preset in entry for preset in registry.find("method", "fsr").presets)
+    assert "Method 'erm' has none." in " ".join(reweight("train", "--help").out.split())
+
+
 def test_without_arguments_the_program_explains_itself(reweight):
     shown = reweight()
     assert shown.status == 0
@@ -290,8 +341,10 @@ def test_the_list_names_every_plugin_with_its_summary(reweight):
         kind: registry.names(kind) for kind in registry.GROUPS
     }
     assert all(summary for found in listed.values() for summary in found.values())
-    shown = reweight("list").out
-    assert all(name in shown for found in listed.values() for name in found)
+    rows = [line.split()[:2] for line in reweight("list").out.splitlines()]
+    typed = {"component": "--with", "table": "reproduce", "command": "reweight"}
+    for kind, found in listed.items():
+        assert all([typed.get(kind, f"--{kind}"), name] in rows for name in found)
 
 
 def test_the_plugins_are_shown_with_their_origin(reweight):
@@ -300,6 +353,52 @@ def test_the_plugins_are_shown_with_their_origin(reweight):
     assert {row["status"] for row in rows} == {"ok"}
     shown = reweight("plugins").out
     assert all(row["name"] in shown and row["distribution"] in shown for row in rows)
+
+
+@pytest.fixture
+def faulty_method(tmp_path, monkeypatch):
+    """The name of an installed method that loads, and has an option of a type that no flag can have."""
+    name = "a-method-with-quite-a-long-name-and-a-mistake"
+    folder = tmp_path / "site"
+    info = folder / "a_distribution_with_quite_a_long_name-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: a-distribution-with-quite-a-long-name\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[reweight.methods]\n{name} = faulty_method:plugin\n")
+    (folder / "faulty_method.py").write_text(
+        "import attrs\nfrom reweight_core import MethodPlugin, option\n\n"
+        "@attrs.frozen\nclass Options:\n    sizes: list[int] = option([], 'Sizes.')\n\n"
+        f"plugin = MethodPlugin('{name}', 'is wrong', lambda config, context: object(), Options)\n"
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    yield name
+    sys.modules.pop("faulty_method", None)
+
+
+def test_a_plugin_whose_options_cannot_be_read_is_shown_as_broken(reweight, faulty_method):
+    row = next(row for row in json.loads(reweight("plugins", "--json").out) if row["name"] == faulty_method)
+    assert row["status"] == "broken"
+    assert "declares the field 'sizes'" in row["error"]
+    shown = reweight("plugins").out
+    assert f"\nmethod '{faulty_method}' of a-distribution-with-quite-a-long-name: declares the field 'sizes'" in shown
+    rows = [line.split() for line in shown.splitlines()]
+    states = [row[-1] for row in rows if row[:1] == ["method"] and len(row) == 5]
+    assert sorted(states) == ["broken", *["ok"] * (len(registry.names("method")) - 1)]
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--epochs", "1")])
+def test_a_plugin_whose_options_cannot_be_read_is_refused_in_one_line(reweight, faulty_method, arguments):
+    message = f"method '{faulty_method}' declares the field 'sizes', which must be"
+    assert_refused(reweight("train", "--method", faulty_method, *arguments), message)
+
+
+def test_a_plugin_whose_options_cannot_be_read_harms_no_other(reweight, faulty_method):
+    assert reweight("train", "--help").status == 0
+    assert_refused(reweight("train", "--eta-w", "3"), "--eta-w is an option of --method gdw")
+
+
+def test_a_console_prints_text_as_it_is(capsys):
+    reweight_core.console().print("[red]cat[/red] :dog: 'x' 1.5")
+    assert capsys.readouterr().out == "[red]cat[/red] :dog: 'x' 1.5\n"
 
 
 @pytest.fixture
@@ -333,7 +432,8 @@ def assert_refused(result, *parts):
         ("--data digit", ["no data is called 'digit' (did you mean 'digits'?)"]),
         ("--model resnett32", ["no model is called 'resnett32' (did you mean 'resnet32'?)"]),
         ("--epoch 3", ["--epoch", "--epochs", "(see reweight train --help)"]),
-        ("--eta-w 3", ["--eta-w is an option of --method gdw"]),
+        ("--eta-w 3", ["--eta-w is an option of --method gdw, which this run does not use"]),
+        ("--image-size 3", ["--image-size is an option of --data clothing1m, csv, csv-lt, folder, ..., which this"]),
         ("--method", ["--method"]),
         ("surplus", ["surplus"]),
         ("--epochs many", ["--epochs", "many"]),
@@ -382,6 +482,16 @@ def test_what_cannot_work_is_refused_in_one_line(reweight, monkeypatch, argument
         ("inspect --epochs 3", ["--epochs", "(see reweight inspect --help)"]),
         ("inspect --noise uniform:2", ["--noise uniform:2"]),
         ("list --jsno", ["--jsno", "--json"]),
+        ("resume missing", ["missing: not the folder of a run"]),
+        ("predict missing a.png", ["missing: not the folder of a run"]),
+        ("bench --image 3x32", ["--image 3x32: must be CHANNELSxHEIGHTxWIDTH"]),
+        ("bench --image 3x0x32", ["--image 3x0x32: must be"]),
+        ("bench --image 3x4x5xlarge", ["--image 3x4x5xlarge: must be"]),
+        ("bench --methods gwd", ["no method is called 'gwd' (did you mean 'gdw'?)"]),
+        ("bench --methods gdw --set clip", ["--set clip: must be NAME=VALUE"]),
+        ("bench --methods gdw --set clpi=1", ["no method of --methods has the option 'clpi' (did you mean 'clip'?)"]),
+        ("bench --repetitions 0", ["--repetitions", "x>=1"]),
+        ("bench --methods erm --strategies jpv", ["--strategies jpv: must be among", "(did you mean 'jvp'?)"]),
     ],
 )
 def test_every_command_refuses_in_one_line(reweight, arguments, parts):

@@ -11,10 +11,12 @@ RUN = f"""
 import sys
 from reweight_core.cli.main import main
 
+status = 0
 try:
-    main(sys.argv[1:])
+    main(sys.argv[2:])
 except SystemExit as finished:
-    assert not finished.code, finished.code
+    status = finished.code or 0
+assert status == int(sys.argv[1]), status
 print("heavy:", *[name for name in {HEAVY} if name in sys.modules])
 """
 
@@ -55,7 +57,23 @@ def last_line(code, *arguments):
     ],
 )
 def test_a_command_that_computes_nothing_imports_nothing_heavy(arguments):
-    assert last_line(RUN, *arguments.split()) == "heavy:"
+    assert last_line(RUN, "0", *arguments.split()) == "heavy:"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "train --method gwd",
+        "train --epochs 0",
+        "train --noise uniform",
+        "eval missing",
+        "resume missing",
+        "predict missing image.png",
+        "bench --image 3",
+    ],
+)
+def test_what_is_plainly_wrong_is_refused_before_anything_heavy_is_imported(arguments):
+    assert last_line(RUN, "2", *arguments.split()) == "heavy:"
 
 
 def test_the_modules_of_entry_points_import_nothing_heavy():

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reweight_core.config.options import option
-from reweight_core.config.resolve import as_values, configure, known_options, read_file
+from reweight_core.config.resolve import as_values, check_plugin, configure, known_options, noise_parts, read_file
 from reweight_core.config.run_config import DataConfig, RunConfig
 from reweight_core.errors import UserError
 from reweight_core.plugins import registry
@@ -30,6 +30,13 @@ class GreedyOptions:
     """Options of the method `greedy`."""
 
     lr: float = option(1.0, "Core has this one.")
+
+
+@attrs.frozen
+class TornOptions:
+    """Options of the method `torn`, whose author checked too little."""
+
+    keep: float = option(-1.0, "Must be positive, and is not.", check=gt(0))
 
 
 @attrs.frozen
@@ -61,6 +68,7 @@ RECORDS = {
         "sweet-spice": ComponentPlugin("sweet-spice", "adds to any method", never_built, SpiceOptions),
         "lid": ComponentPlugin("lid", "has no options", never_built),
         "shelf": ComponentPlugin("shelf", "is called like a dataset", never_built),
+        "none": ComponentPlugin("none", "is called like no component", never_built),
     },
     "method": {
         "erm": MethodPlugin("erm", "plain", never_built),
@@ -76,6 +84,9 @@ RECORDS = {
         ),
         "twin": MethodPlugin("twin", "is called like a dataset", never_built),
         "greedy": MethodPlugin("greedy", "takes an option of core's", never_built, GreedyOptions),
+        "torn": MethodPlugin("torn", "has a bad default", never_built, TornOptions),
+        "hasty": MethodPlugin("hasty", "has a bad preset", never_built, presets={"fast": {"lr": -1.0}}),
+        "lonely": MethodPlugin("lonely", "has a preset of nobody's", never_built, presets={"p": {"with": ("nobody",)}}),
     },
     "data": {
         "digits": DataPlugin("digits", "small", never_built),
@@ -87,6 +98,7 @@ RECORDS = {
             defaults={"lr": 0.5, "model": "mlp", "speed": 3.0, "declared_by_nobody": 1},
         ),
         "twin": DataPlugin("twin", "is called like a method", never_built),
+        "rotten": DataPlugin("rotten", "has a bad better default", never_built, defaults={"epochs": "many"}),
     },
     "noise": {
         "blur": NoisePlugin("blur", "blur:half", parse_rate),
@@ -156,7 +168,7 @@ def test_the_options_of_a_component_are_those_of_runs_that_it_is_in():
 
 
 def test_a_preset_with_an_option_that_nobody_has_is_refused():
-    with pytest.raises(UserError, match="--preset wrong sets unknown options: spede"):
+    with pytest.raises(UserError, match=r"preset 'wrong' of method 'stir' sets unknown options \(spede\)"):
         configure(method="stir", preset="wrong")
 
 
@@ -166,6 +178,41 @@ def test_a_preset_with_an_option_that_nobody_has_is_refused():
 def test_an_unknown_preset_is_an_error_that_lists_those_there_are(method, message):
     with pytest.raises(UserError, match=message):
         configure(method=method, preset="fast")
+
+
+def test_the_option_of_presets_says_which_the_chosen_method_has():
+    assert known_options(RunConfig, {"method": "stir"})["preset"].choices == ("feast", "wrong")
+    of_erm = known_options(RunConfig, {})["preset"]
+    assert (of_erm.choices, of_erm.help.endswith("Method 'erm' has none.")) == ((), True)
+
+
+BAD_PLUGINS = {
+    ("method", "torn"): "method 'torn' declares a default that cannot be used (--keep must be > 0: -1.0)",
+    ("method", "greedy"): "method 'greedy' declares --lr, which 'reweight' has already",
+    ("method", "hasty"): "preset 'fast' of method 'hasty' gives a default that cannot be used (--lr must be > 0: -1.0)",
+    ("method", "stir"): "preset 'wrong' of method 'stir' sets unknown options (spede)",
+    ("method", "lonely"): "no component is called 'nobody'",
+    ("data", "rotten"): "data 'rotten' gives a default that cannot be used (--epochs 'many': must be int)",
+    ("component", "none"): "component 'none' can never be chosen",
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(k, n) for k in ("method", "data", "component") for n in RECORDS[k]])
+def test_a_plugin_whose_options_no_run_can_use_is_found_before_one_does(kind, name):
+    if (kind, name) not in BAD_PLUGINS:
+        return check_plugin(kind, name)
+    with pytest.raises(UserError) as caught:
+        check_plugin(kind, name)
+    assert BAD_PLUGINS[kind, name] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "values", [{"method": "torn", "keep": 2.0}, {"method": "hasty", "preset": "fast"}, {"data": "rotten"}]
+)
+def test_a_default_that_cannot_be_used_is_laid_to_the_plugin_and_not_to_the_user(values):
+    with pytest.raises(UserError, match="report it to the plugin's author"):
+        configure(**values)
 
 
 def test_a_component_has_a_section_of_its_own_in_a_file(tmp_path):
@@ -208,7 +255,7 @@ def test_known_options_show_the_datasets_defaults_and_their_owners():
         ({"noise": "blur:more"}, "--noise blur:more: must be half"),
         ({"method": "stir", "whisk": "wirre"}, "must be one of wire, wooden (did you mean 'wire'?)"),
         ({"method": "stir", "speed": -1}, "--speed must be > 0: -1.0"),
-        ({"method": "greedy"}, "plugin 'greedy' declares --lr, which 'reweight' has already"),
+        ({"method": "greedy"}, "method 'greedy' declares --lr, which 'reweight' has already"),
         ({"method": "twin", "data": "twin"}, "'twin' is chosen twice in this run"),
     ],
 )
@@ -231,10 +278,20 @@ def test_a_file_may_write_names_with_hyphens_or_underscores(tmp_path):
 
 
 def test_sections_of_installed_plugins_that_the_run_does_not_use_are_skipped(tmp_path):
-    path = write(tmp_path, "[stir]\nspeed = 4\nnonsense = 1\n[shelf]\nshelf_root = 'x'\n")
+    path = write(tmp_path, "[stir]\nspeed = 4\n[shelf]\nshelf_root = 'x'\n[sweet-spice]\namount = 1\n")
     assert read_file(path, RunConfig, {}) == {}
-    with pytest.raises(UserError, match="'stir' has no option 'nonsense'"):
-        read_file(path, RunConfig, {"method": "stir"})
+
+
+def test_a_key_that_the_plugin_of_an_unused_section_does_not_have_is_refused_too(tmp_path):
+    path = write(tmp_path, "[stir]\nsped = 4\n")
+    with pytest.raises(UserError, match=r"'stir' has no option 'sped' \(did you mean 'speed'\?\)"):
+        read_file(path, RunConfig, {})
+
+
+def test_an_option_of_a_plugin_at_the_top_of_a_file_is_sent_to_its_section(tmp_path):
+    path = write(tmp_path, 'method = "stir"\nspeed = 4\n')
+    with pytest.raises(UserError, match=r"'speed' is an option of 'stir': write it below \[stir\]"):
+        read_file(path, RunConfig, {})
 
 
 def test_the_command_line_chooses_the_plugins_whose_sections_count(tmp_path):
@@ -313,6 +370,14 @@ def test_saved_values_give_an_equal_configuration(values, stir, shelf):
     saved = json.loads(json.dumps(as_values(config)))
     assert configure(**saved) == config
     assert set(saved) == set(known_options(RunConfig, values))
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [("blur:half", ("blur", "half")), ("table:C:/T.txt", ("table", "C:/T.txt")), ("blur:", ("blur", "")), (None, None)],
+)
+def test_a_noise_is_parted_at_its_first_colon(text, parts):
+    assert noise_parts(DataConfig(noise=text)) == parts
 
 
 def test_the_file_of_a_noise_is_saved_as_an_absolute_path(tmp_path, monkeypatch):

@@ -45,13 +45,60 @@ def test_a_declaration_becomes_an_option_with_flag_type_and_help():
     assert types["recipe"] == (Path, True)
 
 
-def test_a_type_that_no_flag_can_have_is_a_mistake_of_the_author():
+@pytest.mark.parametrize(
+    ("annotation", "default"),
+    [
+        (list[int], []),
+        (dict[str, int], {}),
+        (tuple[int, ...], ()),
+        (int | str, 1),
+        (Literal[1, 2], 1),
+        (bytes, b""),
+        (None, None),
+    ],
+)
+def test_a_type_that_no_flag_can_have_is_laid_to_the_plugins_field(annotation, default):
+    body = {"__annotations__": {"sizes": annotation}, "sizes": option(default, "Sizes.")}
+    with pytest.raises(UserError) as caught:
+        options_of(Owner("wrong", attrs.frozen(type("Wrong", (), body)), kind="method"))
+    assert str(caught.value).startswith("method 'wrong' declares the field 'sizes', which must be str, int, ")
+    assert str(caught.value).endswith(": report it to the plugin's author")
+
+
+@pytest.mark.parametrize("config_class", [int, 3, None])
+def test_a_configuration_that_is_no_attrs_class_is_laid_to_the_plugin(config_class):
+    with pytest.raises(UserError, match=r"^plugin 'wrong' has options that cannot be read \(.*: report it"):
+        options_of(Owner("wrong", config_class))
+
+
+def test_a_type_that_does_not_exist_is_laid_to_the_plugin():
     @attrs.frozen
     class Wrong:
-        sizes: list[int] = option([], "Sizes.")
+        size: "Sise" = option(1, "Size.")  # noqa: F821  the mistake under test
 
-    with pytest.raises(TypeError, match="an option must be"):
+    with pytest.raises(UserError, match="NameError: name 'Sise' is not defined"):
         options_of(Owner("wrong", Wrong))
+
+
+@pytest.mark.parametrize(
+    ("declared", "problem"),
+    [
+        (option(-1.0, "", check=gt(0)), "--keep must be > 0: -1.0"),
+        (option(float("nan"), ""), "--keep nan: must be a finite number"),
+        (option(None, "", check=gt(0)), "--keep None: must be float"),
+        (option("much", ""), "--keep 'much': must be float"),
+        (option(1.0, "", check=lambda value: None), "takes 1 positional argument but 3 were given"),
+    ],
+)
+def test_a_default_that_cannot_be_used_is_laid_to_the_plugin(declared, problem):
+    @attrs.frozen
+    class Wrong:
+        keep: float = declared
+
+    with pytest.raises(UserError) as caught:
+        options_of(Owner("wrong", Wrong, kind="method"))
+    assert str(caught.value).startswith("method 'wrong' declares a default that cannot be used (")
+    assert problem in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from reweight_core.plugins.records import (
 )
 
 if TYPE_CHECKING:
+    from reweight_core.cli.console import console
     from reweight_core.cli.plugin_options import DeclaringCommand, config_option, first_pass, take_given
     from reweight_core.config.compatibility import refuse_misfits
     from reweight_core.config.load_data import load_data
@@ -62,6 +63,7 @@ _LAZY = {
     "decode": "reweight_core.data.images",
     "config_option": "reweight_core.cli.plugin_options",
     "cpu_name": "reweight_core.machine.device",
+    "console": "reweight_core.cli.console",
     "evaluate": "reweight_core.runs.evaluate",
     "first_pass": "reweight_core.cli.plugin_options",
     "load": "reweight_core.runs.predict",
@@ -105,6 +107,7 @@ __all__ = [
     "as_values",
     "config_option",
     "configure",
+    "console",
     "core_options",
     "cpu_name",
     "decode",
@@ -138,3 +141,7 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

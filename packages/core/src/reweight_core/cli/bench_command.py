@@ -1,25 +1,29 @@
 """``reweight bench``."""
 
 import json
+from typing import Any
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from reweight_core.cli.console import console
+from reweight_core.config.options import options_of
+from reweight_core.config.resolve import owner_of
 from reweight_core.errors import UserError, nearest
+from reweight_core.plugins import registry
 
 
 @click.command(name="bench")
-@click.option("--methods", metavar="A,B", help="Methods, separated by commas.  [default: all that are installed]")
+@click.option("--methods", help="Methods, separated by commas.  [default: all that are installed]")
 @click.option(
     "--strategies", default="double,jvp,fd,head", show_default=True, help="Look-aheads of those that look ahead."
 )
 @click.option("--model", default="resnet32", show_default=True, help="Network, as for train.")
 @click.option("--image", default="3x32x32", show_default=True, help="Channels, height and width of the images.")
-@click.option("--classes", default=10, show_default=True, help="Number of classes.")
-@click.option("--batch-size", default=100, show_default=True, help="Training batch size n.")
-@click.option("--meta-batch-size", default=100, show_default=True, help="Meta batch size m.")
+@click.option("--classes", type=click.IntRange(2), default=10, show_default=True, help="Number of classes.")
+@click.option("--batch-size", type=click.IntRange(2), default=100, show_default=True, help="Training batch size n.")
+@click.option("--meta-batch-size", type=click.IntRange(2), default=100, show_default=True, help="Meta batch size m.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--precision", type=click.Choice(["fp32", "tf32", "bf16"]), default="fp32", show_default=True)
 @click.option("--channels-last/--no-channels-last", default=True, show_default=True)
@@ -34,7 +38,7 @@ from reweight_core.errors import UserError, nearest
 @click.option(
     "--set", "options", multiple=True, metavar="NAME=VALUE", help="An option of a method, e.g. probe=separate."
 )
-@click.option("--repetitions", default=20, show_default=True, help="Timed steps of each cell.")
+@click.option("--repetitions", type=click.IntRange(1), default=20, show_default=True, help="Timed steps of each.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     methods: str | None,
@@ -54,27 +58,20 @@ def command(
     as_json: bool,
 ) -> None:
     """Measure what a step of each method costs, against plain PyTorch in the same run, on synthetic images."""
-    from reweight_core.config.options import Owner, options_of
+    methods = methods or ",".join(registry.load_all("method"))
+    shape, values = _shape(image), _values(options, methods.split(","))
+
+    # imports torch, which takes seconds; what is plainly wrong is told before
     from reweight_core.engine.lookahead import STRATEGIES
     from reweight_core.machine.device import resolve_device
     from reweight_core.measure import bench
-    from reweight_core.plugins import registry
 
-    shape = tuple(int(part) for part in image.split("x") if part.isdigit())
-    if len(shape) != 3:
-        raise UserError(f"--image {image}: must be CHANNELSxHEIGHTxWIDTH, e.g. 3x32x32")
     for name in strategies.split(","):
         if name not in STRATEGIES:
-            raise UserError(f"--strategies {name}: must be among {', '.join(STRATEGIES)}")
-    chosen = registry.names("method") if methods is None else methods.split(",")
-    values = {name.replace("-", "_"): value for name, _, value in (text.partition("=") for text in options)}
+            raise UserError(f"--strategies {name}: must be among {', '.join(STRATEGIES)}{nearest(name, STRATEGIES)}")
     setting = bench.Setting(
         model, shape, classes, batch_size, meta_batch_size, device, precision, channels_last, memory, values
     )
-    known = {item.name for name in chosen for item in options_of(Owner(name, registry.find("method", name).config))}
-    for name in values:
-        if name not in known:
-            raise UserError(f"--set {name}: no method of --methods has this option{nearest(name, known)}")
     on_gpu = resolve_device(device).type == "cuda"
     if graph == "on" and not on_gpu:
         raise UserError("--graph on: steps are recorded on a CUDA GPU only; use --graph off")
@@ -83,7 +80,7 @@ def command(
     graphs = {"both": (False, True) if on_gpu else (False,), "on": (True,), "off": (False,)}[graph]
     subjects = [
         bench.Subject(method, strategy, graphed)
-        for method in chosen
+        for method in methods.split(",")
         for strategy in (strategies.split(",") if registry.find("method", method).looks_ahead == "network" else [None])
         for graphed in graphs
     ]
@@ -91,6 +88,34 @@ def command(
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
+    _print(rows)
+
+
+def _shape(image: str) -> tuple[int, int, int]:
+    """Read ``--image``."""
+    parts = image.split("x")
+    if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts):
+        raise UserError(f"--image {image}: must be CHANNELSxHEIGHTxWIDTH, e.g. 3x32x32")
+    channels, height, width = map(int, parts)
+    return channels, height, width
+
+
+def _values(options: tuple[str, ...], methods: list[str]) -> dict[str, str]:
+    """Read ``--set NAME=VALUE``, an option of at least one of the methods."""
+    known = {item.name for name in methods for item in options_of(owner_of("method", name))}
+    values = {}
+    for text in options:
+        name, equals, value = text.partition("=")
+        name = name.replace("-", "_")
+        if not equals:
+            raise UserError(f"--set {text}: must be NAME=VALUE, e.g. probe=separate")
+        if name not in known:
+            raise UserError(f"--set {text}: no method of --methods has the option '{name}'{nearest(name, known)}")
+        values[name] = value
+    return values
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
     table = Table(box=box.SIMPLE)
     for title in ("method", "look-ahead", "graph", "ms a step", "x plain", "floor", "x erm", "memory MB", "x plain"):
         table.add_column(title, justify="left" if title in ("method", "look-ahead", "graph") else "right")
@@ -108,4 +133,4 @@ def command(
             "-" if peak is None else f"{peak / 1e6:.0f}",
             "-" if peak is None or not memory_of_plain else f"{peak / memory_of_plain:.2f}",
         )
-    Console(markup=False, emoji=False, highlight=False).print(table)
+    console().print(table)

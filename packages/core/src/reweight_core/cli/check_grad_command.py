@@ -5,9 +5,9 @@ from typing import Any
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from reweight_core.cli.console import console
 from reweight_core.cli.plugin_options import plugin_command
 from reweight_core.config.run_config import RunConfig
 
@@ -44,4 +44,4 @@ def command(config: Any, as_json: bool) -> None:
             f"{1000 * row['seconds_per_step']:.1f}",
             "-" if peak is None else f"{peak / 1e6:.0f}",
         )
-    Console(markup=False, emoji=False, highlight=False).print(table)
+    console().print(table)

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import click
 
+from reweight_core.cli.run_argument import run_argument
+
 
 @click.command(name="eval")
-@click.argument("run", type=Path)
+@run_argument
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(run: Path, device: str, as_json: bool) -> None:

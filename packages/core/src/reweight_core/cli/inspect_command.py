@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from reweight_core.cli.console import console
 from reweight_core.cli.plugin_options import plugin_command
 from reweight_core.config.run_config import DataConfig
 
@@ -60,7 +60,7 @@ def describe(data: PreparedData) -> dict[str, Any]:
 
 
 def _print(description: dict[str, Any]) -> None:
-    console = Console(markup=False, emoji=False, highlight=False)
+    out = console()
     table = Table(box=box.SIMPLE)
     table.add_column("class")
     columns = {
@@ -74,12 +74,12 @@ def _print(description: dict[str, Any]) -> None:
         table.add_column(title, justify="right")
     for index, name in enumerate(description["classes"]):
         table.add_row(name, *(str(values[index]) for values in shown.values()))
-    console.print(table)
+    out.print(table)
     rate = description["noise_rate"]
-    console.print(f"training examples  {description['train_size']}")
-    console.print(f"test examples      {description['test_size']}")
-    console.print(f"wrong labels       {'unknown' if rate is None else f'{rate:.4f}'}")
-    console.print(f"fingerprint        {description['fingerprint']}", soft_wrap=True)
+    out.print(f"training examples  {description['train_size']}")
+    out.print(f"test examples      {description['test_size']}")
+    out.print(f"wrong labels       {'unknown' if rate is None else f'{rate:.4f}'}")
+    out.print(f"fingerprint        {description['fingerprint']}", soft_wrap=True)
     if description["transition"] is not None and rate:
         grid = Table(title="observed label by true label", box=box.SIMPLE)
         grid.add_column("")
@@ -88,4 +88,4 @@ def _print(description: dict[str, Any]) -> None:
         for name, row in zip(description["classes"], description["transition"], strict=True):
             grid.add_row(name, *(f"{value:.2f}" for value in row))
         if len(description["classes"]) <= 12:
-            console.print(grid)
+            out.print(grid)

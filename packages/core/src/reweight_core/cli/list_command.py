@@ -4,16 +4,17 @@ import json
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from reweight_core.cli.console import console
+from reweight_core.config.run_config import PLUGIN_OPTIONS
 from reweight_core.plugins import registry
 
 
 @click.command(name="list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
-    """List the methods, components, datasets, kinds of noise, models, tables and commands that are installed."""
+    """List what is installed: methods, components, datasets, kinds of noise, models, published tables, commands."""
     found = {
         kind: {name: record.summary for name, record in registry.load_all(kind).items()} for kind in registry.GROUPS
     }
@@ -21,12 +22,13 @@ def command(as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2))
         return
     table = Table(box=box.SIMPLE)
-    for column in ("option", "name", "what it is"):
+    for column in ("to type", "name", "what it is"):
         table.add_column(column, no_wrap=column != "what it is")
-    before = {"component": "--with", "table": "reproduce", "command": "reweight"}
+    typed = {kind: f"--{option}" for option, kind in PLUGIN_OPTIONS.items()}
+    typed |= {"table": "reproduce", "command": "reweight"}
     for kind, records in found.items():
         for name, summary in records.items():
-            table.add_row(before.get(kind, f"--{kind}"), name, summary)
+            table.add_row(typed[kind], name, summary)
         table.add_section()
-    Console(markup=False, emoji=False, highlight=False).print(table)
-    click.echo("--model also takes torchvision's classification models by name, or package.module:factory.")
+    console().print(table)
+    click.echo("--model also takes torchvision's classification models by name, or your own as package.module:factory.")

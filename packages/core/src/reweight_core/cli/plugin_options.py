@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,13 +11,19 @@ from typing import Any
 import click
 
 from reweight_core.config.options import Option, Owner, options_of
-from reweight_core.config.resolve import configure, known_options, read_file
-from reweight_core.config.run_config import OWNER, RunConfig
+from reweight_core.config.resolve import KINDS_WITH_OPTIONS, configure, known_options, owner_of, read_file
+from reweight_core.config.run_config import OWNER, PLUGIN_OPTIONS, RunConfig
 from reweight_core.errors import UserError
 from reweight_core.plugins import registry
 
 _GIVEN = "reweight.given"
 _OPTIONS = "reweight.options"
+
+_COLUMN = 26
+"""Width of the flags in ``--help``; longer ones have a line of their own."""
+
+_SHOWN = 4
+"""Plugins that an error message names at most."""
 
 
 class DeclaringCommand(click.Command, ABC):
@@ -43,7 +50,9 @@ class DeclaringCommand(click.Command, ABC):
             owners = _owners(error.option_name)
             if not owners:
                 raise
-            raise UserError(f"{error.option_name} is an option of {' and of '.join(owners)}, not of this run") from None
+            raise UserError(
+                f"{error.option_name} is an option of {' and of '.join(owners)}, which this run does not use"
+            ) from None
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The command's parameters, the plugins' included once the first pass has found them."""
@@ -52,18 +61,22 @@ class DeclaringCommand(click.Command, ABC):
         return [*map(_click_option, known.values()), *own]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options in sections by owner."""
+        """Write the command's own options, core's in their groups, then those of each plugin."""
         known: dict[str, Option] = ctx.meta.get(_OPTIONS, {})
-        sections: dict[str, list[tuple[str, str]]] = {}
+        width = formatter.width - _COLUMN - 4
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
         for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None:
-                owner = known[parameter.name].owner if parameter.name in known else OWNER
-                title = "Options" if owner == OWNER else f"Options of {owner}"
-                sections.setdefault(title, []).append(record)
+            flags, text = parameter.get_help_record(ctx) or ("", "")
+            item = known.get(str(parameter.name))
+            if item is not None:
+                title = item.group.capitalize() or f"Options of {item.owner}"
+                sections.setdefault(title, []).append((flags, _help(item, width)))
+            elif flags:
+                sections["Options"].append((flags, text))
         for title, records in sections.items():
             with formatter.section(title):
-                formatter.write_dl(records)
+                # all sections have their texts in one column
+                formatter.write_dl([(flags.ljust(_COLUMN), text) for flags, text in records], col_max=_COLUMN)
 
 
 def take_given(ctx: click.Context, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -128,30 +141,64 @@ class PluginCommand(DeclaringCommand):
 
 
 def _owners(flag: str) -> list[str]:
-    """List the installed plugins that declare an option."""
+    """List what chooses the installed plugins that declare an option: ``--data csv, folder``."""
     found = []
-    for kind in ("method", "data", "component"):
-        for name, record in registry.load_all(kind).items():
-            owner = (Owner.of_component if kind == "component" else Owner)(name, record.config)
-            if flag in {item.flag for item in options_of(owner)}:
-                found.append(f"--{'with' if kind == 'component' else kind} {name}")
+    for option, kind in PLUGIN_OPTIONS.items():
+        if kind not in KINDS_WITH_OPTIONS:
+            continue
+        names = [name for name in registry.load_all(kind) if flag in _flags_of(kind, name)]
+        if names:
+            found.append(f"--{option} {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}")
     return found
+
+
+def _flags_of(kind: str, name: str) -> set[str]:
+    try:
+        return {item.flag for item in options_of(owner_of(kind, name))}
+    except UserError:
+        # a plugin that this run does not use must not hide what is wrong with its arguments
+        return set()
 
 
 def _click_option(item: Option) -> click.Option:
     """Make the click option; its own default is None, so that a value that was given can be told."""
-    shown = item.default
-    flags = f"{item.flag}/--no-{item.flag[2:]}" if item.type is bool else item.flag
-    kind: Any = click.Choice(item.choices) if item.choices else item.type
-    text = (
-        item.help if shown is None else f"{item.help}  [default: {str(shown).lower() if item.type is bool else shown}]"
-    )
     if item.type is bool:
-        return click.Option([flags, item.name], default=None, help=text)
+        return click.Option([f"{item.flag}/--no-{item.flag[2:]}", item.name], default=None)
+    if item.choices:
+        metavar = "NAME" if _many(item.choices) else None
+        return click.Option([item.flag, item.name], type=click.Choice(item.choices), metavar=metavar, default=None)
     if item.multiple:
-        names = f"  [default: {', '.join(shown)}]" if shown else ""
-        return click.Option([flags, item.name], multiple=True, metavar="NAME", help=item.help + names)
-    return click.Option([flags, item.name], type=kind, default=None, help=text)
+        return click.Option([item.flag, item.name], multiple=True, metavar="NAME")
+    metavar = {"noise": "KIND:ARGUMENT"}.get(item.name, "NAME") if item.name in PLUGIN_OPTIONS else None
+    return click.Option([item.flag, item.name], type=item.type, metavar=metavar, default=None)
+
+
+def _many(choices: tuple[str, ...]) -> bool:
+    """Whether the choices are too long to stand beside the flag."""
+    return len("|".join(choices)) > 50
+
+
+def _help(item: Option, width: int) -> str:
+    """Return what ``--help`` says of an option: what it does, which plugins it may choose, its default."""
+    lines = _wrapped(item.help, width)
+    if item.owner == OWNER and item.name in PLUGIN_OPTIONS:
+        names = ", ".join(registry.names(PLUGIN_OPTIONS[item.name])) or "none"
+        lines += _wrapped(f"Installed: {names}", width)
+    if _many(item.choices):
+        lines += _wrapped(f"One of: {', '.join(item.choices)}", width)
+    default = ", ".join(item.default) if item.multiple else item.default
+    if default not in (None, ""):
+        shown = f"[default: {str(default).lower() if item.type is bool else default}]"
+        if len(lines[-1]) + 2 + len(shown) > width:
+            lines.append(shown)
+        else:
+            lines[-1] += f"  {shown}"
+    # click keeps the lines of such a paragraph; its own wrapping would break names at their hyphens
+    return "\b\n" + "\n".join(lines)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False) or [""]
 
 
 def plugin_command(config_class: type, **settings: Any) -> Callable[[Callable[..., Any]], PluginCommand]:

@@ -5,10 +5,12 @@ import json
 import attrs
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from reweight_core.cli.console import console
 from reweight_core.cli.main import COMMANDS
+from reweight_core.config.resolve import KINDS_WITH_OPTIONS, check_plugin
+from reweight_core.errors import UserError
 from reweight_core.plugins import registry
 
 
@@ -16,20 +18,32 @@ from reweight_core.plugins import registry
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
     """Show every installed plugin: where it comes from, and whether it works."""
-    rows = [_beside_core(row) for row in registry.status()]
+    rows = [_beside_core(_with_options_checked(row)) for row in registry.status()]
     if as_json:
         click.echo(json.dumps([attrs.asdict(row) for row in rows], indent=2))
         return
     table = Table(box=box.SIMPLE)
     for column in ("kind", "name", "distribution", "version", "status"):
-        table.add_column(column, no_wrap=True)
+        # what is too long for the terminal goes on in the next line, so that every word can be read
+        table.add_column(column, overflow="fold", no_wrap=column in ("kind", "status"))
     for row in rows:
         table.add_row(row.kind, row.name, row.distribution, row.version, row.status)
-    console = Console(markup=False, emoji=False, highlight=False)
-    console.print(table)
+    out = console()
+    out.print(table)
     for row in rows:
         if row.error:
-            console.print(f"{row.kind} '{row.name}' of {row.distribution}: {row.error}", soft_wrap=True)
+            whose = f"{row.kind} '{row.name}'"
+            out.print(f"{whose} of {row.distribution}: {row.error.removeprefix(f'{whose} ')}", soft_wrap=True)
+
+
+def _with_options_checked(row: registry.PluginStatus) -> registry.PluginStatus:
+    """Call a plugin broken that loads, but whose options no run can use."""
+    if row.status == "ok" and row.kind in KINDS_WITH_OPTIONS:
+        try:
+            check_plugin(row.kind, row.name)
+        except UserError as error:
+            return attrs.evolve(row, status="broken", error=str(error))
+    return row
 
 
 def _beside_core(row: registry.PluginStatus) -> registry.PluginStatus:

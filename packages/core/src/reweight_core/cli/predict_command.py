@@ -4,15 +4,16 @@ from pathlib import Path
 
 import click
 from rich import box
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from reweight_core.cli.console import console
+from reweight_core.cli.run_argument import run_argument
 from reweight_core.errors import UserError
 
 
 @click.command(name="predict")
-@click.argument("run", type=Path)
+@run_argument
 @click.argument("paths", type=Path, nargs=-1, required=True)
 @click.option(
     "--csv", "csv_file", type=Path, metavar="FILE", help="Write a line for each image or row, all probabilities in it."
@@ -30,17 +31,17 @@ def command(run: Path, paths: tuple[Path, ...], csv_file: Path | None, device: s
     if csv_file is not None and csv_file.resolve() in [path.resolve() for path in paths]:
         raise UserError(f"--csv {csv_file}: is one of the files to predict for; give another name")
     classifier = load(run, device)
-    console = Console(markup=False, emoji=False, highlight=False)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    out = console()
+    with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task("predictions", total=None)
         predictions = predict(classifier, paths, lambda done, total: bar.update(task, completed=done, total=total))
     if csv_file is not None:
         predictions.write_csv(csv_file)
-        console.print(f"{len(predictions.names)} predictions in {csv_file}", soft_wrap=True)
+        out.print(f"{len(predictions.names)} predictions in {csv_file}", soft_wrap=True)
         return
     table = Table(box=box.SIMPLE)
     for column in (predictions.what, "predicted", "probability"):
         table.add_column(column, overflow="fold")
     for name, row in zip(predictions.names, predictions.probabilities, strict=True):
         table.add_row(name, predictions.classes[row.argmax()], f"{row.max():.3f}")
-    console.print(table)
+    out.print(table)

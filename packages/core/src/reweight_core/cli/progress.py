@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from reweight_core.cli.console import console
 from reweight_core.plugins.hookspecs import hookimpl
 
 
@@ -19,7 +19,7 @@ class Progress:
     """Observes a run; use it as a context manager around the run."""
 
     def __init__(self) -> None:
-        self._console = Console(markup=False, emoji=False, highlight=False)
+        self._console = console()
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -75,7 +75,7 @@ def summary_table(summary: Mapping[str, Any], folder: Path) -> None:
         table.add_row("wrong labels found by weight (AUROC)", f"{summary['noise_auroc']:.4f}")
     table.add_row("time", f"{summary['seconds']:.1f} s ({1000 * summary['seconds_per_step']:.2f} ms a step)")
     table.add_row("run", str(folder))
-    console = Console(markup=False, emoji=False, highlight=False)
-    console.print(table)
+    out = console()
+    out.print(table)
     if summary["test_accuracy"] is not None:
-        console.print(f"test again with: reweight eval {folder}", soft_wrap=True)
+        out.print(f"test again with: reweight eval {folder}", soft_wrap=True)

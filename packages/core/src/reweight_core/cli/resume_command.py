@@ -5,10 +5,11 @@ from pathlib import Path
 import click
 
 from reweight_core.cli.progress import Progress, summary_table
+from reweight_core.cli.run_argument import run_argument
 
 
 @click.command(name="resume")
-@click.argument("run", type=Path)
+@run_argument
 def command(run: Path) -> None:
     """Go on with the interrupted run in the folder RUN, from its newest checkpoint to its end.
 

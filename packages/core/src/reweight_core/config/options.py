@@ -6,12 +6,13 @@ import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 
-from reweight_core.errors import UserError, nearest
+from reweight_core.errors import UserError, nearest, reason
 
 _DECLARED = "reweight.option"
 
@@ -66,6 +67,7 @@ class Option:
         group: heading in ``--help``; empty for the owner's name.
         changes_result: whether another value can change a run's result.
         comma_list: whether its text is a list with commas.
+        check: raises `ValueError` for a value that must not be, or None.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Option:
     group: str = ""
     changes_result: bool = True
     comma_list: bool = False
+    check: Callable[[Any], None] | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
     def flag(self) -> str:
@@ -95,55 +98,86 @@ class Owner:
         name: ``reweight``, or the plugin's name.
         config_class: the attrs class whose fields are the options.
         prefix: what stands before the options' names: a component's name and ``_``, else nothing.
+        kind: kind of plugin, for messages.
     """
 
     name: str
     config_class: type
     prefix: str = ""
+    kind: str = "plugin"
 
     @classmethod
     def of_component(cls, name: str, config_class: type) -> Owner:
         """Return the owner of a component's options."""
-        return cls(name, config_class, name.replace("-", "_") + "_")
+        return cls(name, config_class, name.replace("-", "_") + "_", "component")
+
+    def mistake(self, problem: str) -> UserError:
+        """Return the error for a declaration that its author must mend."""
+        return UserError(f"{self.kind} '{self.name}' {problem}: report it to the plugin's author")
 
 
 def options_of(owner: Owner) -> list[Option]:
-    """List the options that an owner declares with `option`."""
-    found = []
-    for field in attrs.fields(attrs.resolve_types(owner.config_class)):
-        if _DECLARED not in field.metadata:
-            continue
-        declared = field.metadata[_DECLARED]
-        multiple = field.type == tuple[str, ...]
+    """List the options that an owner declares with `option`.
+
+    Raises:
+        UserError: if its class, a type or a default cannot be used, which is an error of the plugin.
+    """
+    try:
+        fields = attrs.fields(attrs.resolve_types(owner.config_class))
+    except Exception as error:
+        # resolving a type runs the author's annotations, which may fail in any way
+        raise owner.mistake(f"has options that cannot be read ({reason(error)})") from error
+    options = [_option(owner, field) for field in fields if _DECLARED in field.metadata]
+    for item in options:
+        try:
+            checked(item, item.default)
+        except UserError as error:
+            raise owner.mistake(f"declares a default that cannot be used ({error})") from None
+    return options
+
+
+def _option(owner: Owner, field: attrs.Attribute[Any]) -> Option:
+    declared = field.metadata[_DECLARED]
+    name = owner.prefix + field.name.rstrip("_")
+    multiple = field.type == tuple[str, ...]
+    try:
         kind, choices, optional = (str, (), False) if multiple else _plain_type(field.type)
-        found.append(
-            Option(
-                name=owner.prefix + field.name.rstrip("_"),
-                field=field.name,
-                owner=owner.name,
-                type=kind,
-                choices=choices,
-                optional=optional,
-                multiple=multiple,
-                default=field.default,
-                help=declared.help,
-                group=declared.group,
-                changes_result=declared.changes_result,
-                comma_list=declared.comma_list,
-            )
-        )
-    return found
+    except TypeError as error:
+        raise owner.mistake(f"declares the field '{field.name}', which {error}") from None
+    return Option(
+        name=name,
+        field=field.name,
+        owner=owner.name,
+        type=kind,
+        choices=choices,
+        optional=optional,
+        multiple=multiple,
+        default=field.default,
+        help=declared.help,
+        group=declared.group,
+        changes_result=declared.changes_result,
+        comma_list=declared.comma_list,
+        check=partial(field.validator, None, field) if field.validator else None,
+    )
 
 
 def _plain_type(annotation: Any) -> tuple[type, tuple[str, ...], bool]:
-    optional = typing.get_origin(annotation) in (typing.Union, types.UnionType)
-    if optional:
-        annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
-    if typing.get_origin(annotation) is Literal:
-        return str, typing.get_args(annotation), optional
-    if annotation not in (str, int, float, bool, Path):
-        raise TypeError(f"an option must be str, int, float, bool, Path or a Literal, not {annotation}")
-    return annotation, (), optional
+    """Return type, choices, and whether None is a value; `TypeError` for what no flag can have."""
+    alternatives = [annotation]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        alternatives = list(typing.get_args(annotation))
+    plain = [part for part in alternatives if part is not type(None)]
+    optional = len(plain) < len(alternatives)
+    if len(plain) == 1 and plain[0] in (str, int, float, bool, Path):
+        return plain[0], (), optional
+    if len(plain) == 1 and typing.get_origin(plain[0]) is Literal:
+        choices = typing.get_args(plain[0])
+        if all(isinstance(choice, str) for choice in choices):
+            return str, choices, optional
+    raise TypeError(
+        "must be str, int, float, bool, Path, a Literal of texts, one of these | None, or tuple[str, ...], not "
+        f"{annotation.__name__ if isinstance(annotation, type) and not typing.get_args(annotation) else annotation}"
+    )
 
 
 def table(owners: Iterable[Owner]) -> dict[str, Option]:
@@ -156,10 +190,7 @@ def table(owners: Iterable[Owner]) -> dict[str, Option]:
     for owner in owners:
         for item in options_of(owner):
             if item.name in options:
-                raise UserError(
-                    f"plugin '{owner.name}' declares {item.flag}, which '{options[item.name].owner}' has already: "
-                    "report it to the plugin's author"
-                )
+                raise owner.mistake(f"declares {item.flag}, which '{options[item.name].owner}' has already")
             options[item.name] = item
     return options
 
@@ -192,6 +223,17 @@ def convert(item: Option, value: Any) -> Any:
     return converted
 
 
+def checked(item: Option, value: Any) -> Any:
+    """Bring a value to the option's type and check it, or raise `UserError`."""
+    converted = convert(item, value)
+    if item.check is not None:
+        try:
+            item.check(converted)
+        except Exception as error:
+            raise UserError(_by_flag(error, [item])) from None
+    return converted
+
+
 def fill(owner: Owner, values: Mapping[str, Any], **others: Any) -> Any:
     """Build an instance of an owner's configuration class from the values, by option name, that it declares.
 
@@ -203,8 +245,12 @@ def fill(owner: Owner, values: Mapping[str, Any], **others: Any) -> Any:
     try:
         return owner.config_class(**arguments, **others)
     except ValueError as error:
-        # attrs validators begin their message with the field's name in quotes
-        text = str(error.args[0])
-        for item in declared:
-            text = text.replace(f"'{item.field}'", item.flag)
-        raise UserError(text) from None
+        raise UserError(_by_flag(error, declared)) from None
+
+
+def _by_flag(error: Exception, options: Iterable[Option]) -> str:
+    """Return the message of an attrs validator, which names a field in quotes, with the flag in its place."""
+    text = str(error.args[0]) if error.args else reason(error)
+    for item in options:
+        text = text.replace(f"'{item.field}'", item.flag)
+    return text

@@ -9,17 +9,28 @@ from typing import Any, TypeVar
 
 import attrs
 
-from reweight_core.config.options import Option, Owner, convert, fill, options_of, table
+from reweight_core.config.options import Option, Owner, checked, convert, fill, options_of, table
 from reweight_core.config.run_config import OWNER, DataConfig, RunConfig
 from reweight_core.errors import UserError, nearest
 from reweight_core.plugins import registry
 
 Config = TypeVar("Config", bound="DataConfig")
 
+KINDS_WITH_OPTIONS = ("method", "data", "component")
+"""Kinds of plugin that declare options."""
+
 
 def core_options(config_class: type) -> dict[str, Option]:
     """List core's own options by name."""
     return table([Owner(OWNER, config_class)])
+
+
+def owner_of(kind: str, name: str) -> Owner:
+    """Return a method, a dataset or a component as the owner of its options (errors as `registry.find`)."""
+    config_class = registry.find(kind, name).config
+    if kind == "component":
+        return Owner.of_component(name, config_class)
+    return Owner(name, config_class, kind=kind)
 
 
 def owners_of(config_class: type, given: Mapping[str, Any]) -> list[Owner]:
@@ -30,12 +41,11 @@ def owners_of(config_class: type, given: Mapping[str, Any]) -> list[Owner]:
         if kind in core:
             name = convert(core[kind], given.get(kind, core[kind].default))
             # help must work before any dataset is installed
-            if kind not in given and name not in registry.names(kind):
-                continue
-            owners.append(Owner(name, registry.find(kind, name).config))
+            if kind in given or name in registry.names(kind):
+                owners.append(owner_of(kind, name))
     if "with" in core:
-        for name in convert(core["with"], given.get("with", _preset_of(given).get("with", ()))):
-            owners.append(Owner.of_component(name, registry.find("component", name).config))
+        chosen = convert(core["with"], given.get("with", _preset_of(given).get("with", ())))
+        owners += [owner_of("component", name) for name in chosen]
     names = [owner.name for owner in owners]
     for name in names:
         if names.count(name) > 1:
@@ -49,20 +59,67 @@ def known_options(config_class: type, given: Mapping[str, Any]) -> dict[str, Opt
     """List every option of core and of the chosen plugins, defaults as the dataset and the preset want them."""
     owners = owners_of(config_class, given)
     options = table(owners)
-    data = given.get("data", options["data"].default)
-    better = dict(registry.find("data", data).defaults) if data in [owner.name for owner in owners] else {}
+    for owner in owners:
+        if owner.kind == "data":
+            options = _with_defaults(options, registry.find("data", owner.name).defaults, f"data '{owner.name}'")
     if "preset" in options:
-        preset = _preset_of(given)
-        unknown = [] if "with" in given else [name for name in preset if name not in options]
-        if unknown:
-            raise UserError(f"--preset {given['preset']} sets unknown options: {', '.join(unknown)}")
-        better |= preset
-    if "epochs" in given:
+        method = given.get("method", options["method"].default)
+        whose = f"preset '{given.get('preset')}' of method '{method}'"
+        options = _with_preset(options, whose, _preset_of(given), given)
+        options["preset"] = _with_choices(options["preset"], method)
+    if "epochs" in given and "steps" in options:
         # steps rank above epochs: steps that nobody gave would leave the epochs without effect
-        better.pop("steps", None)
-    return {
-        name: attrs.evolve(item, default=better[name]) if name in better else item for name, item in options.items()
-    }
+        options["steps"] = attrs.evolve(options["steps"], default=None)
+    return options
+
+
+def check_plugin(kind: str, name: str) -> None:
+    """Raise `UserError` if the options of a method, a dataset or a component, or its better defaults, cannot be used.
+
+    A run finds the same when it uses the plugin.
+    """
+    if (kind, name) == ("component", "none"):
+        raise UserError("component 'none' can never be chosen, because --with none means no component: rename it")
+    core = Owner(OWNER, RunConfig)
+    owner = owner_of(kind, name)
+    options = table([core, owner])
+    if kind == "data":
+        _with_defaults(options, registry.find(kind, name).defaults, f"data '{name}'")
+    if kind == "method":
+        for title, preset in registry.find(kind, name).presets.items():
+            components = [owner_of("component", part) for part in convert(options["with"], preset.get("with", ()))]
+            _with_preset(table([core, owner, *components]), f"preset '{title}' of method '{name}'", preset, {})
+
+
+def _with_defaults(options: Mapping[str, Option], defaults: Mapping[str, Any], whose: str) -> dict[str, Option]:
+    """Put a plugin's better defaults in the options' place; those of options that this run lacks are left alone."""
+    better = dict(options)
+    for name in options.keys() & defaults.keys():
+        try:
+            better[name] = attrs.evolve(options[name], default=checked(options[name], defaults[name]))
+        except UserError as error:
+            raise UserError(
+                f"{whose} gives a default that cannot be used ({error}): report it to the plugin's author"
+            ) from None
+    return better
+
+
+def _with_preset(
+    options: Mapping[str, Option], whose: str, preset: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Option]:
+    """Put a preset's defaults in the options' place; those of its components need not fit components that are given."""
+    unknown = [] if "with" in given else [name for name in preset if name not in options]
+    if unknown:
+        raise UserError(f"{whose} sets unknown options ({', '.join(unknown)}): report it to the plugin's author")
+    return _with_defaults(options, preset, whose)
+
+
+def _with_choices(preset: Option, method: str) -> Option:
+    """Let ``--preset`` say which presets the method has."""
+    presets = registry.find("method", method).presets
+    if not presets:
+        return attrs.evolve(preset, help=f"{preset.help} Method '{method}' has none.")
+    return attrs.evolve(preset, choices=tuple(presets))
 
 
 def _preset_of(given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -95,26 +152,32 @@ def configure(config_class: type[Config] = RunConfig, /, **given: Any) -> Config
     plugins: dict[str, Any] = {}
     for kind in ("method", "data"):
         if kind in options:
-            record = registry.find(kind, values[kind])
-            plugins[f"{kind}_options"] = fill(Owner(record.name, record.config), values)
+            plugins[f"{kind}_options"] = fill(owner_of(kind, values[kind]), values)
     if "with" in options:
         components = convert(options["with"], values["with"])
-        plugins["component_options"] = tuple(
-            fill(Owner.of_component(name, registry.find("component", name).config), values) for name in components
-        )
+        plugins["component_options"] = tuple(fill(owner_of("component", name), values) for name in components)
     config: Config = fill(Owner(OWNER, config_class), values, **plugins)
     noise_of(config)
     test_share(config)
     return config
 
 
-def noise_of(config: DataConfig) -> Any:
-    """Return the corruption function that ``--noise`` asks for, or None (errors as `configure`)."""
+def noise_parts(config: DataConfig) -> tuple[str, str] | None:
+    """Return kind and argument of ``--noise KIND:ARGUMENT``, or None without noise (errors as `configure`)."""
     if config.noise is None:
         return None
     kind, colon, argument = config.noise.partition(":")
     if not colon:
-        raise UserError(f"--noise {config.noise}: must be KIND:ARGUMENT, e.g. uniform:0.4")
+        raise UserError(f"--noise {config.noise}: must be KIND:ARGUMENT, e.g. uniform:0.4 (see reweight list)")
+    return kind, argument
+
+
+def noise_of(config: DataConfig) -> Any:
+    """Return the corruption function that ``--noise`` asks for, or None (errors as `configure`)."""
+    parts = noise_parts(config)
+    if parts is None:
+        return None
+    kind, argument = parts
     return registry.find("noise", kind).build(argument)
 
 
@@ -137,8 +200,7 @@ def test_share(config: DataConfig) -> float | None:
 def read_file(path: Path, config_class: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """Read option values from a TOML file: core's at the top, a plugin's in the section of its name.
 
-    Sections of installed plugins that this run does not use are skipped, so that one file can serve several
-    methods.
+    Sections of installed plugins that this run does not use set nothing, so that one file can serve several methods.
 
     Args:
         path: the file.
@@ -155,24 +217,34 @@ def read_file(path: Path, config_class: type, given: Mapping[str, Any]) -> dict[
     sections = {name: value for name, value in content.items() if isinstance(value, dict)}
     values = {name.replace("-", "_"): value for name, value in content.items() if name not in sections}
     owners = {owner.name: owner for owner in owners_of(config_class, values | dict(given))}
-    core = core_options(config_class)
+    core, known = core_options(config_class), table(owners.values())
     for name in values:
+        if name in known and name not in core:
+            section = known[name].owner
+            raise UserError(f"--config {path}: '{name}' is an option of '{section}': write it below [{section}]")
         if name not in core:
             raise UserError(f"--config {path}: no option is called '{name}'{nearest(name, core)}")
-    installed = {name for kind in ("method", "data", "component") for name in registry.names(kind)}
-    for section, content_of_section in sections.items():
-        if section not in installed:
+    for section, own in sections.items():
+        if not any(section in registry.names(kind) for kind in KINDS_WITH_OPTIONS):
+            installed = [name for kind in KINDS_WITH_OPTIONS for name in registry.names(kind)]
             raise UserError(f"--config {path}: no plugin is called '{section}'{nearest(section, installed)}")
-        if section not in owners:
-            continue
-        # in the section of its plugin an option needs no prefix
-        declared = {item.name.removeprefix(owners[section].prefix): item.name for item in options_of(owners[section])}
-        for key, value in content_of_section.items():
+        declared = _declared_in(section, owners)
+        for key, value in own.items():
             name = key.replace("-", "_")
             if name not in declared:
                 raise UserError(f"--config {path}: '{section}' has no option '{key}'{nearest(name, declared)}")
-            values[declared[name]] = value
+            if section in owners:
+                values[declared[name]] = value
     return values
+
+
+def _declared_in(section: str, owners: Mapping[str, Owner]) -> dict[str, str]:
+    """Map the keys that a plugin's section may have to the options' names; there an option needs no prefix."""
+    if section in owners:
+        found = [owners[section]]
+    else:
+        found = [owner_of(kind, section) for kind in KINDS_WITH_OPTIONS if section in registry.names(kind)]
+    return {item.name.removeprefix(owner.prefix): item.name for owner in found for item in options_of(owner)}
 
 
 def as_values(config: DataConfig) -> dict[str, Any]:
@@ -180,21 +252,20 @@ def as_values(config: DataConfig) -> dict[str, Any]:
 
     Paths are absolute, so that the values mean the same in any folder.
     """
-    parts = [Owner(OWNER, type(config)), Owner(config.data, type(config.data_options))]
-    configs: list[Any] = [config, config.data_options]
+    sources: list[tuple[Owner, Any]] = [
+        (Owner(OWNER, type(config)), config),
+        (Owner(config.data, type(config.data_options)), config.data_options),
+    ]
     if isinstance(config, RunConfig):
-        parts.append(Owner(config.method, type(config.method_options)))
-        parts += [
-            Owner.of_component(*pair) for pair in zip(config.with_, map(type, config.component_options), strict=True)
-        ]
-        configs += [config.method_options, *config.component_options]
+        sources.append((Owner(config.method, type(config.method_options)), config.method_options))
+        for name, options in zip(config.with_, config.component_options, strict=True):
+            sources.append((Owner.of_component(name, type(options)), options))
     values: dict[str, Any] = {}
-    for owner, part in zip(parts, configs, strict=True):
+    for owner, source in sources:
         for item in options_of(owner):
-            value = getattr(part, item.field)
+            value = getattr(source, item.field)
             values[item.name] = str(value.absolute()) if isinstance(value, Path) else value
-    if config.noise is not None:
-        kind, _, argument = config.noise.partition(":")
-        if registry.find("noise", kind).takes_file:
-            values["noise"] = f"{kind}:{Path(argument).absolute()}"
+    noise = noise_parts(config)
+    if noise is not None and registry.find("noise", noise[0]).takes_file:
+        values["noise"] = f"{noise[0]}:{Path(noise[1]).absolute()}"
     return values

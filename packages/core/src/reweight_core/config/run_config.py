@@ -14,46 +14,43 @@ from reweight_core.plugins.records import NoOptions
 OWNER = "reweight"
 """Owner of core's options in help texts and error messages."""
 
+PLUGIN_OPTIONS = {"method": "method", "with": "component", "data": "data", "noise": "noise", "model": "model"}
+"""Core's options that choose plugins -> the kind of plugin."""
+
 
 @attrs.frozen
 class DataConfig:
     """Which data, and what is done to it before training."""
 
-    data: str = option("digits", "Dataset plugin (see `reweight list`).", group="data")
-    noise: str | None = option(
-        None, "Corrupt the training labels: KIND:ARGUMENT, e.g. uniform:0.4 (see `reweight list`).", group="data"
-    )
+    data: str = option("digits", "Dataset; reweight list describes each.", group="data")
+    noise: str | None = option(None, "Corrupt the training labels, e.g. uniform:0.4.", group="data")
     imb: float | None = option(
         None,
-        "Long tail: size of the smallest class / size of the largest, in (0, 1]. "
-        "Class i keeps int(n_max * IMB^(i/(C-1))) examples, n_max being the smallest class there is.",
+        "Long tail: size of the smallest class / size of the largest, in (0, 1].",
         check=and_(gt(0), le(1)),
         group="data",
     )
     meta_size: int | None = option(
         None,
-        "Clean meta examples: balanced over the classes, taken out of the training set before "
-        "corruption (or out of the dataset's own meta set). 0 for none.",
+        "Clean meta examples, balanced over the classes, taken out of the training set before corruption (or out of "
+        "the dataset's own meta set); 0 for none.",
         check=ge(0),
         group="data",
     )
     meta_draw: Literal["balanced", "random"] = option(
-        "balanced",
-        "How the meta set is drawn: equally many of each class, or at random as in L2RW's official code.",
-        group="data",
+        "balanced", "Draw the meta set with equally many of each class, or at random.", group="data"
     )
     val_size: int = option(
         0, "Clean validation examples, balanced, taken out of the training set.", check=ge(0), group="data"
     )
     test_from: str = option(
         "folder",
-        "Test set: folder (the dataset's own), split:SHARE to hold this share of every class out of the training set, "
-        "or none.",
+        "Test set: folder (the dataset's own), split:SHARE (this share of every class of the training set) or none.",
         group="data",
     )
     seed: int = option(
         0,
-        "Seed of the split, the corruption, the initial weights, the order and the augmentation.",
+        "Seed of all that is random: split, noise, initial weights, order, augmentation.",
         check=and_(ge(0), lt(2**32)),
         group="data",
         changes_result=False,
@@ -65,24 +62,28 @@ class DataConfig:
 class RunConfig(DataConfig):
     """Everything a training run is made of; `configure` builds it, `reweight_core.train` runs it."""
 
-    method: str = option("erm", "Method plugin (see `reweight list`).", group="method")
+    augment: Literal["none", "crop", "flip", "crop-flip", "resized-crop"] | None = option(
+        None,
+        "Augmentation of training and meta images; resized-crop is for images that are read while training. "
+        "Default: the dataset's own.",
+        group="data",
+    )
+    method: str = option("erm", "Method; reweight list describes each.", group="method")
     with_: tuple[str, ...] = option(
-        (),
-        "Component to add to the method (see `reweight list`), or none; again for another. They act in this order.",
-        group="method",
+        (), "Component to add to the method, or none; again for another. They act in this order.", group="method"
     )
     preset: str | None = option(
         None, "Setting of the method's paper: other defaults, which options override.", group="method"
     )
     model: str = option(
         "resnet32",
-        "Network: a model plugin, one of torchvision's classification models by name, or your own as "
-        "package.module:factory.",
+        "Network: an installed one, one of torchvision's classification models, or your own as package.module:factory, "
+        "called with input_shape and num_classes, as far as it takes them.",
         group="network",
     )
     init_from: Path | None = option(
         None,
-        "Begin with the weights in this safetensors file; the last layer may have another number of classes.",
+        "Begin with the weights in this safetensors file; a last layer for another number of classes begins untrained.",
         group="network",
     )
     pretrained: bool = option(
@@ -91,22 +92,22 @@ class RunConfig(DataConfig):
     epochs: int = option(80, "Epochs to train.", check=gt(0), group="optimisation")
     steps: int | None = option(
         None,
-        "Take this many steps instead of --epochs; the schedule is fitted to the epochs they begin.",
+        "Steps to train, in place of --epochs; the schedule is fitted to the epochs they begin.",
         check=gt(0),
         group="optimisation",
     )
     batch_size: int = option(100, "Training batch size n.", check=gt(1), group="optimisation")
     meta_batch_size: int = option(100, "Meta batch size m (at most the meta set).", check=gt(1), group="optimisation")
+    optimizer: Literal["sgd", "adam", "adamw"] = option("sgd", "Optimizer of the network.", group="optimisation")
     lr: float = option(0.1, "Initial learning rate.", check=gt(0), group="optimisation")
     schedule: Literal["cosine", "cyclic", "step", "constant"] = option(
         "cosine",
-        "Learning rate: cosine to 0, epoch by epoch; cyclic: half-cosines to 0 of 1, 2, 4, ... epochs, each from 0.9 "
-        "of the peak before, step by step; step: times --lr-drop-factor at the epochs --lr-drops.",
+        "Learning rate: cosine to 0; cyclic: half-cosines to 0 of 1, 2, 4, ... epochs; step: falls at --lr-drops.",
         group="optimisation",
     )
     lr_drops: str | None = option(
         None,
-        "Epochs at which --schedule step lowers the rate, e.g. 160,180; default: at 80 and 90 % of the epochs.",
+        "Epochs at which --schedule step lowers the rate, e.g. 160,180. Default: at 80 and 90 % of the epochs.",
         group="optimisation",
         comma_list=True,
     )
@@ -115,29 +116,13 @@ class RunConfig(DataConfig):
     )
     momentum: float = option(0.9, "Momentum of SGD (without Nesterov).", check=and_(ge(0), lt(1)), group="optimisation")
     weight_decay: float = option(5e-4, "Weight decay on all parameters.", check=ge(0), group="optimisation")
-    augment: Literal["none", "crop", "flip", "crop-flip", "resized-crop"] | None = option(
-        None,
-        "Augmentation of training and meta images: crops of the padded image and flips; resized-crop, for images that "
-        "are read while training: crops of random area and shape, and flips. Default: the dataset's own.",
-        group="optimisation",
-    )
-    workers: int | None = option(
-        None,
-        "Processes that read image files while training, for data that do not lie in memory; default: one a CPU core. "
-        "Results are the same for any number.",
-        check=ge(0),
-        group="machine",
-        changes_result=False,
-    )
-    optimizer: Literal["sgd", "adam", "adamw"] = option("sgd", "Optimizer of the network.", group="optimisation")
     max_grad_norm: float | None = option(
         None, "Clip the norm of the real update's gradient.", check=gt(0), group="optimisation"
     )
     lookahead: Literal["auto", "jvp", "fd", "head", "double"] = option(
         "auto",
-        "How to look ahead: jvp (exact, forward mode), fd (one more forward pass, approximate), head (last linear "
-        "layer only), double (double backward), or auto: fd where its weights stay within 1 % of jvp's, else jvp, "
-        "else double.",
+        "How to look ahead: jvp (exact), fd (approximate, cheaper), head (last layer only), double (double backward), "
+        "or auto: fd where its weights stay within 1 % of jvp's, else jvp, else double.",
         group="look-ahead",
     )
     virtual_step: Literal["plain", "optimizer", "off"] = option(
@@ -147,30 +132,40 @@ class RunConfig(DataConfig):
     )
     meta_every: int = option(
         1,
-        "Look ahead in every K-th step only; methods without a rule for the steps between refuse K > 1.",
+        "Look ahead in every K-th step only, with methods that have a rule for the others.",
         check=gt(0),
         group="look-ahead",
     )
     memory: Literal["shared", "lean"] = option(
         "shared",
-        "lean: run the training forward again after the look-ahead instead of keeping its graph meanwhile.",
+        "lean: do the training forward again after the look-ahead, to keep no graph meanwhile.",
         group="look-ahead",
     )
-    graph: Literal["auto", "on", "off"] = option(
+    device: str = option(
         "auto",
-        "Replay steps as CUDA graphs: on, off, or auto: on a GPU, unless a step cannot be recorded. Same results.",
+        "auto (cuda if there is one, else cpu), cpu, cuda, cuda:1, ...",
         group="machine",
         changes_result=False,
     )
     precision: Literal["auto", "fp32", "tf32", "bf16"] = option(
         "auto",
-        "Arithmetic of the network's passes: fp32; tf32 (products rounded, on a GPU); bf16 (by autocast); or auto: "
-        "tf32 on a GPU where the weights of the first batch stay within 1 % of fp32's, else fp32.",
+        "Arithmetic of the network: fp32, tf32 (on a GPU), bf16 (autocast), or auto: tf32 on a GPU where the weights "
+        "of the first batch stay within 1 % of fp32's, else fp32.",
         group="machine",
     )
+    graph: Literal["auto", "on", "off"] = option(
+        "auto",
+        "Replay steps as CUDA graphs; auto: on a GPU, unless a step cannot be recorded. Same results.",
+        group="machine",
+        changes_result=False,
+    )
     channels_last: bool = option(True, "Keep images and kernels in channels-last order.", group="machine")
-    device: str = option(
-        "auto", "auto (cuda if there is one, else cpu), cpu, cuda, cuda:1, ...", group="machine", changes_result=False
+    workers: int | None = option(
+        None,
+        "Processes that read image files while training. Default: one a CPU core. Same results for any number.",
+        check=ge(0),
+        group="machine",
+        changes_result=False,
     )
     checkpoint_every: int = option(
         10,
@@ -180,7 +175,7 @@ class RunConfig(DataConfig):
         changes_result=False,
     )
     out: Path | None = option(
-        None, "Folder of the run; default: a new one below runs/.", group="output", changes_result=False
+        None, "Folder of the run. Default: a new one below runs/.", group="output", changes_result=False
     )
     method_options: Any = NoOptions()
     component_options: tuple[Any, ...] = ()

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from reweight_core.config.load_data import load_dataset, plan_of
-from reweight_core.runs import folder as run_folder
-from reweight_core.errors import UserError
 from reweight_core.data.examples import Examples
-from reweight_core.machine.device import usable_cpus
-from reweight_core.runs.predict import load
 from reweight_core.data.prepare import digest_of, test_set
+from reweight_core.errors import UserError
+from reweight_core.machine.device import usable_cpus
 from reweight_core.machine.precision import products
+from reweight_core.runs import folder as run_folder
+from reweight_core.runs.predict import load
 
 BATCH_SIZE, FROM_FILES = 500, 100
 """Examples in one evaluation batch, and where their images are read; it changes the speed, not the result."""

@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from reweight_core.plugins import registry
+from reweight_core.config.resolve import as_values, configure, noise_parts
 from reweight_core.config.run_config import RunConfig
-from reweight_core.config.resolve import as_values, configure
-from reweight_core.errors import UserError
-from reweight_core.files import write_json, write_text, written_whole
 from reweight_core.data.prepare import PreparedData
 from reweight_core.engine.sample_table import SampleTable
+from reweight_core.errors import UserError
+from reweight_core.files import write_json, write_text, written_whole
+from reweight_core.plugins import registry
 
 FORMAT = 1
 
@@ -74,8 +74,9 @@ def environment(config: RunConfig, device: torch.device) -> dict[str, Any]:
         "data": registry.version_of("data", config.data),
     }
     plugins |= {name: registry.version_of("component", name) for name in config.with_}
-    if config.noise is not None:
-        plugins["noise"] = registry.version_of("noise", config.noise.partition(":")[0])
+    noise = noise_parts(config)
+    if noise is not None:
+        plugins["noise"] = registry.version_of("noise", noise[0])
     if config.model in registry.names("model"):
         plugins["model"] = registry.version_of("model", config.model)
     versions = {name: metadata.version(name) for name in ("reweight-core", "torch", "torchvision", "numpy", "pluggy")}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
 import numpy as np
@@ -13,15 +12,14 @@ import torch
 from torch import Tensor, nn
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from reweight_core.runs.checkpoint import Manifest, load_latest
-from reweight_core.data.features import read_table
-from reweight_core.machine.device import resolve_device
-from reweight_core.errors import UserError, reason
-from reweight_core.data.features import Features, read_values
-from reweight_core.files import written_whole
+from reweight_core.data.features import read_table, read_values
 from reweight_core.data.images import decode, find_images
-from reweight_core.models.build import build_model
+from reweight_core.errors import UserError, reason
+from reweight_core.files import written_whole
+from reweight_core.machine.device import resolve_device
 from reweight_core.machine.precision import products
+from reweight_core.models.build import build_model
+from reweight_core.runs.checkpoint import Manifest, load_latest
 
 BATCH_SIZE = 256
 
@@ -122,9 +120,7 @@ def load(run: Path | str, device: str = "auto") -> Classifier:
     try:
         network.load_state_dict(checkpoint.model)
     except RuntimeError as error:
-        raise UserError(
-            f"{folder}: the checkpoint does not fit model '{manifest.model}' ({reason(error)})"
-        ) from error
+        raise UserError(f"{folder}: the checkpoint does not fit model '{manifest.model}' ({reason(error)})") from error
     return Classifier(network, manifest).to(resolve_device(device)).eval()
 
 

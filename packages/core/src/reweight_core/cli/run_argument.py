@@ -1,0 +1,21 @@
+"""The argument RUN of the commands that go on from a run."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reweight_core.errors import UserError
+
+
+def run_argument(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the argument RUN, the folder of a run."""
+    return click.argument("run", type=Path, callback=_a_run)(function)
+
+
+def _a_run(ctx: click.Context, parameter: click.Parameter, run: Path) -> Path:
+    # what reads the run imports torch, which takes seconds; a wrong name is told at once
+    if not any((run / part).exists() for part in ("config.json", "checkpoints")):
+        raise UserError(f"{run}: not the folder of a run; give what --out was, or one of the folders in runs/")
+    return run
