@@ -22,7 +22,6 @@ from reweight_core.plugins import registry
 METHODS = registry.names("method")
 DATA = ["--noise", "uniform:0.4", "--val-size", "20"]
 TRAIN = [*DATA, "--epochs", "2", "--checkpoint-every", "1", "--device", "cpu"]
-TIMINGS = {"seconds", "seconds_per_step"}
 
 
 @pytest.fixture
@@ -64,10 +63,6 @@ def epochs(run):
 @pytest.fixture(scope="module")
 def summary(run):
     return json.loads((run / "summary.json").read_text())
-
-
-def without_timings(metrics):
-    return {name: value for name, value in metrics.items() if name not in TIMINGS}
 
 
 def model_of(folder):
@@ -129,7 +124,23 @@ def test_each_epoch_has_a_line_of_metrics(epochs, config):
         assert metrics["seconds"] > 0
         for name in ("val_accuracy", "test_accuracy"):
             assert 0 <= metrics[name] <= 1
-        assert metrics["noise_auroc"] is None or 0 <= metrics["noise_auroc"] <= 1
+
+
+def test_the_figures_of_the_weights_are_those_of_the_records(run, epochs, summary):
+    columns = load_file(run / "samples.safetensors")
+    seen = columns["visits"] > 0
+    corrupted = (columns["observed"] != columns["true"])[seen]
+    last, mean = (columns[name][seen].astype(np.float64) for name in ("last_weight", "mean_weight"))
+    if not seen.any():
+        assert {epochs[-1][f"mean_weight_{name}"] for name in ("clean", "corrupted")} == {None}
+        assert epochs[-1]["noise_auroc"] is summary["noise_auroc"] is None
+        return
+    assert epochs[-1]["mean_weight_clean"] == pytest.approx(last[~corrupted].mean(), rel=1e-5)
+    assert epochs[-1]["mean_weight_corrupted"] == pytest.approx(last[corrupted].mean(), rel=1e-5)
+    for found, weights in ((epochs[-1]["noise_auroc"], last), (summary["noise_auroc"], mean)):
+        # the share of pairs of a clean and a corrupted example whose weights are in this order; equal ones count half
+        order = np.sign(np.subtract.outer(weights[~corrupted], weights[corrupted]))
+        assert found == pytest.approx((order.mean() + 1) / 2)
 
 
 def test_the_meta_loss_is_known_exactly_for_methods_that_look_ahead(epochs, config):
@@ -171,7 +182,11 @@ def test_the_summary_is_that_of_the_last_epoch(summary, epochs, config):
     assert summary["val_accuracy"] == epochs[-1]["val_accuracy"]
     assert (summary["epochs"], summary["steps"]) == (2, 28)
     assert (summary["method"], summary["data"]) == (config["options"]["method"], "digits")
-    assert {"seconds", "noise_auroc", "peak_memory_bytes"} <= set(summary)
+    steps_alone = sum(m["seconds"] for m in epochs)
+    assert summary["seconds"] > steps_alone
+    assert summary["seconds_per_step"] == pytest.approx(steps_alone / 28)
+    # torch alone takes more than this
+    assert summary["peak_memory_bytes"] > 50e6
 
 
 def test_the_checkpoints_manifest_says_what_prediction_needs(run, config):
@@ -192,14 +207,6 @@ def test_evaluation_gives_the_accuracy_of_the_run_again(reweight, run, summary):
         "epoch": summary["epochs"],
     }
     assert f"{summary['test_accuracy']:.4f} on 359 examples" in reweight("eval", run).out
-
-
-def test_the_same_seed_gives_the_same_run(reweight, run, config, epochs):
-    assert reweight("train", "--method", config["options"]["method"], *TRAIN, "--out", "again").status == 0
-    again = [json.loads(line) for line in Path("again/metrics.jsonl").read_text().splitlines()]
-    assert list(map(without_timings, again)) == list(map(without_timings, epochs))
-    assert same(model_of(Path("again")), model_of(run))
-    assert same(load_file("again/samples.safetensors"), load_file(run / "samples.safetensors"))
 
 
 def test_another_seed_gives_another_run(reweight):

@@ -1,6 +1,7 @@
 """Runs that are interrupted and go on, against the same runs without an interruption."""
 
 import json
+import time
 
 import attrs
 import pytest
@@ -181,6 +182,44 @@ def test_a_run_without_a_checkpoint_says_so(tmp_path):
         train(configure(**RUNS["erm"], out=tmp_path / "run"), observers=[Interrupt(step=2)])
     with pytest.raises(UserError, match="interrupted before its first checkpoint; remove it and train again"):
         resume(tmp_path / "run")
+
+
+def test_the_time_of_a_resumed_run_is_that_of_all_its_parts(tmp_path, monkeypatch):
+    clock, away = time.perf_counter, 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + away)
+
+    class Slow(Interrupt):
+        """Makes the first epoch take a thousand seconds."""
+
+        @hookimpl
+        def observe_epoch(self, metrics):
+            nonlocal away
+            away = 1000.0
+
+    with pytest.raises(KeyboardInterrupt):
+        train(configure(**RUNS["erm"], out=tmp_path / "run"), observers=[Slow(step=2 * STEPS_AN_EPOCH + 1)])
+    # what lies between the two parts does not count
+    away = 5000.0
+    assert 1000 < resume(tmp_path / "run").summary["seconds"] < 1100
+
+
+def test_what_goes_wrong_in_a_resumed_run_is_told_by_its_step_counted_from_the_beginning(interrupted):
+    class Spoiling:
+        """Makes the weights of one step infinite."""
+
+        done = None
+
+        @hookimpl
+        def observe_step(self, done, total):
+            self.done = done
+
+        @hookimpl(wrapper=True)
+        def generate_weights(self, step):
+            weights = yield
+            return torch.inf * weights if self.done == 3 * STEPS_AN_EPOCH + 1 else weights
+
+    with pytest.raises(UserError, match=r"^step 17: the weights became infinite"):
+        resume(interrupted, observers=[Spoiling()])
 
 
 def test_initial_weights_are_not_needed_again(tmp_path):

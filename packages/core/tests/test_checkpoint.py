@@ -1,4 +1,6 @@
 import json
+import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from reweight_core.config.run_config import RunConfig
 from reweight_core.data.features import Features
 from reweight_core.engine.lookahead import Choice
 from reweight_core.errors import UserError
+from reweight_core.files import write_text
 from reweight_core.plugins import registry
 from reweight_core.runs import checkpoint
 from reweight_core.runs import folder as run_folder
@@ -46,6 +49,48 @@ def save(folder, step, model=MODEL, state=STATE):
         held_out_test=None,
     )
     return checkpoint.save(folder, checkpoint.Checkpoint(model, state, manifest))
+
+
+@contextmanager
+def other_format(later=1):
+    """Be a version of the program whose checkpoints have another format."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT + later)
+        yield
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """Notes what is flushed and renamed, in order; files are told by their number, which stays theirs when renamed."""
+    events, fsync = [], os.fsync
+
+    def flushed(descriptor):
+        events.append(("flush", os.fstat(descriptor).st_ino))
+        fsync(descriptor)
+
+    def noting(rename):
+        def renamed(source, target, **options):
+            contents = [Path(source), *Path(source).glob("*")]
+            events.append(("rename", Path(target).name, {path.stat().st_ino for path in contents}))
+            rename(source, target, **options)
+
+        return renamed
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    for name in ("rename", "replace"):
+        monkeypatch.setattr(os, name, noting(getattr(os, name)))
+    return events
+
+
+def flushed_before(disk, name):
+    """The numbers of what was flushed before something was given this name, and of what it consists of."""
+    (place,) = [i for i, event in enumerate(disk) if event[:2] == ("rename", name)]
+    return {event[1] for event in disk[:place] if event[0] == "flush"}, disk[place][2]
+
+
+def flushed_after(disk, name):
+    (place,) = [i for i, event in enumerate(disk) if event[:2] == ("rename", name)]
+    return {event[1] for event in disk[place:] if event[0] == "flush"}
 
 
 def steps(folder):
@@ -167,6 +212,45 @@ def test_a_write_that_is_interrupted_leaves_the_earlier_checkpoints(tmp_path, mo
     assert checkpoint.load_latest(tmp_path).manifest.step == 2
     save(tmp_path, 3)
     assert checkpoint.load_latest(tmp_path).manifest.step == 3
+
+
+def test_a_checkpoint_is_on_disk_before_it_has_its_name_and_its_name_at_once(tmp_path, disk):
+    path = save(tmp_path, 1)
+    flushed, parts = flushed_before(disk, path.name)
+    assert parts == {part.stat().st_ino for part in (path, *path.iterdir())}
+    assert len(parts) == 4
+    assert parts <= flushed
+    assert tmp_path.stat().st_ino in flushed_after(disk, path.name)
+
+
+def test_a_file_is_on_disk_before_it_has_its_name_and_its_name_at_once(tmp_path, disk):
+    write_text(tmp_path / "summary.json", "{}")
+    flushed, parts = flushed_before(disk, "summary.json")
+    assert parts == {(tmp_path / "summary.json").stat().st_ino}
+    assert parts <= flushed
+    assert tmp_path.stat().st_ino in flushed_after(disk, "summary.json")
+
+
+def test_a_checkpoint_that_cannot_be_replaced_stands(tmp_path, monkeypatch):
+    save(tmp_path, 1, model={"w": torch.zeros(1)})
+
+    def full(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(tmp_path, 1, model={"w": torch.ones(1)})
+    assert checkpoint.load_latest(tmp_path).model["w"].item() == 0
+
+
+def test_a_checkpoint_of_another_format_is_not_read_though_it_is_whole(tmp_path):
+    save(tmp_path, 1)
+    with other_format():
+        save(tmp_path, 2)
+        assert checkpoint.load_latest(tmp_path).manifest["step"] == 2
+    assert checkpoint.load_latest(tmp_path).manifest["step"] == 1
+    with other_format(2), pytest.raises(UserError, match=r"step-00000002: format \d+ is not \d+"):
+        checkpoint.load_latest(tmp_path)
 
 
 def test_tied_tensors_and_views_can_be_saved(tmp_path):

@@ -106,16 +106,23 @@ def test_the_error_is_relative_and_guards_zero(found, expected, error):
     assert relative_error(torch.tensor(found), torch.tensor(expected)) == pytest.approx(error)
 
 
-def test_the_choice_is_measured_at_the_start_and_after_every_epoch_and_recorded(looking, tmp_path):
+@pytest.mark.parametrize(("tolerance", "name"), [(torch.inf, "fd"), (0.0, "jvp")])
+def test_the_choice_is_measured_at_the_start_and_after_every_epoch_and_recorded(
+    looking, monkeypatch, tmp_path, tolerance, name
+):
+    monkeypatch.setattr(auto, "TOLERANCE", tolerance)
     parts = looking(model="mlp", epochs=3)
     run = train_in(tmp_path / "run", parts)
     lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
-    assert len(lines) == 3
-    for line in lines:
-        assert line["lookahead"] in ("fd", "jvp")
-        assert (line["lookahead_length"] is not None) == (line["lookahead"] == "fd")
-        assert line["lookahead_error"] <= 0.01 or line["lookahead"] == "jvp"
-    assert json.loads((run.folder / "config.json").read_text())["lookahead"]["name"] in ("fd", "jvp")
+    at_start = json.loads((run.folder / "config.json").read_text())["lookahead"]
+    used = [{key.removeprefix("lookahead_"): line[key] for key in line if "lookahead_" in key} for line in lines]
+    assert {key: at_start[key] for key in ("length", "error")} == used[0]
+    assert [line["lookahead"] for line in lines] == [at_start["name"], name, name] == [name] * 3
+    for choice in used:
+        assert (choice["length"] in auto.LENGTHS) == (name == "fd")
+        assert 0 < choice["error"] < 0.1
+    # each of another batch
+    assert len({choice["error"] for choice in used}) == 3
     assert parts.hooks.plugins["erm"].looks.item() == run.summary["steps"]
 
 

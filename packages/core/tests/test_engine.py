@@ -1,4 +1,5 @@
 import copy
+import itertools
 
 import attrs
 import numpy as np
@@ -400,6 +401,12 @@ class TestState:
 
         assert torch.equal(networks[0], networks[1])
         assert not torch.equal(networks[0], networks[2])
+
+    def test_augmentation_and_dropout_draw_from_streams_of_their_own(self):
+        states = [make(seed=seed)[0].state_dict() for seed in (1, 2)]
+        streams = [state[f"generator.{name}"] for state in states for name in ("augmentation", "network")]
+
+        assert not any(torch.equal(a, b) for a, b in itertools.combinations(streams, 2))
 
     def test_the_global_generator_is_not_used(self):
         step, _ = make(Looking(), augment="crop-flip", dropout=0.3)

@@ -325,6 +325,19 @@ class TestLongForm:
         assert_close(loss, problem.textbook(problem.weighted_cross_entropy(w)))
 
 
+def test_the_head_is_given_the_features_of_the_images_asked_for_every_time():
+    problem = Problem(conv_net())
+    generator = torch.Generator().manual_seed(2)
+    others = [torch.randn(5, 3, 6, 6, generator=generator, dtype=torch.float64) for _ in range(2)]
+    passes = Passes(copy.deepcopy(problem.model), torch.Generator(), head="head")
+    update = VirtualSGD(torch.tensor(LR))
+    step = Step(problem.train, passes, torch.tensor(LR), STRATEGIES["head"], update, lambda: problem.meta)
+    for also in (others[0], others[1], None, others[0]):
+        look = step.look_ahead(step.D, scope="head", virtual_step=False, also=also)
+        joint = problem.meta.inputs if also is None else torch.cat([problem.meta.inputs, also])
+        assert_close(look.logits, copy.deepcopy(problem.model)(joint))
+
+
 @both_strategies
 class TestUnusualParameters:
     def test_frozen_parameters_take_no_part(self, strategy):

@@ -53,8 +53,22 @@ class ByKeyword(nn.Module):
         return self.second(F.linear(input=F.relu(input=self.first(x)), weight=self.first.weight))
 
 
+class RectifiedInPlace(nn.Module):
+    """Rectifies a tensor in place and goes on with that tensor, not with what was returned."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(12, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        hidden = self.first(x.flatten(1))
+        F.relu(hidden, inplace=True)
+        return self.second(hidden)
+
+
 NETWORKS = {
     "operators by keyword": ByKeyword,
+    "ReLU in place": RectifiedInPlace,
     "CIFAR ResNet": lambda: CifarResNet((3, 8, 8), 3, 8),
     "wide ResNet with dropout": lambda: WideResNet((3, 8, 8), 3, depth=10, width=1, dropout=0.3),
     "a region without gradient": PartlyDetached,
@@ -117,6 +131,27 @@ def test_the_rules_of_layers_agree_with_torchs_where_parameters_are_frozen(layer
             return fwad.unpack_dual(F.relu(functional_call(layer, duals, (fwad.make_dual(x, moved),)))).tangent.detach()
 
     torch.testing.assert_close(product(TangentRules()), product(nullcontext()))
+
+
+@pytest.mark.parametrize("length", [1e-3, 0.5])
+def test_a_difference_is_taken_at_its_length_along_v(length):
+    class Noting(RectifiedInPlace):
+        """Keeps the parameters that it is called with."""
+
+        def forward(self, x):
+            seen.append(torch.cat([p.detach().flatten() for p in self.parameters()]))
+            return super().forward(x)
+
+    seen = []
+    torch.manual_seed(0)
+    passes = Passes(Noting().double(), torch.Generator())
+    passes.begin(torch.randn(5, 12, dtype=torch.float64))
+    # of very different norms, so that no other norm of all together is near
+    v = {key: 10.0**k * torch.randn_like(p) for k, (key, p) in enumerate(passes.parameters.items())}
+    passes.difference(v, length)
+    here, there = seen
+    direction = torch.cat([part.flatten() for part in v.values()])
+    torch.testing.assert_close(there - here, length * direction / direction.norm(), rtol=1e-9, atol=1e-12)
 
 
 def test_dropout1d_of_a_batch_of_vectors_drops_whole_rows_as_torch_does():

@@ -7,6 +7,7 @@ import torch
 
 from reweight_core.data.feeder import batch_sizes
 from reweight_core.errors import UserError
+from reweight_core.plugins import erm
 from reweight_core.plugins.hookspecs import hookimpl
 from reweight_core.runs.folder import append_metrics
 from reweight_core.testing import tiny_parts, train_in
@@ -61,6 +62,47 @@ def test_the_last_epoch_is_reported_not_the_best(run):
     accuracies = [line["test_accuracy"] for line in lines]
     assert summary["test_accuracy"] == accuracies[-1]
     assert summary["test_accuracy_mean5"] == pytest.approx(sum(accuracies[-5:]) / 5)
+
+
+def test_the_summary_judges_mean_weights_and_an_epoch_those_given_last(run):
+    class Changing:
+        """Weights that tell wrong labels (every fourth) clearly in the first epoch, and turn a little in the second."""
+
+        def __init__(self):
+            self._steps = 0
+
+        @hookimpl
+        def generate_weights(self, step):
+            clean, corrupted = (1.0, 0.0) if self._steps < 5 else (0.4, 0.6)
+            self._steps += 1
+            return torch.where(step.ids % 4 == 0, corrupted, clean)
+
+    lines, summary = run(Changing(), epochs=2)
+    assert [line["noise_auroc"] for line in lines] == [1, 0]
+    assert [line["mean_weight_clean"] for line in lines] == pytest.approx([1, 0.4])
+    assert [line["mean_weight_corrupted"] for line in lines] == pytest.approx([0, 0.6])
+    # over both epochs 0.7 and 0.3
+    assert summary["noise_auroc"] == 1
+
+
+@pytest.mark.parametrize(
+    ("every", "steps"), [(1, list(range(1, 11))), (2, [1, 3, 5, 7, 9]), (3, [1, 4, 7, 10]), (20, [1])]
+)
+def test_the_first_step_looks_ahead_and_then_every_nth_of_the_run(run, monkeypatch, every, steps):
+    class Noting(Plan):
+        looks = ()
+
+        @hookimpl
+        def generate_weights(self, step):
+            self.looks += (step.looks_ahead,)
+            return torch.ones_like(step.losses)
+
+    monkeypatch.setattr("reweight_core.plugins.erm.plugin", attrs.evolve(erm.plugin, reuses_weights=True))
+    method = Noting({})
+    # an epoch has five steps: the count goes on over its end
+    run(method, epochs=2, meta_every=every)
+    assert [number for number, looks in enumerate(method.looks, start=1) if looks] == steps
+    assert len(method.looks) == 10
 
 
 def test_every_stage_has_its_epochs_source_and_schedule(run):
