@@ -9,20 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from reweight_core import console
 from reweight_experiments.carry_out import Watcher
 from reweight_experiments.cells import PlannedRun
 from reweight_experiments.folder import read_json
 from reweight_experiments.jobs import Ended, Job
 from reweight_experiments.report import Results
-
-
-def console() -> Console:
-    """Return where this package prints, texts as they are."""
-    return Console(markup=False, emoji=False, highlight=False)
 
 
 class SweepProgress(Watcher):

@@ -12,9 +12,18 @@ import click
 from rich import box
 from rich.table import Table
 
-from reweight_core import DeclaringCommand, Option, RunConfig, first_pass, known_options, registry, take_given
+from reweight_core import (
+    DeclaringCommand,
+    Option,
+    RunConfig,
+    console,
+    first_pass,
+    known_options,
+    registry,
+    take_given,
+)
 from reweight_experiments.jobs import stopped_by_signals
-from reweight_experiments.progress import SweepProgress, console, show
+from reweight_experiments.progress import SweepProgress, show
 from reweight_experiments.published import choose_cells, options_of_cells, read_table
 from reweight_experiments.reproduction import plan_reproduction, reproduce
 
