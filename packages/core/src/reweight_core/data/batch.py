@@ -1,0 +1,46 @@
+"""Examples as a step sees them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import attrs
+import torch
+from torch import Tensor
+
+
+@attrs.frozen(eq=False)
+class Batch:
+    """Examples as a step sees them.
+
+    Attributes:
+        ids: positions in their set, int64 (n,).
+        inputs: augmented, normalised images (n, channels, height, width).
+        labels: observed labels, int64 (n,).
+        targets: what the loss compares with, rows (n, C) of sum 1; None for the labels as they are.
+    """
+
+    ids: Tensor
+    inputs: Tensor
+    labels: Tensor
+    targets: Tensor | None = None
+
+
+def one_hot(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+    """Return labels (n,) as rows (n, C)."""
+    # comparing with a range does what F.one_hot does, without its reading of the labels' maximum
+    return (labels[:, None] == torch.arange(num_classes, device=labels.device)).to(dtype)
+
+
+def target_rows(batch: Batch, num_classes: int) -> Tensor:
+    """Return the targets of a batch as rows (n, C), of the labels if it has no others."""
+    if batch.targets is not None:
+        return batch.targets
+    return one_hot(batch.labels, num_classes, torch.promote_types(batch.inputs.dtype, torch.float32))
+
+
+class BatchSource(Protocol):
+    """Something that meta batches come from, in place of a set of examples that is gone through in random order."""
+
+    def draw_batch(self) -> Batch:
+        """Give the meta batch of a step. Called inside the step; its size is always the same."""
