@@ -1,12 +1,16 @@
-# make demo   install everything into .venv and train GDW on the embedded data set
-# make test   the same environment; linters, types and all tests
+# make demo         install everything into .venv and train GDW on the embedded data set
+# make test         the same environment; linters, types and all tests
+# make test-floor   an environment with the oldest libraries that are supported; the tests that depend on them
 
 PYTHON ?= python3
 VENV ?= .venv
+FLOOR ?= .venv-floor
 BIN := $(VENV)/bin
 PACKAGES := $(wildcard packages/*)
+# as many processes as the smallest machine has cores, each on one of them
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-floor lint format clean
 
 demo: $(VENV)/installed
 	$(BIN)/reweight train --method gdw --data digits --noise uniform:0.4
@@ -14,25 +18,32 @@ demo: $(VENV)/installed
 test: lint
 	@for package in $(PACKAGES); do \
 		echo "== $$package alone"; \
-		REWEIGHT_PLUGINS=reweight-$$(basename $$package) OMP_NUM_THREADS=1 \
-			$(BIN)/python -m pytest $$package || exit 1; \
+		REWEIGHT_PLUGINS=reweight-$$(basename $$package) $(PYTEST) $$package || exit 1; \
 	done
 	@echo "== everything together"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	$(PYTEST)
+
+test-floor: BIN := $(FLOOR)/bin
+test-floor: $(FLOOR)/installed
+	$(PYTEST) packages/core packages/method-* tests/test_cli.py tests/test_components.py tests/test_core_alone.py \
+		tests/test_recorded_training.py tests/test_resume.py tests/test_startup.py tests/test_third_party_plugin.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(VENV)/installed: requirements-dev.txt $(PACKAGES:%=%/pyproject.toml)
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -r requirements-dev.txt $(PACKAGES:%=-e %)
+$(VENV)/installed: requirements-dev.txt
+$(FLOOR)/installed: requirements-floor.txt
+$(VENV)/installed $(FLOOR)/installed: $(PACKAGES:%=%/pyproject.toml)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q -r $(filter requirements-%,$^) $(PACKAGES:%=-e %)
 	touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(FLOOR)

@@ -25,6 +25,10 @@ ENTRY_POINTS = [
     for name, value in entries.items()
 ]
 RECORD_CLASSES = dict(GROUPS.values())
+FLOOR = {
+    r.name: r
+    for r in map(Requirement, re.findall(r"^\w.*", (ROOT / "requirements-floor.txt").read_text(), re.MULTILINE))
+}
 TEXTS = [
     path for pattern in ("*.md", "docs/**/*.md", "packages/*/*.md", "benchmarks/**/*.md") for path in ROOT.glob(pattern)
 ]
@@ -70,6 +74,23 @@ def test_a_plugin_package_needs_a_range_of_core_and_no_other_package_of_ours(fol
     assert set(ours) == {"reweight-core"}
     assert {part.operator for part in ours["reweight-core"]} == {">=", "<"}
     assert Version(PROJECTS["core"]["version"]) in ours["reweight-core"]
+
+
+@packages
+def test_the_oldest_version_of_a_requirement_is_the_one_that_is_tested(folder):
+    project = PROJECTS[folder.name]
+    for text in (*project["dependencies"], *project.get("optional-dependencies", {}).get("testing", [])):
+        requirement = Requirement(text)
+        if not requirement.name.startswith("reweight"):
+            (lowest,), (tested,) = requirement.specifier, FLOOR[requirement.name].specifier
+            assert (lowest.operator, tested.operator) == (">=", "==")
+            assert Version(lowest.version) == Version(tested.version)
+
+
+@packages
+def test_a_package_says_which_versions_of_python_it_is_for(folder):
+    named = [entry.rpartition(" ")[2] for entry in PROJECTS[folder.name]["classifiers"]]
+    assert named == ["3.11", "3.12", "3.13", "3.14"]
 
 
 def test_there_are_entry_points_and_their_groups_are_known():

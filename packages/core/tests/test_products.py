@@ -10,24 +10,32 @@ def current():
     return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
 
-def exact():
-    cudnn = torch.backends.cudnn
-    return torch.backends.cuda.matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+def exactly():
+    """Everything that is set, in the finest terms that this torch has."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(matmul, "fp32_precision"):
+        return matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+    return torch.get_float32_matmul_precision(), cudnn.allow_tf32
 
 
-def test_products_are_set_back_whatever_the_block_does():
-    before = exact()
-    with pytest.raises(ValueError, match="inside"), products("tf32"):
-        assert current() == (True, True)
-        assert set(exact()) == {"tf32"}
-        set_products("ieee")
-        assert current() == (False, False)
-        assert "tf32" not in exact()
+@pytest.mark.parametrize("kind", ["ieee", "tf32"])
+def test_products_are_set_for_matrices_and_for_layers(kind):
+    with products("tf32" if kind == "ieee" else "ieee"):
+        set_products(kind)
+        assert current() == (kind == "tf32",) * 2
         # double backward through recurrent layers needs it
         with torch.backends.cudnn.flags(enabled=False):
             pass
+
+
+def test_products_are_set_back_whatever_the_block_does():
+    before = exactly()
+    with pytest.raises(ValueError, match="inside"), products("tf32"):
+        assert exactly() != before
+        set_products("ieee")
+        assert exactly() != before
         raise ValueError("inside")
-    assert exact() == before
+    assert exactly() == before
 
 
 @pytest.mark.parametrize(("rounding", "chosen"), [(1e-4, "tf32"), (0.3, "fp32")])

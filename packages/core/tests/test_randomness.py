@@ -48,6 +48,7 @@ LAYERS = {
     "rand_like": (Own(torch.rand_like), IMAGES),
     "randn": (Own(lambda x: torch.randn(x.shape)), IMAGES),
     "randn_like": (Own(torch.randn_like), IMAGES),
+    "randint_like": (Own(lambda x: torch.randint_like(x, 2, high=2**20)), IMAGES),
 }
 every_layer = pytest.mark.parametrize(("layer", "x"), LAYERS.values(), ids=LAYERS)
 
@@ -274,3 +275,37 @@ class TestRecordings:
         assert torch.equal(torch.rand(3), expected)
 
         assert not moved(generator, state)
+
+
+class TestDrawsInTheShapeOfAnotherTensor:
+    """Older versions of torch let them draw from the global generator alone: numbers and tensors must be those."""
+
+    DRAWS = (
+        torch.rand_like,
+        torch.randn_like,
+        lambda x: torch.randint_like(x, 9),
+        lambda x: torch.randint_like(x, -3, 9),
+        lambda x: torch.randint_like(x, low=-3, high=9, dtype=torch.int64),
+        lambda x: torch.rand_like(x, dtype=torch.float64),
+        lambda x: torch.randn_like(x, memory_format=torch.contiguous_format),
+        lambda x: torch.rand_like(x, requires_grad=True),
+    )
+    SHAPES = (
+        torch.ones(4, 3, 5, 5),
+        torch.ones(4, 3, 5, 5).to(memory_format=torch.channels_last),
+        torch.ones(40, 7).T,
+        torch.ones(4, 3, requires_grad=True),
+    )
+
+    @pytest.mark.parametrize("draw", DRAWS)
+    @pytest.mark.parametrize("x", SHAPES, ids=["contiguous", "channels last", "transposed", "with a gradient"])
+    def test_they_are_those_of_torch_itself(self, draw, x):
+        with torch.random.fork_rng():
+            torch.manual_seed(8)
+            expected = draw(x)
+        with RandomTape(torch.Generator().manual_seed(8)).record():
+            found = draw(x)
+
+        assert torch.equal(found, expected)
+        assert (found.dtype, found.stride()) == (expected.dtype, expected.stride())
+        assert found.requires_grad == expected.requires_grad

@@ -46,6 +46,13 @@ class Problem:
         self.y, self.y_meta = (torch.randint(C, (k,)) for k in (N, M))
         self.w = torch.rand(N, dtype=dtype)
 
+    def in_double_precision(self):
+        """The same numbers, as float64."""
+        problem = copy.deepcopy(self)
+        problem.model.double()
+        problem.x, problem.x_meta, problem.w = (x.double() for x in (self.x, self.x_meta, self.w))
+        return problem
+
     def step(self, strategy, update="plain", lean=False, optimizer=None, model=None):
         model = copy.deepcopy(self.model) if model is None else model
         head = find_head(model, self.x)
@@ -69,12 +76,23 @@ def relative(found, expected):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-10), (torch.float32, 2e-6)])
-def test_forward_mode_equals_double_backward(name, dtype, bound):
-    problem = Problem(ARCHITECTURES[name], dtype)
+def test_forward_mode_equals_double_backward(name):
+    problem = Problem(ARCHITECTURES[name])
     (jvp, loss), (double, expected) = problem.gradient(STRATEGIES["jvp"]), problem.gradient(STRATEGIES["double"])
-    assert relative(jvp, double) < bound
-    assert loss.item() == pytest.approx(expected.item(), rel=bound)
+    assert relative(jvp, double) < 1e-10
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-10)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_in_single_precision_forward_mode_is_off_by_no_more_than_rounding(name):
+    problem = Problem(ARCHITECTURES[name], torch.float32)
+    (jvp, loss), (double, expected) = problem.gradient(STRATEGIES["jvp"]), problem.gradient(STRATEGIES["double"])
+    exact, _ = problem.in_double_precision().gradient(STRATEGIES["double"])
+    # what rounding does to double backward differs by network and initial weights (that of the transformer: 2e-7 to
+    # 1e-5); more than this is a ReLU that rounding switches, which is the same in both
+    rounding = min(max(relative(double.double(), exact), 4e-7), 4e-6)
+    assert relative(jvp, double) < 5 * rounding
+    assert loss.item() == pytest.approx(expected.item(), rel=2e-6)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,20 +31,27 @@ _IN_PLACE: frozenset[Callable[..., Any]] = frozenset(
         Tensor.log_normal_,
     }
 )
-_DRAWS: frozenset[Callable[..., Any]] = _IN_PLACE | {
-    torch.bernoulli,
-    torch.multinomial,
-    torch.normal,
-    torch.rand,
-    torch.rand_like,
-    torch.randint,
-    torch.randint_like,
-    torch.randn,
-    torch.randn_like,
-    torch.randperm,
-    Tensor.bernoulli,
-    Tensor.multinomial,
+# Draws in the shape of another tensor, which take no generator in older versions of torch -> what fills an empty one
+_LIKE: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.rand_like: Tensor.uniform_,
+    torch.randn_like: Tensor.normal_,
+    torch.randint_like: Tensor.random_,
 }
+_DRAWS: frozenset[Callable[..., Any]] = frozenset(
+    {
+        *_IN_PLACE,
+        *_LIKE,
+        torch.bernoulli,
+        torch.multinomial,
+        torch.normal,
+        torch.rand,
+        torch.randint,
+        torch.randn,
+        torch.randperm,
+        Tensor.bernoulli,
+        Tensor.multinomial,
+    }
+)
 
 
 class RandomTape:
@@ -102,7 +110,8 @@ class _Mode(TorchFunctionMode):
         if func in _DROPOUT:
             return self._dropout(*_DROPOUT[func], *args, **kwargs)
         if func in _DRAWS:
-            drawn = self._source(lambda generator: func(*args, **{**kwargs, "generator": generator}))
+            call = partial(_draw_like, func) if func in _LIKE else func
+            drawn = self._source(lambda generator: call(*args, **{**kwargs, "generator": generator}))
             return args[0].copy_(drawn) if func in _IN_PLACE else drawn
         return func(*args, **kwargs)
 
@@ -127,3 +136,19 @@ class _Mode(TorchFunctionMode):
 
         mask = self._source(draw)
         return x.mul_(mask) if inplace else x * mask
+
+
+def _draw_like(
+    func: Callable[..., Any],
+    input: Tensor,
+    *limits: int,
+    generator: torch.Generator,
+    low: int | None = None,
+    high: int | None = None,
+    requires_grad: bool = False,
+    **kind: Any,
+) -> Tensor:
+    limits += tuple(limit for limit in (low, high) if limit is not None)
+    with torch.no_grad():
+        drawn: Tensor = _LIKE[func](torch.empty_like(input, **kind), *limits, generator=generator)
+    return drawn.requires_grad_(requires_grad)
