@@ -247,8 +247,8 @@ def test_a_checkpoint_of_another_format_is_not_read_though_it_is_whole(tmp_path)
     save(tmp_path, 1)
     with other_format():
         save(tmp_path, 2)
-        assert checkpoint.load_latest(tmp_path).manifest["step"] == 2
-    assert checkpoint.load_latest(tmp_path).manifest["step"] == 1
+        assert checkpoint.load_latest(tmp_path).manifest.step == 2
+    assert checkpoint.load_latest(tmp_path).manifest.step == 1
     with other_format(2), pytest.raises(UserError, match=r"step-00000002: format \d+ is not \d+"):
         checkpoint.load_latest(tmp_path)
 
