@@ -96,6 +96,6 @@ def test_a_run_stopped_in_its_second_epoch_goes_on_to_the_same_end(plugin, finis
     shutil.rmtree(newest)
     for name in ("summary.json", "samples.json", "samples.safetensors"):
         (folder / name).unlink()
-    assert load_latest(folder / "checkpoints").manifest["epoch"] == 1
+    assert load_latest(folder / "checkpoints").manifest.epoch == 1
     run("resume", folder)
     assert_same_results(folder, finished(plugin))
