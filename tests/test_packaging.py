@@ -1,6 +1,7 @@
 """What every package of the repository has in common, read from the files that it is built from."""
 
 import ast
+import importlib
 import re
 import sys
 import tomllib
@@ -138,3 +139,57 @@ def test_every_import_is_a_requirement(folder):
     project = PROJECTS[folder.name]
     listed = [*project["dependencies"], *project.get("optional-dependencies", {}).get("testing", [])]
     assert needed <= {Requirement(text).name for text in listed}
+
+
+CORE_SOURCE = ROOT / "packages" / "core" / "src" / "reweight_core"
+
+
+def test_the_map_in_cores_readme_names_every_file_and_its_job():
+    found = {}
+    room = None
+    for line in (CORE_SOURCE.parents[1] / "README.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("### "):
+            title = line.removeprefix("### ")
+            room = title if title.endswith("/") else ""
+        row = re.fullmatch(r"\| `(\w+\.py)` \| (.*) \|", line)
+        if row:
+            found[f"{room}{row[1]}"] = row[2]
+    jobs = {}
+    for path in CORE_SOURCE.rglob("*.py"):
+        name = str(path.relative_to(CORE_SOURCE))
+        if path.name != "__init__.py" or name in ("__init__.py", "models/__init__.py"):
+            text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            jobs[name] = text.partition("\n\n")[0].replace("\n", " ").rstrip(".")
+    assert found == jobs
+
+
+@packages
+def test_a_package_imports_from_core_what_its_top_exports(folder):
+    if folder.name == "core":
+        return
+    for path in (folder / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("reweight_core"):
+                assert node.module == "reweight_core", f"{path.name} imports from {node.module}"
+                exported = set(importlib.import_module("reweight_core").__all__)
+                assert {alias.name for alias in node.names} <= exported, path.name
+
+
+def test_what_cores_top_exports_is_there():
+    core = importlib.import_module("reweight_core")
+    assert all(getattr(core, name) is not None for name in core.__all__)
+    assert core.__all__ == sorted(set(core.__all__), key=core.__all__.index)
+
+
+@packages
+def test_records_and_options_lie_where_one_looks_for_them(folder):
+    source = folder / "src" / import_name(folder)
+    if folder.name == "core":
+        return
+    assert (source / "plugin.py").is_file()
+    modules = {entry.module for entry in ENTRY_POINTS if entry.module.startswith(f"{source.name}.")}
+    assert modules <= {f"{source.name}.plugin", f"{source.name}.published"}
+    declaring = [path.name for path in source.rglob("*.py") if " = option(" in path.read_text(encoding="utf-8")]
+    assert set(declaring) <= {"options.py"}
+    # a file is read in one sitting
+    assert all(len(path.read_text(encoding="utf-8").splitlines()) <= 350 for path in source.rglob("*.py"))

@@ -331,6 +331,26 @@ def test_a_changed_manifest_is_not_believed(tmp_path):
     assert checkpoint.load_latest(tmp_path).manifest.step == 1
 
 
+def test_a_write_that_is_stopped_between_the_old_and_the_new_checkpoint_keeps_the_old(tmp_path, monkeypatch):
+    save(tmp_path, 1, model={"w": torch.zeros(1)})
+    renamed, rename = [], Path.rename
+
+    def stopped_at_the_second(self, target):
+        if renamed:
+            raise KeyboardInterrupt
+        renamed.append(target)
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", stopped_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            save(tmp_path, 1, model={"w": torch.ones(1)})
+    assert checkpoint.load_latest(tmp_path).model["w"].item() == 0
+    save(tmp_path, 1, model={"w": torch.ones(1)})
+    assert checkpoint.load_latest(tmp_path).model["w"].item() == 1
+    assert steps(tmp_path) == ["step-00000001"]
+
+
 def test_a_step_saved_again_replaces_the_first(tmp_path):
     save(tmp_path, 1, model={"w": torch.zeros(1)})
     save(tmp_path, 1, model={"w": torch.ones(1)})

@@ -122,6 +122,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     write_json(partial / "manifest.json", content | {"sha256": _digest(content)})
     replaced = folder / f".{final.name}.replaced"
     if final.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
         final.rename(replaced)
     partial.rename(final)
     flush(folder)
@@ -163,7 +164,14 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _complete(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))
+    """List the checkpoints that were written whole, oldest first."""
+    found = {path.name: path for path in folder.glob("step-*") if _NAME.fullmatch(path.name)}
+    for path in folder.glob(".step-*.replaced"):
+        # whoever was stopped while replacing it may not have come to the new one
+        name = path.name.removeprefix(".").removesuffix(".replaced")
+        if _NAME.fullmatch(name):
+            found.setdefault(name, path)
+    return [found[name] for name in sorted(found)]
 
 
 def _digest(content: Mapping[str, Any]) -> str:
