@@ -403,6 +403,13 @@ def test_a_plugin_whose_options_cannot_be_read_harms_no_other(reweight, faulty_m
     assert_refused(reweight("train", "--eta-w", "3"), "--eta-w is an option of --method gdw")
 
 
+def test_bench_measures_every_installed_method_unless_told(reweight, monkeypatch):
+    measured = []
+    monkeypatch.setattr("reweight_core.measure.bench.run", lambda setting, cells, n: measured.extend(cells) or [])
+    assert reweight("bench", "--json").status == 0
+    assert sorted({cell.method for cell in measured}) == METHODS
+
+
 def test_a_console_prints_text_as_it_is(capsys):
     reweight_core.console().print("[red]cat[/red] :dog: 'x' 1.5")
     assert capsys.readouterr().out == "[red]cat[/red] :dog: 'x' 1.5\n"
@@ -441,7 +448,7 @@ def assert_refused(result, *parts):
         ("--epoch 3", ["--epoch", "--epochs", "(see reweight train --help)"]),
         ("--eta-w 3", ["--eta-w is an option of --method gdw, which this run does not use"]),
         ("--image-size 3", ["--image-size is an option of --data clothing1m, csv, csv-lt, folder, ..., which this"]),
-        ("--method", ["--method"]),
+        ("--method", ["--method", "(see reweight train --help)"]),
         ("surplus", ["surplus"]),
         ("--epochs many", ["--epochs", "many"]),
         ("--epochs 0", ["--epochs must be > 0: 0"]),
@@ -483,7 +490,8 @@ def test_what_cannot_work_is_refused_in_one_line(reweight, monkeypatch, argument
     ("arguments", "parts"),
     [
         ("trian", ["no command is called 'trian' (did you mean 'train'?)"]),
-        ("--nope", ["--nope", "(see reweight --help)"]),
+        ("--nope", ["--nope", "reweight COMMAND --nope", "(see reweight --help)"]),
+        ("--method gdw", ["--method is no option here", "reweight COMMAND --method"]),
         ("eval", ["RUN", "(see reweight eval --help)"]),
         ("eval missing", ["missing: not the folder of a run"]),
         ("inspect --epochs 3", ["--epochs", "(see reweight inspect --help)"]),

@@ -118,7 +118,8 @@ def _values(options: tuple[str, ...], methods: list[str]) -> dict[str, str]:
 def _print(rows: list[dict[str, Any]]) -> None:
     table = Table(box=box.SIMPLE)
     for title in ("method", "look-ahead", "graph", "ms a step", "x plain", "floor", "x erm", "memory MB", "x plain"):
-        table.add_column(title, justify="left" if title in ("method", "look-ahead", "graph") else "right")
+        is_text = title in ("method", "look-ahead", "graph")
+        table.add_column(title, justify="left" if is_text else "right", no_wrap=is_text)
     memory_of_plain = rows[0]["peak_bytes"]
     for row in rows:
         peak = row["peak_bytes"]

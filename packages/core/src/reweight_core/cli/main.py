@@ -31,6 +31,16 @@ COMMANDS = {
 class _Commands(click.Group):
     """Loads a command's module when it is used, and knows the commands that plugins bring."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what stands before the command."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            flag = error.option_name
+            raise click.UsageError(
+                f"{flag} is no option here; say what to do first: reweight COMMAND {flag}", ctx
+            ) from None
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*COMMANDS, *(name for name in registry.names("command") if name not in COMMANDS)]
 

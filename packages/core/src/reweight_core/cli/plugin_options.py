@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from reweight_core.config.options import Option, Owner, options_of
-from reweight_core.config.resolve import KINDS_WITH_OPTIONS, configure, known_options, owner_of, read_file
+from reweight_core.config.options import Option, options_of
+from reweight_core.config.resolve import KINDS_WITH_OPTIONS, configure, core_options, known_options, owner_of, read_file
 from reweight_core.config.run_config import OWNER, PLUGIN_OPTIONS, RunConfig
 from reweight_core.errors import UserError
 from reweight_core.plugins import registry
@@ -53,6 +53,10 @@ class DeclaringCommand(click.Command, ABC):
             raise UserError(
                 f"{error.option_name} is an option of {' and of '.join(owners)}, which this run does not use"
             ) from None
+        except click.UsageError as error:
+            # click does not say of a missing value whose it is
+            error.ctx = error.ctx or ctx
+            raise
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The command's parameters, the plugins' included once the first pass has found them."""
@@ -93,7 +97,7 @@ def first_pass(
     Returns:
         the values that were given, and the arguments that are neither.
     """
-    core = {item.name: item for item in options_of(Owner(OWNER, RunConfig))}
+    core = core_options(RunConfig)
     first = click.Command(
         ctx.command.name,
         params=[*own, *(click.Option([core[n].flag, n], multiple=core[n].multiple) for n in names)],
@@ -123,8 +127,8 @@ class PluginCommand(DeclaringCommand):
 
     def declared(self, ctx: click.Context, args: list[str]) -> Mapping[str, Option]:
         """Those of core and of the chosen plugins; what a file says is kept for the callback."""
-        of_class = {item.name for item in options_of(Owner(OWNER, self.config_class))}
-        names = [name for name in ("method", "data", "with", "preset") if name in of_class]
+        core = core_options(self.config_class)
+        names = [name for name in ("method", "data", "with", "preset") if name in core]
         given, _ = first_pass(ctx, args, names, [config_option()])
         file = given.pop("config_file", None)
         from_file = read_file(file, self.config_class, given) if file else {}

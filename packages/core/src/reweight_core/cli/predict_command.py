@@ -24,12 +24,13 @@ def command(run: Path, paths: tuple[Path, ...], csv_file: Path | None, device: s
 
     If RUN was trained on a table of features, PATHS are CSV files with the same columns.
     """
-    from reweight_core.runs.predict import load, predict
-
     if csv_file is not None and (csv_file.is_dir() or not csv_file.absolute().parent.is_dir()):
         raise UserError(f"--csv {csv_file}: must be a file in a folder that exists")
     if csv_file is not None and csv_file.resolve() in [path.resolve() for path in paths]:
         raise UserError(f"--csv {csv_file}: is one of the files to predict for; give another name")
+
+    from reweight_core.runs.predict import load, predict
+
     classifier = load(run, device)
     out = console()
     with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
