@@ -67,6 +67,9 @@ def known_options(config_class: type, given: Mapping[str, Any]) -> dict[str, Opt
         whose = f"preset '{given.get('preset')}' of method '{method}'"
         options = _with_preset(options, whose, _preset_of(given), given)
         options["preset"] = _with_choices(options["preset"], method)
+    if "epochs" in given and "steps" in options:
+        # steps rank above epochs: steps that nobody gave would leave the epochs without effect
+        options["steps"] = attrs.evolve(options["steps"], default=None)
     return options
 
 
