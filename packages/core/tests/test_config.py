@@ -79,6 +79,7 @@ RECORDS = {
             StirOptions,
             presets={
                 "feast": {"with": ("sweet-spice", "lid"), "sweet_spice_amount": 2.0, "speed": 9.0, "lr": 0.7},
+                "long": {"steps": 500},
                 "wrong": {"spede": 1.0},
             },
         ),
@@ -156,6 +157,12 @@ def test_a_preset_ranks_above_the_dataset_and_below_what_is_given():
     assert (config.lr, config.component_options[0]) == (0.2, SpiceOptions(amount=3.0))
 
 
+def test_epochs_that_are_given_rank_above_the_steps_of_a_preset():
+    assert configure(method="stir", preset="long").steps == 500
+    assert configure(method="stir", preset="long", epochs=3).steps is None
+    assert configure(method="stir", preset="long", epochs=3, steps=7).steps == 7
+
+
 def test_given_components_take_the_place_of_the_presets():
     config = configure(method="stir", preset="feast", **{"with": ["lid"]})
     assert (config.with_, config.component_options, config.lr) == (("lid",), (NoOptions(),), 0.7)
@@ -173,7 +180,8 @@ def test_a_preset_with_an_option_that_nobody_has_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("method", "message"), [("stir", "it has feast, wrong"), ("erm", "method 'erm' has no such preset; it has none")]
+    ("method", "message"),
+    [("stir", "it has feast, long, wrong"), ("erm", "method 'erm' has no such preset; it has none")],
 )
 def test_an_unknown_preset_is_an_error_that_lists_those_there_are(method, message):
     with pytest.raises(UserError, match=message):
@@ -181,7 +189,7 @@ def test_an_unknown_preset_is_an_error_that_lists_those_there_are(method, messag
 
 
 def test_the_option_of_presets_says_which_the_chosen_method_has():
-    assert known_options(RunConfig, {"method": "stir"})["preset"].choices == ("feast", "wrong")
+    assert known_options(RunConfig, {"method": "stir"})["preset"].choices == ("feast", "long", "wrong")
     of_erm = known_options(RunConfig, {})["preset"]
     assert (of_erm.choices, of_erm.help.endswith("Method 'erm' has none.")) == ((), True)
 
