@@ -140,7 +140,7 @@ def change(folder, *path, to):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("versions", "torch"), "1.0", "cannot go on exactly as it began"),
+        (("versions", "torch"), "1.0", r"cannot go on exactly as it began .torch: 1\.0, now \d"),
         (("device",), "NVIDIA H200", "cannot go on exactly as it began .device: NVIDIA H200, now cpu"),
         (("options", "seed"), 5, "the data are not those that the run began with"),
     ],

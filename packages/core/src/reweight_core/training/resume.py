@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 import torch
@@ -67,13 +68,19 @@ def _go_on(run: Path, config: RunConfig, checkpoint: Checkpoint, observers: Sequ
             return train_to_the_end(state, held_out, run)
 
 
-def _refuse_changes(run: Path, config: RunConfig, written: dict[str, object]) -> None:
+def _refuse_changes(run: Path, config: RunConfig, written: Mapping[str, Any]) -> None:
     """Refuse to go on where a result depends on something that is another now."""
     for key in ("plugins", "versions", "device", "threads", "precision"):
         if key not in written:
             raise UserError(f"{run / 'config.json'}: has no '{key}'; it is damaged")
     now = folder.environment(config, resolve_device(config.device))
-    # the threads are set to what they were
-    changed = [f"{key}: {written[key]}, now {now[key]}" for key in now.keys() - {"threads"} if written[key] != now[key]]
+    changed = []
+    for key in ("plugins", "versions"):
+        for name in sorted(written[key].keys() | now[key].keys()):
+            before, after = written[key].get(name), now[key].get(name)
+            if before != after:
+                changed.append(f"{name}: {before}, now {after}")
+    if written["device"] != now["device"]:
+        changed.append(f"device: {written['device']}, now {now['device']}")
     if changed:
-        raise UserError(f"{run}: the run cannot go on exactly as it began ({'; '.join(sorted(changed))})")
+        raise UserError(f"{run}: the run cannot go on exactly as it began ({'; '.join(changed)})")
