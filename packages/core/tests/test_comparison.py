@@ -42,7 +42,7 @@ def looking(monkeypatch):
     """Build a trainer of the method in place of erm."""
 
     def make(model="resnet20", **options):
-        plugin = MethodPlugin("erm", "looks", lambda config, context: Looking(), needs_meta_set=True)
+        plugin = MethodPlugin("erm", "looks", lambda config, context: Looking(), looks_ahead="network")
         monkeypatch.setattr("reweight_core.plugins.erm.plugin", plugin)
         # the tiny data come from no plugin
         monkeypatch.setattr("reweight_core.plugins.registry.version_of", lambda kind, name: "tiny 1.0")

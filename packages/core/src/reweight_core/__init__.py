@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from reweight_core.config.options import option
 from reweight_core.config.resolve import configure
 from reweight_core.config.run_config import DataConfig, RunConfig
+from reweight_core.config.weighting_options import WeightingOptions
+from reweight_core.engine.state import part_of, prefixed
 from reweight_core.errors import UserError
 from reweight_core.plugins.hookspecs import Stage, hookimpl
 from reweight_core.plugins.records import (
@@ -25,7 +27,7 @@ from reweight_core.plugins.records import (
 )
 
 if TYPE_CHECKING:
-    from reweight_core.data.batch import Batch
+    from reweight_core.data.batch import Batch, target_rows
     from reweight_core.data.dataset import Dataset, Split
     from reweight_core.data.examples import Examples
     from reweight_core.data.images import ImageFiles
@@ -49,6 +51,7 @@ _LAZY = {
     "evaluate": "reweight_core.runs.evaluate",
     "load": "reweight_core.runs.predict",
     "resume": "reweight_core.training.resume",
+    "target_rows": "reweight_core.data.batch",
     "train": "reweight_core.training.loop",
 }
 
@@ -73,13 +76,17 @@ __all__ = [
     "UserError",
     "VirtualSGD",
     "WeightingNetwork",
+    "WeightingOptions",
     "configure",
     "evaluate",
     "hookimpl",
     "imported",
     "load",
     "option",
+    "part_of",
+    "prefixed",
     "resume",
+    "target_rows",
     "train",
 ]
 

@@ -87,7 +87,7 @@ def command(
     cells = [
         bench.Cell(method, strategy, graphed)
         for method in methods.split(",")
-        for strategy in (strategies.split(",") if registry.find("method", method).needs_meta_set else [None])
+        for strategy in (strategies.split(",") if registry.find("method", method).looks_ahead == "network" else [None])
         for graphed in graphs
     ]
     rows = bench.run(setting, cells, repetitions)

@@ -24,18 +24,18 @@ def refuse_misfits(
     if plugin.needs_meta_set and not has_meta_set:
         raise UserError(
             f"method '{config.method}' needs clean examples: give --meta-size N to take N trusted ones out of "
-            "the training set, or data with a meta set of their own, or use --method fsr, which needs none"
+            "the training set, or data with a meta set of their own, or choose a method that needs none (reweight list)"
         )
     for name, component in components.items():
         if plugin.one_label and component.mixes_targets:
             raise UserError(
                 f"--with {name}: method '{config.method}' is defined for one label an example, which this changes"
             )
-    if plugin.looks_ahead_by_head and config.lookahead not in ("auto", "head"):
+    if plugin.looks_ahead == "head" and config.lookahead not in ("auto", "head"):
         raise UserError(
             f"--lookahead {config.lookahead}: method '{config.method}' looks ahead with the last linear layer only"
         )
-    if plugin.looks_ahead_by_head and config.virtual_step != "plain":
+    if plugin.looks_ahead == "head" and config.virtual_step != "plain":
         raise UserError(
             f"--virtual-step {config.virtual_step}: method '{config.method}' takes a virtual step of its own"
         )

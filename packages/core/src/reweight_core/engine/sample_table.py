@@ -27,23 +27,13 @@ class SampleTable:
             "visits": torch.zeros(size, dtype=torch.int64, device=device),
         }
 
-    def record(self, step: Step, weights: Tensor, D_prime: Tensor) -> None:
+    def record(self, step: Step, weights: Tensor) -> None:
         """Note the batch as the step saw it: before its update, in train mode.
 
         Args:
             step: the step.
-            weights: what the method gave, (n,) or (n, C).
-            D_prime: what the method made of the logit gradient, (n, C). Where weights are class-level, an example's
-                weight is the factor by which its gradient at the other classes' logits was scaled: sum |D'| / sum |D|
-                over them.
+            weights: of the examples, (n,).
         """
-        if weights.dim() == 2:
-            others = 1 - step.one_hot
-            before = (step.D * others).abs().sum(1)
-            after = (D_prime * others).abs().sum(1)
-            # the gradient of an example that is fitted perfectly is 0, and the factor unknown
-            fallback = weights.gather(1, step.labels[:, None]).squeeze(1)
-            weights = torch.where(before > 0, after / before, fallback)
         own = step.logits.gather(1, step.labels[:, None]).squeeze(1)
         others = step.logits.scatter(1, step.labels[:, None], -torch.inf)
         seen = {

@@ -160,8 +160,7 @@ class TrainingStep:
             self.sums.meta_loss.add_(step.meta_value)
             self.sums.meta_steps.add_(1)
         if source == "train":
-            assert step.method_gradient is not None, "the hooks note it"
-            self.samples.record(step, weights, step.method_gradient)
+            self.samples.record(step, self._hooks.example_weights(step, weights))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what the step carries from one call to the next, the network aside, as tensors."""

@@ -1,14 +1,14 @@
-"""The weighting network V(loss; phi) of Meta-Weight-Net, which GDW uses too."""
+"""The weighting network V(loss; phi) of Meta-Weight-Net."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from reweight_core.engine.optimizers import load_state_tensors, state_tensors
-from reweight_core.plugins.records import Context
+from reweight_core.engine.state import part_of, prefixed
 
 
 class WeightingNetwork:
@@ -17,20 +17,21 @@ class WeightingNetwork:
     Source: Shu et al., NeurIPS 2019, section 3.2; Adam with weight decay as in the official code.
 
     Args:
-        context: where the network lies and its number type.
+        device: where the network lies.
+        dtype: its number type.
         lr: learning rate of Adam.
         weight_decay: L2 penalty in Adam's gradient.
         hidden: width of the hidden layer.
     """
 
-    def __init__(self, context: Context, lr: float, weight_decay: float = 1e-4, hidden: int = 100):
+    def __init__(self, device: torch.device, dtype: torch.dtype, lr: float, weight_decay: float, hidden: int):
         self.network = nn.Sequential(nn.Linear(1, hidden), nn.ReLU(), nn.Linear(hidden, 1), nn.Sigmoid())
-        self.network.to(device=context.device, dtype=context.dtype)
+        self.network.to(device=device, dtype=dtype)
         self.phi: list[nn.Parameter] = list(self.network.parameters())
         for parameter in self.phi:
             parameter.grad = torch.zeros_like(parameter)
         # recordings need capturable, and it changes no number
-        capturable = context.device.type == "cuda"
+        capturable = device.type == "cuda"
         self._optimizer = torch.optim.Adam(
             self.phi, lr=lr, weight_decay=weight_decay, fused=True, capturable=capturable
         )
@@ -49,13 +50,14 @@ class WeightingNetwork:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return phi and the optimizer's state as tensors."""
-        names = [name for name, _ in self.network.named_parameters()]
-        return self.network.state_dict() | state_tensors(self._optimizer, names)
+        optimizer = state_tensors(self._optimizer, self._names)
+        return prefixed("network", self.network.state_dict()) | prefixed("optimizer", optimizer)
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
-        names = [name for name, _ in self.network.named_parameters()]
-        with torch.no_grad():
-            for name, parameter in self.network.named_parameters():
-                parameter.copy_(state[name])
-        load_state_tensors(self._optimizer, names, state)
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` returned, in place."""
+        self.network.load_state_dict(part_of(state, "network"))
+        load_state_tensors(self._optimizer, self._names, part_of(state, "optimizer"))
+
+    @property
+    def _names(self) -> list[str]:
+        return [name for name, _ in self.network.named_parameters()]

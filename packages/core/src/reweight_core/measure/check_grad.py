@@ -43,7 +43,7 @@ def check(config: RunConfig) -> list[dict[str, Any]]:
 
 def _measure(values: dict[str, Any]) -> list[dict[str, Any]]:
     plugin = registry.find("method", values["method"])
-    if plugin.looks_ahead_by_head:
+    if plugin.looks_ahead == "head":
         raise UserError(f"method '{plugin.name}' has a closed form for its look-ahead: there is nothing to compare")
     config = configure(RunConfig, **values | {"lookahead": "double"})
     refuse_gpu_options(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
@@ -28,25 +28,28 @@ class Imported:
     Attributes:
         target: ``package.module:name``.
         arguments: what it is called with before the arguments of the call.
+        keywords: what it is called with by name.
     """
 
     target: str
     arguments: tuple[Any, ...] = ()
+    keywords: Mapping[str, Any] = attrs.field(factory=dict)
 
     def __call__(self, *arguments: Any) -> Any:
         """Import the target and call it."""
         module, _, name = self.target.partition(":")
-        return getattr(import_module(module), name)(*self.arguments, *arguments)
+        return getattr(import_module(module), name)(*self.arguments, *arguments, **self.keywords)
 
 
-def imported(target: str, *arguments: Any) -> Imported:
+def imported(target: str, *arguments: Any, **keywords: Any) -> Imported:
     """Name what a record builds without importing it: ``build=imported("my_package.my_method:MyMethod")``.
 
     Args:
         target: ``package.module:name`` of a function or class.
         arguments: what it is to be called with before the arguments that core gives.
+        keywords: what it is to be called with by name.
     """
-    return Imported(target, arguments)
+    return Imported(target, arguments, keywords)
 
 
 @attrs.frozen
@@ -68,6 +71,7 @@ class Context:
         model: the network, to be read only.
         train: the training examples with their observed labels.
         epochs: number of epochs that the run will train.
+        steps: number of steps that it will take.
     """
 
     num_classes: int
@@ -79,6 +83,7 @@ class Context:
     model: nn.Module
     train: Examples
     epochs: int
+    steps: int
 
 
 @attrs.frozen
@@ -92,7 +97,8 @@ class MethodPlugin:
         config: attrs class whose fields, made with `reweight_core.option`, become options.
         needs_meta_set: whether a run without clean examples must be refused.
         reuses_weights: whether the method has a rule for steps without a look-ahead (``--meta-every``).
-        looks_ahead_by_head: whether it looks ahead with the last linear layer alone, whatever ``--lookahead`` says.
+        looks_ahead: how it looks ahead: ``no``; ``network``: with a virtual step of the whole network, differentiated
+            as ``--lookahead`` says; ``head``: with the last linear layer alone, in closed form.
         one_label: whether it is defined for one label an example only, so that nothing may mix or smooth targets.
         presets: better defaults of any option by the name of ``--preset``, then by option name (underscores).
     """
@@ -103,7 +109,7 @@ class MethodPlugin:
     config: type = NoOptions
     needs_meta_set: bool = False
     reuses_weights: bool = False
-    looks_ahead_by_head: bool = False
+    looks_ahead: Literal["no", "network", "head"] = "no"
     one_label: bool = False
     presets: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
 

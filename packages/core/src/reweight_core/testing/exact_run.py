@@ -94,6 +94,7 @@ def make_context(**changes: Any) -> Context:
         "model": model,
         "train": make_examples(train),
         "epochs": 9,
+        "steps": 27,
     }
     return Context(**settings | changes)
 

@@ -45,7 +45,7 @@ from reweight_core.runs import checkpoint
 from reweight_core.runs import folder as run_folder
 from reweight_core.runs.evaluate import FROM_FILES, accuracy
 from reweight_core.training.auto import Choice, choose, choose_precision
-from reweight_core.training.metrics import noise_auroc, weight_figures
+from reweight_core.training.metrics import noise_auroc, purity, weight_figures
 from reweight_core.training.preflight import rehearse
 from reweight_core.training.schedules import Schedule, schedule
 
@@ -179,6 +179,7 @@ class Trainer:
                 model=self.model,
                 train=self.train,
                 epochs=epochs,
+                steps=config.steps or epochs * len(self._sizes),
             )
             self.method = plugin.build(config.method_options, context)
             self.components = {
@@ -259,9 +260,6 @@ class Trainer:
         """Train what is left of the run in `folder`, after the epochs in `history`."""
         self._started = time.perf_counter() - self.seconds
         self.model.train()
-        corrupted = None
-        if self.data.corrupted is not None:
-            corrupted = torch.from_numpy(self.data.corrupted).to(self.device)
         plan = [
             (stage, factor, epoch)
             for stage, factor in zip(self.stages, self._schedules, strict=True)
@@ -271,7 +269,8 @@ class Trainer:
             if self.done == self._total:
                 break
             metrics = self._train_epoch(stage, factor, epoch)
-            metrics |= self.hooks.finish_epoch(self.epochs_done, corrupted)
+            metrics |= self.hooks.finish_epoch(self.epochs_done)
+            metrics |= purity(self.hooks.trusted_examples(), self.data)
             self._choose_lookahead()
             metrics |= self._evaluate()
             self.history.append(run_folder.append_metrics(folder, metrics))
@@ -315,10 +314,10 @@ class Trainer:
     def _rehearse(self, images: torch.Tensor, head: str | None, plugin: MethodPlugin) -> Choice:
         """Rehearse training; return the look-ahead to begin with."""
         classes = len(self.data.dataset.classes)
-        if plugin.looks_ahead_by_head:
+        if plugin.looks_ahead == "head":
             rehearse(self.model, images, classes, STRATEGIES["head"], head)
             return Choice("head")
-        if not plugin.needs_meta_set:
+        if plugin.looks_ahead == "no":
             rehearse(self.model, images, classes, None, head)
             return Choice("none")
         if self.config.lookahead != "auto":
@@ -383,21 +382,11 @@ class Trainer:
 
     def state_of_parts(self) -> dict[str, torch.Tensor]:
         """Return the state of the method and of the components, each tensor's name after its plugin's."""
-        return {
-            f"{name}.{key}": tensor
-            for name, part in self._parts_with_state().items()
-            for key, tensor in part.state_dict().items()
-        }
+        return self.hooks.state_dict()
 
     def load_state_of_parts(self, state: Mapping[str, torch.Tensor]) -> None:
         """Restore what `state_of_parts` returned."""
-        for name, part in self._parts_with_state().items():
-            start = f"{name}."
-            part.load_state_dict({key.removeprefix(start): t for key, t in state.items() if key.startswith(start)})
-
-    def _parts_with_state(self) -> dict[str, Any]:
-        parts = {self.config.method: self.method, **self.components}
-        return {name: part for name, part in parts.items() if hasattr(part, "state_dict")}
+        self.hooks.load_state_dict(state)
 
     def _save_checkpoint(self, folder: Path, stage: Stage) -> None:
         dataset = self.data.dataset

@@ -1,6 +1,8 @@
-"""What the weights of an epoch say: whether they tell wrong labels from right ones, where that is known."""
+"""What an epoch's weights and trusted examples say of wrong labels, where those are known."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -40,6 +42,19 @@ def noise_auroc(weights: Tensor, samples: SampleTable, data: PreparedData) -> fl
 
     values = weights.cpu().numpy()[seen]
     return float(roc_auc_score(data.corrupted[seen], -values)) if np.isfinite(values).all() else None
+
+
+def purity(trusted: Mapping[str, Tensor], data: PreparedData) -> dict[str, float]:
+    """Return the share of right labels in each set of training examples as ``NAME_purity``; of empty sets nothing.
+
+    Args:
+        trusted: positions in the training set, int64 (k,), by the name of the set.
+        data: which labels are wrong; where that is not known, there is no figure.
+    """
+    if data.corrupted is None:
+        return {}
+    corrupted = torch.from_numpy(data.corrupted).float()
+    return {f"{name}_purity": 1 - corrupted[ids.cpu()].mean().item() for name, ids in trusted.items() if len(ids)}
 
 
 def _mean(values: Tensor | None) -> float | None:
