@@ -11,7 +11,7 @@ from reweight_core.cli.main import main
 from reweight_core.config.resolve import known_options
 from reweight_core.runs.checkpoint import load_latest
 from reweight_core.runs.evaluate import evaluate
-from reweight_method_fsr import plugin as fsr
+from reweight_method_fsr.plugin import fsr
 
 
 def test_the_averaged_network_is_evaluated_and_kept_and_the_trained_one_is_in_the_state(tmp_path):

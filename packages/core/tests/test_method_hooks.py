@@ -4,12 +4,16 @@ import pytest
 import torch
 
 from reweight_core.data.batch import Batch
+from reweight_core.data.examples import Examples
 from reweight_core.errors import UserError
-from reweight_core.plugins.erm import ERM
+from reweight_core.plugins.erm import plugin as erm
 from reweight_core.plugins.hooks import MethodHooks
-from reweight_core.plugins.hookspecs import Stage, hookimpl
+from reweight_core.plugins.hookspecs import Hooks, Stage, hookimpl
+from reweight_core.testing import tiny_trainer
 
 N, C = 4, 3
+STAGE = Stage("train", 3, 0.1)
+ERM = erm.build(None, None)
 
 
 @pytest.fixture
@@ -94,18 +98,79 @@ def test_an_observer_that_decides_the_same_as_the_method_is_refused(method, hook
 
 
 def test_plain_training_uses_every_default(step):
-    hooks = MethodHooks(ERM(), "erm")
-    stage = Stage("train", 3, 0.1)
+    hooks = MethodHooks(ERM, "erm")
     weights = hooks.generate_weights(step)
-    assert hooks.plan_stages(stage) == [stage]
+    assert hooks.plan_stages(STAGE) == [STAGE]
     assert hooks.provide_meta_set(None) is None
     assert torch.equal(weights, torch.ones(N))
     assert torch.equal(hooks.manipulate_gradient(step, weights), step.D)
+    assert torch.equal(hooks.example_weights(step, weights), weights)
+    assert hooks.trusted_examples() == {}
+    assert hooks.state_dict() == {}
 
 
 def test_the_held_out_examples_are_the_default_meta_set():
-    held_out = object()
-    assert MethodHooks(ERM(), "erm").provide_meta_set(held_out) is held_out
+    held_out = tiny_trainer("erm").meta
+    assert isinstance(held_out, Examples)
+    assert MethodHooks(ERM, "erm").provide_meta_set(held_out) is held_out
+
+
+class Planning:
+    """A method with the stages and the meta set that it was made with."""
+
+    def __init__(self, stages=(STAGE,), meta=None):
+        self._stages, self._meta = stages, meta
+
+    @hookimpl
+    def plan_stages(self, stage):
+        return self._stages
+
+    @hookimpl
+    def provide_meta_set(self, held_out):
+        return self._meta
+
+
+def test_a_method_plans_its_stages_in_order():
+    stages = (STAGE, Stage("clean", 2, 0.01, "meta"))
+    assert MethodHooks(Planning(stages), "mine").plan_stages(STAGE) == list(stages)
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        (None, "returned NoneType, not a list of stages"),
+        (STAGE, "returned Stage, not a list of stages"),
+        ([], "returned no stage"),
+        ([STAGE, "clean"], "returned a str among the stages"),
+        ([Stage("clean", 2, 0.1, "test")], "returned stage 'clean' with the source 'test'; it must be train or meta"),
+    ],
+)
+def test_a_plan_that_is_none_is_an_error(stages, message):
+    with pytest.raises(UserError, match=f"^method 'mine': plan_stages {message}"):
+        MethodHooks(Planning(stages), "mine").plan_stages(STAGE)
+
+
+def test_a_wrapper_that_forgets_to_return_the_plan_is_found_out():
+    class Forgetful:
+        @hookimpl(wrapper=True)
+        def plan_stages(self, stage):
+            yield
+
+    with pytest.raises(UserError, match="^method 'erm' with 'forgetful': plan_stages returned NoneType"):
+        MethodHooks(ERM, "erm", components={"forgetful": Forgetful()}).plan_stages(STAGE)
+
+
+def test_a_meta_set_may_be_anything_that_draws_batches():
+    source = SimpleNamespace(draw_batch=lambda: None)
+    assert MethodHooks(Planning(meta=source), "mine").provide_meta_set(None) is source
+    assert MethodHooks(Planning(meta=None), "mine").provide_meta_set(None) is None
+
+
+@pytest.mark.parametrize(("meta", "kind"), [([1, 2], "list"), (torch.zeros(3), "Tensor"), (None, "NoneType")])
+def test_a_meta_set_that_is_none_is_an_error(meta, kind):
+    held_out = SimpleNamespace(draw_batch=lambda: None)
+    with pytest.raises(UserError, match=rf"^method 'mine': provide_meta_set returned {kind}, neither examples nor"):
+        MethodHooks(Planning(meta=meta), "mine").provide_meta_set(held_out)
 
 
 @pytest.mark.parametrize("weights", [torch.tensor([0.0, 1.0, 2.0, 3.0]), torch.arange(12.0).reshape(N, C)])
@@ -151,6 +216,32 @@ def test_a_wrapper_that_forgets_its_return_is_an_error(step):
 def test_weights_of_another_shape_type_or_device_are_an_error(step, wrong):
     with pytest.raises(UserError, match="'mine': generate_weights returned"):
         MethodHooks(Weighting(wrong), "mine").generate_weights(step)
+
+
+class Recording:
+    """A method that records what it was made with."""
+
+    def __init__(self, recorded):
+        self._recorded = recorded
+
+    @hookimpl
+    def example_weights(self, step, weights):
+        return self._recorded
+
+
+def test_what_is_recorded_of_weights_for_classes_is_their_mean_unless_the_method_says_otherwise(step):
+    weights = torch.arange(12.0).reshape(N, C)
+    assert MethodHooks(ERM, "erm").example_weights(step, weights).tolist() == [1, 4, 7, 10]
+    own = torch.arange(4.0, requires_grad=True)
+    recorded = MethodHooks(Recording(own), "mine").example_weights(step, weights)
+    assert torch.equal(recorded, own)
+    assert not recorded.requires_grad
+
+
+@pytest.mark.parametrize("wrong", [None, torch.ones(N, C), torch.ones(C), torch.ones(N, dtype=torch.float64)])
+def test_recorded_weights_of_another_shape_or_type_are_an_error(step, wrong):
+    with pytest.raises(UserError, match="'mine': example_weights returned"):
+        MethodHooks(Recording(wrong), "mine").example_weights(step, torch.ones(N))
 
 
 @pytest.mark.parametrize("wrong", [torch.ones(N), torch.ones(C, N), torch.ones(N, C, dtype=torch.float16)])
@@ -200,7 +291,7 @@ def test_a_mistake_of_an_observer_is_not_blamed_on_the_method():
             pass
 
     with pytest.raises(UserError, match=r"^Listener \(observer 0\): .*'numbers'"):
-        MethodHooks(ERM(), "mine", observers=[Listener()])
+        MethodHooks(ERM, "mine", observers=[Listener()])
 
 
 @pytest.mark.parametrize("hook", ["transform_batch", "evaluation_model"])
@@ -216,8 +307,8 @@ def test_a_component_that_forgets_to_return_is_found_out(hook):
             model = yield
             return model if hook != "evaluation_model" else None
 
-    hooks = MethodHooks(ERM(), "erm", components={"forgetful": Forgetful()})
-    with pytest.raises(UserError, match=f"{hook} returned NoneType"):
+    hooks = MethodHooks(ERM, "erm", components={"forgetful": Forgetful()})
+    with pytest.raises(UserError, match=f"^method 'erm' with 'forgetful': {hook} returned NoneType"):
         hooks.transform_batch(Batch(torch.zeros(1), torch.zeros(1), torch.zeros(1)))
         hooks.evaluation_model(torch.nn.Identity())
 
@@ -228,12 +319,69 @@ def test_figures_of_an_epoch_come_from_all_parts():
             self.name = name
 
         @hookimpl
-        def finish_epoch(self, epoch, corrupted):
-            return {self.name: float(epoch)}
+        def finish_epoch(self, epoch):
+            return {self.name: float(epoch), "last": len(self.name)}
 
     hooks = MethodHooks(Counting("method"), "mine", components={"one": Counting("one"), "two": Counting("two")})
-    assert hooks.finish_epoch(3, None) == {"method": 3.0, "one": 3.0, "two": 3.0}
-    assert MethodHooks(ERM(), "erm").finish_epoch(3, None) == {}
+    # of figures of one name the last component's counts
+    assert hooks.finish_epoch(3) == {"method": 3.0, "one": 3.0, "two": 3.0, "last": 3}
+    assert MethodHooks(ERM, "erm").finish_epoch(3) == {}
+
+
+class Trusting:
+    """A plugin that trusts the set that it was made with."""
+
+    def __init__(self, name, ids):
+        self._trusted = None if name is None else {name: ids}
+
+    @hookimpl
+    def trusted_examples(self):
+        return self._trusted
+
+
+def test_trusted_examples_come_from_all_parts():
+    parts = {"one": Trusting("other", torch.tensor([2])), "two": Trusting(None, None)}
+    sets = MethodHooks(Trusting("dictionary", torch.tensor([3, 1])), "mine", components=parts).trusted_examples()
+    assert {name: ids.tolist() for name, ids in sets.items()} == {"dictionary": [3, 1], "other": [2]}
+
+
+@pytest.mark.parametrize("wrong", [[1, 2], torch.tensor([True, False]), torch.tensor([[1]]), torch.tensor([1.0])])
+def test_trusted_examples_that_are_no_positions_are_an_error(wrong):
+    with pytest.raises(UserError, match="^method 'mine': trusted_examples gave 'good', which is no tensor of int64"):
+        MethodHooks(Trusting("good", wrong), "mine").trusted_examples()
+
+
+def test_no_hook_is_told_true_labels():
+    arguments = {name for hook in vars(Hooks).values() if callable(hook) for name in hook.__code__.co_varnames}
+    assert not {name for name in arguments if "corrupt" in name or "true" in name or "clean" in name}
+
+
+class Stateful:
+    """A plugin whose state is the tensor that it was made with."""
+
+    def __init__(self, value):
+        self.value = torch.tensor(value)
+
+    def state_dict(self):
+        return {"value": self.value}
+
+    def load_state_dict(self, state):
+        self.value = state["value"]
+
+
+def test_state_of_plugins_has_their_names_before_it():
+    def make(*values):
+        plugins = [Stateful(value) for value in values]
+        # the name of one begins with that of another
+        hooks = MethodHooks(plugins[0], "mine", components={"mine.value": plugins[1], "without": object()})
+        return hooks, plugins
+
+    saved, _ = make(1, 2)
+    state = saved.state_dict()
+    assert state == {"mine.value": 1, "mine.value.value": 2}
+    other, plugins = make(3, 4)
+    other.load_state_dict(state)
+    assert [plugin.value.item() for plugin in plugins] == [1, 2]
 
 
 @pytest.mark.parametrize("hook", ["plan_stages", "provide_meta_set", "generate_weights"])

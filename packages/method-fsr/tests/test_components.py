@@ -107,7 +107,7 @@ def test_relabelling_adds_the_gradient_of_its_loss_to_the_real_update_only():
     step = trainer.step.open(10)
     D_prime = trainer.hooks.manipulate_gradient(step, torch.ones(10))
     logits = step.logits.clone().requires_grad_()
-    rows = A[step.ids] / (A[step.ids].square().mean().sqrt() + 1e-8)
+    rows = A[step.ids] * (A[step.ids].square().mean() + 1e-8).rsqrt()
     loss = F.cross_entropy(logits, step.labels) + 3 * F.cross_entropy(logits, rows.softmax(1))
     loss.backward()
     torch.testing.assert_close(D_prime, logits.grad)
@@ -121,10 +121,17 @@ def test_before_its_epoch_relabelling_gathers_logits_without_adding_anything():
         run_steps(trainer, 3)
     assert all(map(torch.equal, plain.model.parameters(), waiting.model.parameters()))
     assert waiting.hooks.plugins["relabel"]._average.abs().sum() > 0
-    waiting.hooks.finish_epoch(1, None)
+    waiting.hooks.finish_epoch(1)
     for trainer in (plain, waiting):
         run_steps(trainer, 4, first=3)
     assert not all(map(torch.equal, plain.model.parameters(), waiting.model.parameters()))
+
+
+def test_logits_are_divided_by_the_root_of_their_mean_square_and_1e_8():
+    # (3^2 + 4^2)/4 = 6.25; far below 1e-4 the 1e-8 decides, as in the official code
+    torch.testing.assert_close(normalised(torch.tensor([[3.0, 4], [0, 0]])), torch.tensor([[1.2, 1.6], [0, 0]]))
+    tiny = torch.full((2, 2), 1e-9)
+    torch.testing.assert_close(normalised(tiny), torch.full((2, 2), 1e-5), rtol=1e-3, atol=0)
 
 
 def test_an_example_that_was_never_seen_has_a_uniform_pseudo_label():

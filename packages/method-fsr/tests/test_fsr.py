@@ -14,8 +14,9 @@ from reweight_core.engine.optimizers import OptimizerSettings
 from reweight_core.engine.training_step import TrainingStep
 from reweight_core.plugins.hooks import MethodHooks
 from reweight_core.testing.exact_run import make_network
-from reweight_method_fsr import FSRConfig, MixUpConfig, RelabelConfig, mixup, plugin, relabel
-from reweight_method_fsr.fsr import normalise
+from reweight_method_fsr.fsr import default_dictionary_size, default_probe_size, normalise
+from reweight_method_fsr.options import FSRConfig, MixUpConfig, RelabelConfig
+from reweight_method_fsr.plugin import fsr, mixup, relabel
 from reweight_method_fsr.pushers import PUSHERS
 
 CLASSES, SIZE, DECAY, MOMENTUM, LR = 4, 34, 0.01, 0.9, 0.25
@@ -64,8 +65,10 @@ class UnderTest:
         self.model = make_network()
         dataset, device = make_dataset(), torch.device("cpu")
         self.examples = Examples(dataset.train, dataset, device, torch.float64)
-        context = Context(CLASSES, SIZE, 10, DECAY, device, torch.float64, self.model, self.examples, epochs=9)
-        self.method = plugin.build(config, context)
+        context = Context(
+            CLASSES, SIZE, 10, DECAY, device, torch.float64, self.model, self.examples, epochs=9, steps=36
+        )
+        self.method = fsr.build(config, context)
         self.components = {}
         if mixes:
             self.components["mixup"] = mixup.build(MixUpConfig(), context)
@@ -147,7 +150,7 @@ class Transcription:
         loss = (self.omega * L).sum()
         if self.relabels:
             A = self.A[ids]
-            A = A / ((A**2).mean().sqrt() + 1e-8)
+            A = A * ((A**2).mean() + 1e-8).rsqrt()
             pseudo = torch.softmax(A / RELABEL.temperature, 1)
             loss = loss + RELABEL.multiplier * -(pseudo * l.log_softmax(1)).sum(1).mean()
             self.A[ids] = RELABEL.decay * A + (1 - RELABEL.decay) * l.detach()
@@ -199,15 +202,14 @@ def test_at_an_epochs_end_the_dictionary_takes_the_largest_margins_of_each_class
         tested.take(ids)
     scores, labels = tested.method._scores.tolist(), tested.examples.labels.tolist()
     seen = sorted({i for ids in STEPS for i in ids})
-    corrupted = torch.arange(SIZE) % 3 == 0
-    figures = tested.method.finish_epoch(1, corrupted)
+    tested.method.finish_epoch(1)
     expected = set()
     for label in range(CLASSES):
         members = [i for i in seen if labels[i] == label]
         expected |= set(sorted(members, key=lambda i: -scores[i])[:3])
     assert set(tested.method.dictionary.chosen().tolist()) == expected
-    assert figures["dictionary_purity"] == pytest.approx(sum(i % 3 != 0 for i in expected) / 12)
-    assert tested.method.finish_epoch(2, None) == {}
+    (trusted,) = tested.method.trusted_examples().items()
+    assert (trusted[0], set(trusted[1].tolist())) == ("dictionary", expected)
 
 
 def test_before_epoch_e_all_weights_are_one_while_scores_are_gathered():
@@ -216,7 +218,7 @@ def test_before_epoch_e_all_weights_are_one_while_scores_are_gathered():
         tested.take(range(10))
         assert torch.equal(tested.watcher.weights, torch.ones(10).double()) == (epoch <= 2)
         assert tested.method._scores[:10].abs().sum() > 0
-        tested.method.finish_epoch(epoch, None)
+        tested.method.finish_epoch(epoch)
 
 
 def test_weights_of_tiny_gradients_sum_to_less_than_one():
@@ -254,7 +256,9 @@ def test_a_given_reward_set_is_what_probe_batches_come_from_all_of_it():
     marked = (77 - 127) / 60
     assert (step.meta.inputs[:, 0, 4, 4] == marked).all()
     assert not (step.inputs[:, 0, 4, 4] == marked).any()
-    assert tested.method.finish_epoch(1, torch.zeros(SIZE, dtype=torch.bool)) == {}
+    tested.method.finish_epoch(1)
+    # what was given is no finding of the method's
+    assert not tested.method.trusted_examples()
     assert sorted(tested.method.dictionary.chosen().tolist()) == list(range(len(given)))
 
 
@@ -266,6 +270,25 @@ def test_a_warm_up_as_long_as_the_run_is_warned_of():
 def test_a_dictionary_of_most_of_the_training_set_is_warned_of():
     with pytest.warns(UserWarning, match=r"--dictionary-size 2000: the dictionary holds 100% of the training examples"):
         UnderTest(attrs.evolve(CONFIG, dictionary_size=2000))
+
+
+# 50,000 images of CIFAR, 1,338 digits, and no images to speak of
+@pytest.mark.parametrize(
+    ("train_size", "dictionary_size", "probe_size"),
+    [(50_000, 2000, 200), (13_334, 2000, 200), (13_333, 1999, 200), (1338, 200, 100), (40, 6, 3), (5, 1, 1)],
+)
+def test_small_training_sets_have_a_small_dictionary_and_small_probe_batches(train_size, dictionary_size, probe_size):
+    assert default_dictionary_size(train_size) == dictionary_size
+    assert default_probe_size(dictionary_size) == probe_size
+
+
+def test_sizes_that_are_not_given_are_those_for_the_training_set():
+    tested = UnderTest(FSRConfig(warmup_epochs=0))
+    # 15 % of 34 examples are 5
+    assert len(tested.method.dictionary.chosen()) == 5
+    assert len(tested.take(range(10)).meta.labels) == 2
+    given = UnderTest(FSRConfig(warmup_epochs=0, dictionary_size=12))
+    assert len(given.take(range(10)).meta.labels) == 6
 
 
 def test_a_reward_set_that_is_asked_for_must_be_given():

@@ -1,4 +1,5 @@
 import copy
+from types import SimpleNamespace
 
 import attrs
 import pytest
@@ -9,6 +10,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 
+from reweight_core import hookimpl
+from reweight_core.data.feeder import Fed
+from reweight_core.plugins.hooks import MethodHooks
 from reweight_core.testing.exact_run import (
     CLASSES,
     META_SIZE,
@@ -21,8 +25,9 @@ from reweight_core.testing.exact_run import (
     make_network,
     make_splits,
 )
-from reweight_method_gdw import GDWConfig, plugin
 from reweight_method_gdw.gdw import clamped, constrain, manipulate
+from reweight_method_gdw.options import GDWConfig
+from reweight_method_gdw.plugin import plugin
 
 EXACT_STRATEGIES = ("jvp", "double")
 
@@ -209,13 +214,80 @@ class TestSpecialCases:
             assert D_prime.sum(1).abs().max().item() < 1e-15
             assert D_prime.abs().max().item() > 1e-3
 
-    def test_it_needs_a_meta_set(self):
+    def test_between_look_aheads_the_first_stage_decides_within_the_constraint(self):
+        tested = UnderTest(logit_scale=100.0)
+        tested.step.feed(Fed(torch.arange(10), torch.arange(META_SIZE)))
+        tested.step.lr.fill_(0.25)
+        phi = copy.deepcopy(tested.method.V)
+        tested.step.run(10, looks_ahead=False)
+        step, weights = tested.watcher.steps[0], tested.watcher.weights[0]
+
+        p = step.probabilities.clamp(max=0.999)
+        # without a clamped probability the constraint would change nothing
+        assert (step.probabilities > 0.999).any()
+        expected = zero_mean_target(phi(step.losses).detach()[:, None].expand_as(p), p, step.labels)
+        torch.testing.assert_close(weights, expected, **EXACT)
+        assert tested.watcher.gradients[0].sum(1).abs().max().item() < 1e-15
+        assert_same(tested.method.V.network.named_parameters(), phi.network.named_parameters(), rtol=0, atol=0)
+
+    def test_it_needs_a_meta_set_and_looks_ahead_with_the_network(self):
         assert plugin.needs_meta_set
+        assert plugin.looks_ahead == "network"
 
-    def test_defaults_are_those_of_the_official_code(self):
-        expected = {"eta_w": 100, "clip": 0.2, "weight_lr": 1e-3, "weight_l2": 1e-4, "weight_hidden": 100}
+    # section 4.1 of the paper; the others are those of the official code
+    @pytest.mark.parametrize(("classes", "eta_w"), [(10, 100), (100, 1000)])
+    def test_defaults_are_those_of_the_paper(self, classes, eta_w):
+        config = GDWConfig()
 
-        assert attrs.asdict(GDWConfig()) == expected
+        assert plugin.build(config, make_context(num_classes=classes)).eta_w == eta_w
+        assert (config.clip, config.weight_l2, config.weight_hidden) == (0.2, 1e-4, 100)
+
+    def test_a_step_size_of_zero_is_a_step_size(self):
+        assert plugin.build(GDWConfig(eta_w=0.0), make_context()).eta_w == 0
+
+
+class TestRecordedWeights:
+    def test_it_is_the_factor_of_the_gradient_at_the_other_classes(self):
+        tested = UnderTest()
+        weights, D_prime = tested.take(range(10), 0.25)
+        step = tested.watcher.steps[0]
+
+        recorded = tested.step.samples.tensors["last_weight"][:10]
+        for i, t in enumerate(step.labels.tolist()):
+            others = [j for j in range(CLASSES) if j != t]
+            factor = sum(abs(D_prime[i, j]) for j in others) / sum(abs(step.D[i, j]) for j in others)
+            assert recorded[i].item() == pytest.approx(factor.item(), rel=1e-6)
+            # an average of the weights there
+            assert weights[i, others].min() < recorded[i] < weights[i, others].max()
+
+    def test_what_a_component_adds_does_not_count(self):
+        class Adding:
+            @hookimpl(wrapper=True)
+            def manipulate_gradient(self, step, weights):
+                D_prime = yield
+                return D_prime + 1
+
+        method = plugin.build(CONFIG, make_context())
+        p = torch.full((2, CLASSES), 0.25, dtype=torch.float64)
+        y = torch.eye(CLASSES, dtype=torch.float64)[:2]
+        step = SimpleNamespace(n=2, labels=torch.arange(2), probabilities=p, one_hot=y, D=(p - y) / 2)
+        hooks = MethodHooks(method, "gdw", components={"adding": Adding()})
+        weights = constrain(torch.full_like(p, 3.0), p, y)
+
+        hooks.manipulate_gradient(step, weights)
+
+        torch.testing.assert_close(hooks.example_weights(step, weights), torch.full((2,), 3.0, dtype=torch.float64))
+
+    def test_of_an_example_that_is_fitted_perfectly_it_is_the_weight_at_the_label(self):
+        method = plugin.build(CONFIG, make_context())
+        y = torch.eye(CLASSES, dtype=torch.float64)[:2]
+        # the first has no gradient at the other classes' logits, before or after
+        p = torch.stack([y[0], torch.full((CLASSES,), 0.25, dtype=torch.float64)])
+        weights = torch.tensor([[0.5, 2, 2, 2], [3, 3, 3, 3]], dtype=torch.float64)
+        D = (p - y) / 2
+        step = SimpleNamespace(labels=torch.arange(2), one_hot=y, D=D, method_gradient=weights * D)
+
+        assert method.example_weights(step, weights).tolist() == [0.5, 3]
 
 
 class TestState:

@@ -20,8 +20,9 @@ from reweight_core.testing.exact_run import (
     make_network,
     make_splits,
 )
-from reweight_method_l2rw import L2RWConfig, clean_only_plugin, l2rw_plugin, random_plugin
+from reweight_method_l2rw import plugin
 from reweight_method_l2rw.l2rw import rectify_and_normalise
+from reweight_method_l2rw.options import L2RWConfig
 
 EXACT_STRATEGIES = ("jvp", "double")
 
@@ -83,7 +84,7 @@ class TestAgainstTheAlgorithm:
     @pytest.mark.parametrize("strategy", EXACT_STRATEGIES)
     @pytest.mark.parametrize("clean_decay", [True, False])
     def test_weights_and_classifier_after_every_step(self, clean_decay, strategy):
-        tested = UnderTest(make_method(l2rw_plugin, L2RWConfig(clean_decay=clean_decay)), strategy)
+        tested = UnderTest(make_method(plugin.l2rw, L2RWConfig(clean_decay=clean_decay)), strategy)
         reference = Transcription(DECAY if clean_decay else 0)
         for ids, lr in STEPS:
             n = len(ids)
@@ -95,32 +96,32 @@ class TestAgainstTheAlgorithm:
     @pytest.mark.parametrize("virtual_rate", [0.25, 1, 3])
     def test_the_size_of_the_published_virtual_step_makes_no_difference(self, virtual_rate):
         ids, lr = STEPS[0]
-        found = UnderTest(make_method(l2rw_plugin)).take(ids, lr)
+        found = UnderTest(make_method(plugin.l2rw)).take(ids, lr)
 
         torch.testing.assert_close(found, len(ids) * Transcription(DECAY, virtual_rate).take(ids, lr), **EXACT)
 
     def test_a_learning_rate_of_zero_gives_the_same_weights(self):
         ids, lr = STEPS[0]
-        zero, other = (UnderTest(make_method(l2rw_plugin)).take(ids, rate) for rate in (0.0, lr))
+        zero, other = (UnderTest(make_method(plugin.l2rw)).take(ids, rate) for rate in (0.0, lr))
 
         assert torch.equal(zero, other)
 
     def test_weight_decay_of_the_clean_loss_matters(self):
         ids, lr = STEPS[0]
         weights = [
-            UnderTest(make_method(l2rw_plugin, L2RWConfig(clean_decay=each))).take(ids, lr) for each in (True, False)
+            UnderTest(make_method(plugin.l2rw, L2RWConfig(clean_decay=each))).take(ids, lr) for each in (True, False)
         ]
 
         assert (weights[0] - weights[1]).abs().max() > 1e-3
 
     def test_strategies_agree(self):
-        runs = [UnderTest(make_method(l2rw_plugin), strategy) for strategy in EXACT_STRATEGIES]
+        runs = [UnderTest(make_method(plugin.l2rw), strategy) for strategy in EXACT_STRATEGIES]
         for ids, lr in STEPS:
             torch.testing.assert_close(*(run.take(ids, lr) for run in runs), **EXACT)
         assert_same(*(run.model.state_dict() for run in runs), **EXACT)
 
     def test_weights_are_not_negative_and_sum_to_the_size_of_the_batch(self):
-        tested = UnderTest(make_method(l2rw_plugin))
+        tested = UnderTest(make_method(plugin.l2rw))
         for ids, lr in STEPS:
             weights = tested.take(ids, lr)
             assert (weights >= 0).all()
@@ -130,7 +131,7 @@ class TestAgainstTheAlgorithm:
 class TestNothingHelps:
     @pytest.mark.parametrize("strategy", EXACT_STRATEGIES)
     def test_a_clean_batch_without_a_gradient_gives_no_weight_to_anything(self, strategy):
-        tested = UnderTest(make_method(l2rw_plugin, L2RWConfig(clean_decay=False)), strategy, logit_scale=1e7)
+        tested = UnderTest(make_method(plugin.l2rw, L2RWConfig(clean_decay=False)), strategy, logit_scale=1e7)
         inputs = tested.meta.batch(torch.arange(META_SIZE), None).inputs
         # at this scale a network whose labels are its predictions has no residual left
         tested.meta.labels.copy_(make_network()(inputs).argmax(1))
@@ -146,7 +147,7 @@ class TestNothingHelps:
     @pytest.mark.parametrize("strategy", EXACT_STRATEGIES)
     def test_a_training_batch_of_harmful_examples_gets_no_weight(self, strategy):
         # every training image is the same clean one, with a label that the clean batch denies
-        tested = UnderTest(make_method(l2rw_plugin, L2RWConfig(clean_decay=False)), strategy)
+        tested = UnderTest(make_method(plugin.l2rw, L2RWConfig(clean_decay=False)), strategy)
         tested.meta.images.copy_(tested.meta.images[:1].expand_as(tested.meta.images))
         tested.train.images.copy_(tested.meta.images[:1].expand_as(tested.train.images))
         tested.meta.labels.fill_(0)
@@ -190,7 +191,7 @@ class TestRectification:
 class TestRandomWeights:
     @staticmethod
     def make(seed=4):
-        return make_method(random_plugin, seed=seed)
+        return make_method(plugin.random, seed=seed)
 
     def test_weights_are_not_negative_and_sum_to_the_size_of_the_batch(self):
         tested = UnderTest(self.make())
@@ -247,14 +248,14 @@ class TestRandomWeights:
 
 class TestCleanOnly:
     def test_the_one_stage_is_the_run_on_the_meta_set(self):
-        hooks = MethodHooks(make_method(clean_only_plugin), "clean-only")
+        hooks = MethodHooks(make_method(plugin.clean_only), "clean-only")
 
         (stage,) = hooks.plan_stages(Stage("train", epochs=7, lr=0.3))
 
         assert (stage.source, stage.epochs, stage.lr) == ("meta", 7, 0.3)
 
     def test_it_is_plain_training_on_the_meta_set(self):
-        tested = UnderTest(make_method(clean_only_plugin))
+        tested = UnderTest(make_method(plugin.clean_only))
         (stage,) = tested.hooks.plan_stages(Stage("train", epochs=1, lr=0.25))
         plain = make_network()
         optimizer = torch.optim.SGD(plain.parameters(), lr=stage.lr, momentum=MOMENTUM, weight_decay=DECAY)
@@ -270,7 +271,7 @@ class TestCleanOnly:
         assert tested.step.samples.tensors["visits"].eq(0).all()
 
     def test_the_noisy_training_set_has_no_influence(self):
-        runs = [UnderTest(make_method(clean_only_plugin), train_seed=seed) for seed in (2, 9)]
+        runs = [UnderTest(make_method(plugin.clean_only), train_seed=seed) for seed in (2, 9)]
         assert not torch.equal(runs[0].train.images, runs[1].train.images)
         for run in runs:
             run.take([0, 1, 2, 3], 0.25, "meta")
@@ -278,9 +279,8 @@ class TestCleanOnly:
         assert_same(*(run.model.state_dict() for run in runs), rtol=0, atol=0)
 
 
-def test_what_needs_a_meta_set():
-    assert [record.needs_meta_set for record in (l2rw_plugin, clean_only_plugin, random_plugin)] == [
-        True,
-        True,
-        False,
-    ]
+def test_what_needs_a_meta_set_and_what_looks_ahead():
+    records = (plugin.l2rw, plugin.clean_only, plugin.random)
+
+    assert [record.needs_meta_set for record in records] == [True, True, False]
+    assert [record.looks_ahead for record in records] == ["network", "no", "no"]

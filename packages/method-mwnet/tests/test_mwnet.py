@@ -3,12 +3,10 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 
-from reweight_core import WeightingNetwork
+from reweight_core import WeightingOptions
 from reweight_core.testing.exact_run import (
     META_SIZE,
     MOMENTUM,
@@ -19,7 +17,7 @@ from reweight_core.testing.exact_run import (
     make_network,
     make_splits,
 )
-from reweight_method_mwnet import MWNetConfig, plugin
+from reweight_method_mwnet.plugin import plugin
 
 EXACT_STRATEGIES = ("jvp", "double")
 
@@ -31,7 +29,7 @@ EXACT = {"rtol": 1e-9, "atol": 1e-9}
 def make_method():
     context = make_context(weight_decay=DECAY)
     torch.manual_seed(1)
-    return plugin.build(MWNetConfig(weight_lr=WEIGHT_LR, weight_l2=WEIGHT_L2, weight_hidden=HIDDEN), context)
+    return plugin.build(WeightingOptions(weight_lr=WEIGHT_LR, weight_l2=WEIGHT_L2, weight_hidden=HIDDEN), context)
 
 
 def under_test(strategy="jvp"):
@@ -141,43 +139,18 @@ class TestState:
         assert sum(name.startswith("optimizer.") for name in state) == 3 * len(tested.method.V.phi)
 
 
-class TestWeightingNetwork:
-    @staticmethod
-    def make(dtype=torch.float64):
-        context = make_context(dtype=dtype)
-        torch.manual_seed(4)
-        return WeightingNetwork(context, lr=0.01, hidden=20)
-
-    @settings(max_examples=50, deadline=None)
-    @given(st.lists(st.floats(0, 30), min_size=1, max_size=20), st.sampled_from([torch.float32, torch.float64]))
-    def test_weights_lie_between_zero_and_one(self, losses, dtype):
-        weights = self.make(dtype)(torch.tensor(losses, dtype=dtype))
-
-        assert weights.shape == (len(losses),)
-        assert weights.dtype == dtype
-        assert ((weights > 0) & (weights < 1)).all()
-
-    def test_an_examples_weight_depends_on_its_own_loss_alone(self):
-        V, losses = self.make(), torch.linspace(0, 5, 7, dtype=torch.float64)
-        jacobian = torch.autograd.functional.jacobian(V, losses)
-
-        assert torch.equal(jacobian, torch.diag(jacobian.diagonal()))
-        assert jacobian.diagonal().ne(0).any()
-
-    def test_descending_follows_the_gradients_given(self):
-        V = self.make()
-        before = [p.detach().clone() for p in V.phi]
-        V.descend([torch.ones_like(p) for p in V.phi])
-
-        for p, old in zip(V.phi, before, strict=True):
-            # the first step of Adam has the size of its rate, against the sign of the gradient
-            torch.testing.assert_close(old - p, torch.full_like(p, 0.01), rtol=1e-6, atol=0)
-
-    def test_defaults_are_those_of_the_official_code(self):
-        config = MWNetConfig()
-
-        assert (config.weight_lr, config.weight_l2, config.weight_hidden) == (1e-3, 1e-4, 100)
-
-
-def test_it_needs_a_meta_set():
+def test_it_needs_a_meta_set_and_looks_ahead_with_the_network():
     assert plugin.needs_meta_set
+    assert plugin.looks_ahead == "network"
+
+
+def test_a_short_run_has_a_larger_rate_than_a_long_one():
+    # Adam's first step has the size of its rate in every parameter
+    moved = {}
+    for steps in (1000, 40_000):
+        torch.manual_seed(1)
+        method = plugin.build(WeightingOptions(), make_context(steps=steps))
+        before = method.V.phi[0].detach().clone()
+        ExactRun(method).take(*STEPS[0])
+        moved[steps] = (method.V.phi[0].detach() - before).abs().max().item()
+    assert moved == {1000: pytest.approx(1e-2, rel=1e-3), 40_000: pytest.approx(1e-3, rel=1e-3)}

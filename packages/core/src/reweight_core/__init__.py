@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from reweight_core.config.options import Option, option
 from reweight_core.config.resolve import as_values, configure, core_options, known_options, read_file
 from reweight_core.config.run_config import DataConfig, RunConfig
+from reweight_core.config.weighting_options import WeightingOptions
+from reweight_core.engine.state import part_of, prefixed
 from reweight_core.errors import UserError, nearest, reason
 from reweight_core.files import locked, write_json, write_text, written_whole
 from reweight_core.plugins import registry
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from reweight_core.cli.plugin_options import DeclaringCommand, config_option, first_pass, take_given
     from reweight_core.config.compatibility import refuse_misfits
     from reweight_core.config.load_data import load_data
-    from reweight_core.data.batch import Batch
+    from reweight_core.data.batch import Batch, target_rows
     from reweight_core.data.dataset import Dataset, Split
     from reweight_core.data.examples import Examples
     from reweight_core.data.features import Features, Table, read_table, read_values
@@ -73,6 +75,7 @@ _LAZY = {
     "refuse_misfits": "reweight_core.config.compatibility",
     "resume": "reweight_core.training.resume",
     "take_given": "reweight_core.cli.plugin_options",
+    "target_rows": "reweight_core.data.batch",
     "train": "reweight_core.training.loop",
     "usable_cpus": "reweight_core.machine.device",
 }
@@ -104,6 +107,7 @@ __all__ = [
     "UserError",
     "VirtualSGD",
     "WeightingNetwork",
+    "WeightingOptions",
     "as_values",
     "config_option",
     "configure",
@@ -121,6 +125,8 @@ __all__ = [
     "locked",
     "nearest",
     "option",
+    "part_of",
+    "prefixed",
     "read_file",
     "read_table",
     "read_values",
@@ -129,6 +135,7 @@ __all__ = [
     "registry",
     "resume",
     "take_given",
+    "target_rows",
     "train",
     "usable_cpus",
     "write_json",

@@ -84,7 +84,7 @@ class Dictionary:
         ids, filled = self.ids.cpu().numpy(), self._filled.cpu().numpy()
         start = 0
         for row, label in enumerate(self._classes.tolist()):
-            end = start + np.count_nonzero(self._labels == label)
+            end = start + int(np.count_nonzero(self._labels == label))
             chosen = order[start:end]
             chosen = chosen[known[chosen]][: self._share[row]]
             if len(chosen):

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reweight_core import Context, Examples, Step, UserError, VirtualSGD, hookimpl
-from reweight_method_fsr import FSRConfig
+from reweight_core import Context, Examples, Step, UserError, VirtualSGD, hookimpl, part_of, prefixed
 from reweight_method_fsr.dictionary import Dictionary
+from reweight_method_fsr.options import FSRConfig
 from reweight_method_fsr.pushers import PUSHERS, ForgettingEvents, Pusher
 
 
@@ -47,19 +47,21 @@ class FSR:
                 raise UserError("--reward given: there is no clean meta set; give --meta-size N, or use the dictionary")
             # enough of each class for the largest, so that all of the given set is in it
             size = held_out.labels.unique().numel() * int(held_out.labels.bincount().max())
-            self.dictionary = Dictionary(held_out, size, self.config.probe_size, self._generator)
+            self.dictionary = Dictionary(held_out, size, self._probe_size(len(held_out)), self._generator)
         else:
-            self.dictionary = Dictionary(
-                self._train, self.config.dictionary_size, self.config.probe_size, self._generator
-            )
+            size = self.config.dictionary_size or default_dictionary_size(len(self._train))
+            self.dictionary = Dictionary(self._train, size, self._probe_size(size), self._generator)
             share = len(self.dictionary.chosen()) / len(self._train)
             if share > 0.5:
                 warnings.warn(
-                    f"--dictionary-size {self.config.dictionary_size}: the dictionary holds {share:.0%} of the "
-                    "training examples, so it cannot leave wrong labels out; the paper's holds 4 %",
+                    f"--dictionary-size {size}: the dictionary holds {share:.0%} of the training examples, so it "
+                    "cannot leave wrong labels out; the paper's holds 4 %",
                     stacklevel=2,
                 )
         return self.dictionary
+
+    def _probe_size(self, dictionary_size: int) -> int:
+        return self.config.probe_size or default_probe_size(dictionary_size)
 
     @hookimpl
     def generate_weights(self, step: Step) -> Tensor:
@@ -96,36 +98,44 @@ class FSR:
         self._seen.index_fill_(0, step.ids, True)
 
     @hookimpl
-    def finish_epoch(self, epoch: int, corrupted: Tensor | None) -> dict[str, float]:
-        """R_t+1 <- the best of every class (Eq. 4); the share of right labels in it, where that is known."""
+    def finish_epoch(self, epoch: int) -> None:
+        """R_t+1 <- the best of every class (Eq. 4)."""
         self._warming_up.fill_(epoch < self.config.warmup_epochs)
         if self.config.reward == "given":
             self.dictionary.augment()
-            return {}
-        self.dictionary.refresh(self._scores, self._seen)
-        if corrupted is None:
-            return {}
-        return {"dictionary_purity": 1 - corrupted[self.dictionary.chosen()].float().mean().item()}
+        else:
+            self.dictionary.refresh(self._scores, self._seen)
+
+    @hookimpl
+    def trusted_examples(self) -> dict[str, Tensor]:
+        """The dictionary of the next epoch, unless it is a clean set that was given."""
+        return {} if self.config.reward == "given" else {"dictionary": self.dictionary.chosen()}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Dictionary, scores and the pusher's state."""
         state = {"scores": self._scores, "seen": self._seen, "warming_up": self._warming_up}
-        state |= {f"dictionary.{name}": tensor for name, tensor in self.dictionary.state_dict().items()}
+        state |= prefixed("dictionary", self.dictionary.state_dict())
         if isinstance(self._pusher, ForgettingEvents):
-            state |= {f"pusher.{name}": tensor for name, tensor in self._pusher.state_dict().items()}
+            state |= prefixed("pusher", self._pusher.state_dict())
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what `state_dict` returned."""
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-
         for name, tensor in (("scores", self._scores), ("seen", self._seen), ("warming_up", self._warming_up)):
             tensor.copy_(state[name])
-        self.dictionary.load_state_dict(part("dictionary."))
+        self.dictionary.load_state_dict(part_of(state, "dictionary"))
         if isinstance(self._pusher, ForgettingEvents):
-            self._pusher.load_state_dict(part("pusher."))
+            self._pusher.load_state_dict(part_of(state, "pusher"))
+
+
+def default_dictionary_size(train_size: int) -> int:
+    """Return 2,000 as in the official code, at most 15 % of the training set, so that it can leave wrong labels out."""
+    return max(min(2000, int(0.15 * train_size)), 1)
+
+
+def default_probe_size(dictionary_size: int) -> int:
+    """Return 200 as in the official code, at most half of the dictionary, so that probe batches differ."""
+    return max(min(200, dictionary_size // 2), 1)
 
 
 def clip(h: Tensor) -> Tensor:

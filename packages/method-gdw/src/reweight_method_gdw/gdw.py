@@ -6,8 +6,8 @@ The clamps, the constraint in the first stage and Adam for phi are those of the 
 import torch
 from torch import Tensor
 
-from reweight_core import Context, Step, WeightingNetwork, hookimpl
-from reweight_method_gdw import GDWConfig
+from reweight_core import Context, Step, hookimpl
+from reweight_method_gdw.options import GDWConfig
 
 MAX_PROBABILITY = 0.999
 """Probabilities are clamped to it (without renormalising), so that Eq. 4 never divides by zero."""
@@ -20,8 +20,12 @@ class GDW:
     """Weights every class-level part of an example's gradient."""
 
     def __init__(self, config: GDWConfig, context: Context):
-        self.V = WeightingNetwork(context, config.weight_lr, config.weight_l2, config.weight_hidden)
-        self.eta_w, self.c = config.eta_w, config.clip
+        self.V = config.build(context)
+        # all that it carries from step to step
+        self.state_dict, self.load_state_dict = self.V.state_dict, self.V.load_state_dict
+        # spread over n C entries, so that ten times the classes need ten times the step
+        self.eta_w = 10 * context.num_classes if config.eta_w is None else config.eta_w
+        self.c = config.clip
 
     @hookimpl
     def generate_weights(self, step: Step) -> Tensor:
@@ -48,13 +52,16 @@ class GDW:
         """Line 8 of Algorithm 1: D' of the real update (Eq. 12), shape (n, C); each row sums to 0."""
         return manipulate(weights, clamped(step.probabilities), step.one_hot)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """The weighting network and its optimizer."""
-        return self.V.state_dict()
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
-        self.V.load_state_dict(state)
+    @hookimpl
+    def example_weights(self, step: Step, weights: Tensor) -> Tensor:
+        """How much the gradient at the other classes' logits is scaled, sum |D'| / sum |D| over them, (n,)."""
+        assert step.method_gradient is not None, "it is known before weights are recorded"
+        others = 1 - step.one_hot
+        before = (step.D * others).abs().sum(1)
+        after = (step.method_gradient * others).abs().sum(1)
+        # the gradient of an example that is fitted perfectly is 0, and the factor unknown
+        at_label = weights.gather(1, step.labels[:, None]).squeeze(1)
+        return torch.where(before > 0, after / before, at_label)
 
 
 def clamped(probabilities: Tensor) -> Tensor:

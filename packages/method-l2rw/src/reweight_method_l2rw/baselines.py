@@ -11,7 +11,7 @@ from reweight_method_l2rw.l2rw import rectify_and_normalise
 class RandomWeights:
     """Rectified standard-normal weights, normalised to sum 1 (Eq. 16)."""
 
-    def __init__(self, context: Context):
+    def __init__(self, config: object, context: Context):
         self._generator = torch.Generator(context.device).manual_seed(context.seed)
 
     @hookimpl
@@ -33,6 +33,9 @@ class RandomWeights:
 
 class CleanOnly:
     """Plain training on the clean meta set; the noisy training set is not used."""
+
+    def __init__(self, config: object, context: Context):
+        pass
 
     @hookimpl
     def plan_stages(self, stage: Stage) -> list[Stage]:

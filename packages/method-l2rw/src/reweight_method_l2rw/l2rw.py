@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reweight_core import Context, Step, hookimpl
-from reweight_method_l2rw import L2RWConfig
+from reweight_method_l2rw.options import L2RWConfig
 
 
 class L2RW:

@@ -3,15 +3,16 @@
 import torch
 from torch import Tensor
 
-from reweight_core import Context, Step, WeightingNetwork, hookimpl
-from reweight_method_mwnet import MWNetConfig
+from reweight_core import Context, Step, WeightingOptions, hookimpl
 
 
 class MWNet:
     """Weights each example by V(loss; phi), where phi learns from the clean batch."""
 
-    def __init__(self, config: MWNetConfig, context: Context):
-        self.V = WeightingNetwork(context, config.weight_lr, config.weight_l2, config.weight_hidden)
+    def __init__(self, config: WeightingOptions, context: Context):
+        self.V = config.build(context)
+        # all that it carries from step to step
+        self.state_dict, self.load_state_dict = self.V.state_dict, self.V.load_state_dict
 
     @hookimpl
     def generate_weights(self, step: Step) -> Tensor:
@@ -24,11 +25,3 @@ class MWNet:
             self.V.descend(torch.autograd.grad(meta_loss, self.V.phi))
         # line 7: the real step takes the new phi
         return self.V(step.losses).detach()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The weighting network and its optimizer."""
-        return self.V.state_dict()
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
-        self.V.load_state_dict(state)

@@ -24,7 +24,7 @@ def refuse_misfits(
     if plugin.needs_meta_set and not has_meta_set:
         raise UserError(
             f"method '{config.method}' needs clean examples: give --meta-size N to take N trusted ones out of "
-            "the training set, or data with a meta set of their own, or use --method fsr, which needs none"
+            "the training set, or data with a meta set of their own, or choose a method that needs none (reweight list)"
         )
     for name, component in components.items():
         if plugin.one_label and component.mixes_targets:

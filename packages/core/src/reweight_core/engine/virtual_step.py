@@ -46,7 +46,7 @@ class VirtualSGD:
     rate: Tensor
     momentum: float = 0.0
     weight_decay: float = 0.0
-    state: Mapping[Tensor, dict[str, Any]] = attrs.field(factory=dict)
+    state: Mapping[Tensor, Mapping[str, Any]] = attrs.field(factory=dict)
 
     def direction(self, parameter: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
         """See `VirtualStep.direction`; the slope is 1."""
@@ -77,7 +77,7 @@ class VirtualAdam:
     epsilon: float
     weight_decay: float
     decoupled: bool
-    state: Mapping[Tensor, dict[str, Any]]
+    state: Mapping[Tensor, Mapping[str, Any]]
 
     def direction(self, parameter: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
         """See `VirtualStep.direction`."""

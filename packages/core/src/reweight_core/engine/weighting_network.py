@@ -1,4 +1,4 @@
-"""The weighting network V(loss; phi) of Meta-Weight-Net, which GDW uses too."""
+"""The weighting network V(loss; phi) of Meta-Weight-Net."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from reweight_core.engine.optimizers import load_state_tensors, state_tensors
 from reweight_core.engine.state import part_of, prefixed
-from reweight_core.plugins.records import Context
 
 
 class WeightingNetwork:
@@ -18,20 +17,21 @@ class WeightingNetwork:
     Source: Shu et al., NeurIPS 2019, section 3.2; Adam with weight decay as in the official code.
 
     Args:
-        context: where the network lies and its number type.
+        device: where the network lies.
+        dtype: its number type.
         lr: learning rate of Adam.
         weight_decay: L2 penalty in Adam's gradient.
         hidden: width of the hidden layer.
     """
 
-    def __init__(self, context: Context, lr: float, weight_decay: float = 1e-4, hidden: int = 100):
+    def __init__(self, device: torch.device, dtype: torch.dtype, lr: float, weight_decay: float, hidden: int):
         self.network = nn.Sequential(nn.Linear(1, hidden), nn.ReLU(), nn.Linear(hidden, 1), nn.Sigmoid())
-        self.network.to(device=context.device, dtype=context.dtype)
+        self.network.to(device=device, dtype=dtype)
         self.phi: list[nn.Parameter] = list(self.network.parameters())
         for parameter in self.phi:
             parameter.grad = torch.zeros_like(parameter)
         # recordings need capturable, and it changes no number
-        capturable = context.device.type == "cuda"
+        capturable = device.type == "cuda"
         self._optimizer = torch.optim.Adam(
             self.phi, lr=lr, weight_decay=weight_decay, fused=True, capturable=capturable
         )

@@ -6,9 +6,8 @@ from reweight_core.plugins.records import Context, MethodPlugin, NoOptions
 class ERM:
     """A method without hooks: core's defaults are plain training."""
 
+    def __init__(self, config: NoOptions, context: Context):
+        pass
 
-def _build(config: NoOptions, context: Context) -> ERM:
-    return ERM()
 
-
-plugin = MethodPlugin(name="erm", summary="plain training: every example counts the same (baseline)", build=_build)
+plugin = MethodPlugin(name="erm", summary="plain training: every example counts the same (baseline)", build=ERM)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import pluggy
 import torch
@@ -14,7 +14,7 @@ from reweight_core.data.examples import Examples
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.step import Step
 from reweight_core.errors import UserError
-from reweight_core.plugins.hookspecs import PROJECT, Hooks, Stage, hookimpl
+from reweight_core.plugins.hookspecs import PROJECT, Hooks, Source, Stage, hookimpl
 
 _DEFAULTS = "core's defaults"
 
@@ -46,6 +46,11 @@ class Defaults:
     def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
         """The logit gradient times its weights, (n, C)."""
         return (weights if weights.dim() == 2 else weights[:, None]) * step.D
+
+    @hookimpl(trylast=True)
+    def example_weights(self, step: Step, weights: Tensor) -> Tensor:
+        """The weights, class-level ones as their mean over the classes, (n,)."""
+        return weights if weights.dim() == 1 else weights.mean(1)
 
     @hookimpl(trylast=True)
     def evaluation_model(self, model: nn.Module) -> nn.Module:
@@ -113,12 +118,13 @@ class MethodHooks:
             self._manager.hook.transform_batch,
             self._manager.hook.generate_weights,
             self._manager.hook.manipulate_gradient,
+            self._manager.hook.example_weights,
             self._manager.hook.evaluation_model,
         ):
             chosen = [i.plugin_name for i in hook.get_hookimpls() if not i.wrapper and i.plugin is not defaults]
             if len(chosen) > 1:
                 raise UserError(f"{hook.name} is implemented by {' and by '.join(chosen)}: only one can be used")
-            # without the defaults behind it, a hook of a step that forgets to return is found out
+            # without the defaults behind it, a hook that forgets to return is found out
             self._called[hook.name] = self._manager.subset_hook_caller(hook.name, [defaults] if chosen else [])
 
     @property
@@ -133,41 +139,69 @@ class MethodHooks:
 
     def plan_stages(self, stage: Stage) -> list[Stage]:
         """See `Hooks.plan_stages`."""
-        return list(self._manager.hook.plan_stages(stage=stage))
+        stages = self._called["plan_stages"](stage=stage)
+        if not isinstance(stages, Sequence):
+            raise UserError(
+                f"{self._whose}: plan_stages returned {type(stages).__name__}, not a list of stages "
+                "(a forgotten return?)"
+            )
+        if not stages:
+            raise UserError(f"{self._whose}: plan_stages returned no stage")
+        for planned in stages:
+            if not isinstance(planned, Stage):
+                raise UserError(f"{self._whose}: plan_stages returned a {type(planned).__name__} among the stages")
+            if planned.source not in get_args(Source):
+                raise UserError(
+                    f"{self._whose}: plan_stages returned stage '{planned.name}' with the source '{planned.source}'; "
+                    f"it must be {' or '.join(get_args(Source))}"
+                )
+        return list(stages)
 
     def provide_meta_set(self, held_out: Examples | None) -> Examples | BatchSource | None:
         """See `Hooks.provide_meta_set`."""
-        meta: Examples | BatchSource | None = self._manager.hook.provide_meta_set(held_out=held_out)
+        meta = self._called["provide_meta_set"](held_out=held_out)
+        if meta is None and held_out is None:
+            return None
+        if not isinstance(meta, Examples) and not callable(getattr(meta, "draw_batch", None)):
+            raise UserError(
+                f"{self._whose}: provide_meta_set returned {type(meta).__name__}, neither examples nor an object with "
+                "draw_batch() (a forgotten return?)"
+            )
         return meta
 
     def transform_batch(self, batch: Batch) -> Batch:
         """See `Hooks.transform_batch`."""
         transformed = self._called["transform_batch"](batch=batch)
         if not isinstance(transformed, Batch):
-            raise UserError(f"transform_batch returned {type(transformed).__name__}, not a batch (a forgotten return?)")
+            raise UserError(
+                f"{self._whose}: transform_batch returned {type(transformed).__name__}, not a batch "
+                "(a forgotten return?)"
+            )
         return transformed
 
     def follow_update(self, parameters: Mapping[str, Tensor]) -> None:
         """See `Hooks.follow_update`."""
         self._manager.hook.follow_update(parameters=parameters)
 
-    def finish_epoch(self, epoch: int, corrupted: Tensor | None = None) -> dict[str, float]:
+    def finish_epoch(self, epoch: int) -> dict[str, float]:
         """See `Hooks.finish_epoch`; the figures of all implementations together."""
-        figures: dict[str, float] = {}
-        # pluggy gives the last one registered first
-        for found in reversed(self._manager.hook.finish_epoch(epoch=epoch, corrupted=corrupted)):
-            figures |= found
-        return figures
+        return _merged(self._manager.hook.finish_epoch(epoch=epoch))
 
     def trusted_examples(self) -> dict[str, Tensor]:
-        """STUB."""
-        return {}
+        """See `Hooks.trusted_examples`; the sets of all implementations together."""
+        sets = _merged(self._manager.hook.trusted_examples())
+        for name, ids in sets.items():
+            if not isinstance(ids, Tensor) or ids.dtype != torch.int64 or ids.dim() != 1:
+                raise UserError(f"{self._whose}: trusted_examples gave '{name}', which is no tensor of int64 (k,)")
+        return sets
 
     def evaluation_model(self, model: nn.Module) -> nn.Module:
         """See `Hooks.evaluation_model`."""
         chosen = self._called["evaluation_model"](model=model)
         if not isinstance(chosen, nn.Module):
-            raise UserError(f"evaluation_model returned {type(chosen).__name__}, not a network (a forgotten return?)")
+            raise UserError(
+                f"{self._whose}: evaluation_model returned {type(chosen).__name__}, not a network (a forgotten return?)"
+            )
         return chosen
 
     def generate_weights(self, step: Step) -> Tensor:
@@ -175,14 +209,15 @@ class MethodHooks:
         weights = self._called["generate_weights"](step=step)
         return self._checked("generate_weights", weights, step.D, [(step.n,), tuple(step.D.shape)])
 
-    def example_weights(self, step: Step, weights: Tensor) -> Tensor:
-        """STUB."""
-        return weights if weights.dim() == 1 else weights.mean(1)
-
     def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
         """See `Hooks.manipulate_gradient`."""
         D_prime = self._called["manipulate_gradient"](step=step, weights=weights)
         return self._checked("manipulate_gradient", D_prime, step.D, [tuple(step.D.shape)])
+
+    def example_weights(self, step: Step, weights: Tensor) -> Tensor:
+        """See `Hooks.example_weights`."""
+        found = self._called["example_weights"](step=step, weights=weights)
+        return self._checked("example_weights", found, step.D, [(step.n,)])
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the state of the method and of the components, each tensor's name after its plugin's."""
@@ -212,3 +247,9 @@ class MethodHooks:
                 f"{' or '.join(map(str, shapes))}, {like.dtype} on {like.device}"
             )
         return result.detach()
+
+
+def _merged(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the entries of all results, of the method's first."""
+    # pluggy gives the last one registered first
+    return {name: value for result in reversed(found) for name, value in result.items()}

@@ -28,22 +28,25 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """Mark a function as the implementation of a hook."""
 
+Source = Literal["train", "meta"]
+"""What a stage trains on: the training set with its observed labels, or the clean meta set."""
+
 
 @attrs.frozen
 class Stage:
-    """One phase of training with a cosine schedule of its own.
+    """One phase of training, with a learning-rate schedule of its own.
 
     Attributes:
         name: label in ``metrics.jsonl``.
         epochs: number of epochs; an epoch has as many steps as the training set has batches, whatever the source.
         lr: learning rate at the stage's start.
-        source: ``train`` for the training set with its observed labels, ``meta`` for the clean meta set.
+        source: what it trains on.
     """
 
     name: str
     epochs: int
     lr: float
-    source: Literal["train", "meta"] = "train"
+    source: Source = "train"
 
 
 class Hooks:
@@ -69,7 +72,7 @@ class Hooks:
 
         Returns:
             The examples to draw meta batches from in random order, or an object whose ``draw_batch()`` gives the
-            meta batch inside a step; the default is ``held_out``.
+            meta batch inside a step; None only where nothing is held out. The default is ``held_out``.
         """
 
     @hookspec(firstresult=True)
@@ -94,9 +97,7 @@ class Hooks:
 
         Returns:
             Detached weights, shape (n,) for examples or (n, C) for the class-level entries of each logit
-            gradient, in the type and on the device of ``step.D``; the default is ones of shape (n,). What is
-            recorded as an example's weight is the value itself, or for class-level weights the factor by which
-            the gradient at the other classes' logits is scaled.
+            gradient, in the type and on the device of ``step.D``; the default is ones of shape (n,).
         """
 
     @hookspec(firstresult=True)
@@ -111,6 +112,19 @@ class Hooks:
             D', detached, shape (n, C); the default is ``weights * step.D``.
         """
 
+    @hookspec(firstresult=True)
+    def example_weights(self, step: Step, weights: Tensor) -> Tensor | None:
+        """Say what is recorded as each example's weight. Called inside every step; one result is used.
+
+        Args:
+            step: the batch; ``step.method_gradient`` is what the method made of D.
+            weights: what `generate_weights` returned.
+
+        Returns:
+            One number for each example, detached, shape (n,); the default is the weights themselves, or the mean of
+            class-level ones over the classes.
+        """
+
     @hookspec
     def follow_update(self, parameters: Mapping[str, Tensor]) -> None:
         """Hear of the new parameters. Called inside every step, after the update; all implementations are called.
@@ -120,16 +134,25 @@ class Hooks:
         """
 
     @hookspec
-    def finish_epoch(self, epoch: int, corrupted: Tensor | None) -> Mapping[str, float] | None:
+    def finish_epoch(self, epoch: int) -> Mapping[str, float] | None:
         """Do an epoch's last work. Called between steps, before evaluation; all implementations are called.
 
         Args:
             epoch: number of epochs finished.
-            corrupted: whether each training example's observed label is wrong, bool (N,), where that is known: for
-                figures only, never to train by.
 
         Returns:
             Figures to add to the epoch's line of ``metrics.jsonl``, or None.
+        """
+
+    @hookspec
+    def trusted_examples(self) -> Mapping[str, Tensor] | None:
+        """Name training examples that are held to be rightly labelled. Called between steps, after `finish_epoch`.
+
+        All implementations are called. A plugin never sees a true label; where they are known, core writes the share
+        of each set that is indeed rightly labelled into the epoch's line of ``metrics.jsonl``, as ``NAME_purity``.
+
+        Returns:
+            Positions in the training set, int64 (k,), by the name of the set, or None.
         """
 
     @hookspec(firstresult=True)

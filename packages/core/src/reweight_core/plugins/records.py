@@ -28,25 +28,28 @@ class Imported:
     Attributes:
         target: ``package.module:name``.
         arguments: what it is called with before the arguments of the call.
+        keywords: what it is called with by name.
     """
 
     target: str
     arguments: tuple[Any, ...] = ()
+    keywords: Mapping[str, Any] = attrs.field(factory=dict)
 
     def __call__(self, *arguments: Any) -> Any:
         """Import the target and call it."""
         module, _, name = self.target.partition(":")
-        return getattr(import_module(module), name)(*self.arguments, *arguments)
+        return getattr(import_module(module), name)(*self.arguments, *arguments, **self.keywords)
 
 
-def imported(target: str, *arguments: Any) -> Imported:
+def imported(target: str, *arguments: Any, **keywords: Any) -> Imported:
     """Name what a record builds without importing it: ``build=imported("my_package.my_method:MyMethod")``.
 
     Args:
         target: ``package.module:name`` of a function or class.
         arguments: what it is to be called with before the arguments that core gives.
+        keywords: what it is to be called with by name.
     """
-    return Imported(target, arguments)
+    return Imported(target, arguments, keywords)
 
 
 @attrs.frozen

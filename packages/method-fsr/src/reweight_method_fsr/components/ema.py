@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from reweight_core import Context, hookimpl
-from reweight_method_fsr import EMAConfig
+from reweight_core import Context, hookimpl, part_of, prefixed
+from reweight_method_fsr.options import EMAConfig
 
 
 class EMA:
@@ -37,10 +37,10 @@ class EMA:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averaged weights, and how many steps they saw."""
-        return {"steps": self._steps, **{f"average.{name}": tensor for name, tensor in self._average.items()}}
+        return {"steps": self._steps} | prefixed("average", self._average)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what `state_dict` returned, in place."""
         self._steps.copy_(state["steps"])
-        for name, average in self._average.items():
-            average.copy_(state[f"average.{name}"])
+        for name, average in part_of(state, "average").items():
+            self._average[name].copy_(average)

@@ -6,9 +6,8 @@ from collections.abc import Generator
 
 import attrs
 
-from reweight_core import Batch, Context, hookimpl
-from reweight_core.data.batch import target_rows
-from reweight_method_fsr import LabelSmoothingConfig
+from reweight_core import Batch, Context, hookimpl, target_rows
+from reweight_method_fsr.options import LabelSmoothingConfig
 
 
 class LabelSmoothing:

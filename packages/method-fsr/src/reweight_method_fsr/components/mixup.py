@@ -8,9 +8,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from reweight_core import Batch, Context, hookimpl
-from reweight_core.data.batch import target_rows
-from reweight_method_fsr import MixUpConfig
+from reweight_core import Batch, Context, hookimpl, target_rows
+from reweight_method_fsr.options import MixUpConfig
 
 
 class MixUp:

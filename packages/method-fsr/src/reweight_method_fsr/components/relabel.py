@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reweight_core import Context, Step, hookimpl
-from reweight_method_fsr import RelabelConfig
+from reweight_method_fsr.options import RelabelConfig
 
 
 class Relabel:
@@ -39,7 +39,7 @@ class Relabel:
         return D_prime + torch.where(self._counts, extra, 0).to(D_prime.dtype)
 
     @hookimpl
-    def finish_epoch(self, epoch: int, corrupted: Tensor | None) -> None:
+    def finish_epoch(self, epoch: int) -> None:
         """The pseudo-labels count from epoch E on."""
         self._counts.fill_(epoch >= self.config.warmup_epochs)
 
@@ -55,4 +55,4 @@ class Relabel:
 
 def normalised(A: Tensor) -> Tensor:
     """Divide a batch of averaged logits (n, C) by the root mean square of all its entries."""
-    return A / (A.square().mean().sqrt() + 1e-8)
+    return A / (A.square().mean() + 1e-8).sqrt()
