@@ -21,7 +21,7 @@ def test_the_averaged_network_is_evaluated_and_kept_and_the_trained_one_is_in_th
     for name, tensor in run.model.state_dict().items():
         assert torch.equal(checkpoint.model[name], tensor)
     name = next(name for name, _ in run.model.named_parameters())
-    assert torch.equal(checkpoint.state[f"ema.average.{name}"], checkpoint.model[name])
+    assert torch.equal(checkpoint.state[f"plugin.ema.average.{name}"], checkpoint.model[name])
     assert not torch.equal(checkpoint.state[f"network.{name}"], checkpoint.model[name])
 
 
@@ -62,7 +62,7 @@ def run(*arguments):
         (["--method", "fsr", "--preset", "cifar"], "did you mean"),
         (["--with", "mixup", "--with", "mixup"], "'mixup' is chosen twice"),
         (["--with", "mixap"], "did you mean 'mixup'"),
-        (["--mixup-alpha", "1"], "--mixup-alpha is an option of --with mixup, not of this run"),
+        (["--mixup-alpha", "1"], "--mixup-alpha is an option of --with mixup, which this run does not use"),
         (["--method", "fsr", "--virtual-step", "off"], "takes a virtual step of its own"),
         (["--preset", "cifar-lt"], "presets belong to a --method"),
         (["--schedule", "step", "--lr-drops", "five"], "must be epochs above 0 separated by commas"),

@@ -9,7 +9,7 @@ from reweight_core.errors import UserError
 from reweight_core.plugins.erm import plugin as erm
 from reweight_core.plugins.hooks import MethodHooks
 from reweight_core.plugins.hookspecs import Hooks, Stage, hookimpl
-from reweight_core.testing import tiny_trainer
+from reweight_core.testing import tiny_parts
 
 N, C = 4, 3
 STAGE = Stage("train", 3, 0.1)
@@ -110,7 +110,7 @@ def test_plain_training_uses_every_default(step):
 
 
 def test_the_held_out_examples_are_the_default_meta_set():
-    held_out = tiny_trainer("erm").meta
+    held_out = tiny_parts("erm").meta
     assert isinstance(held_out, Examples)
     assert MethodHooks(ERM, "erm").provide_meta_set(held_out) is held_out
 
@@ -156,7 +156,7 @@ def test_a_wrapper_that_forgets_to_return_the_plan_is_found_out():
         def plan_stages(self, stage):
             yield
 
-    with pytest.raises(UserError, match="^method 'erm' with 'forgetful': plan_stages returned NoneType"):
+    with pytest.raises(UserError, match=r"^method 'erm' with 'forgetful': plan_stages returned NoneType"):
         MethodHooks(ERM, "erm", components={"forgetful": Forgetful()}).plan_stages(STAGE)
 
 
@@ -347,7 +347,7 @@ def test_trusted_examples_come_from_all_parts():
 
 @pytest.mark.parametrize("wrong", [[1, 2], torch.tensor([True, False]), torch.tensor([[1]]), torch.tensor([1.0])])
 def test_trusted_examples_that_are_no_positions_are_an_error(wrong):
-    with pytest.raises(UserError, match="^method 'mine': trusted_examples gave 'good', which is no tensor of int64"):
+    with pytest.raises(UserError, match=r"^method 'mine': trusted_examples gave 'good', which is no tensor of int64"):
         MethodHooks(Trusting("good", wrong), "mine").trusted_examples()
 
 

@@ -37,7 +37,8 @@ def run(monkeypatch, tmp_path):
     """Train a method object in place of erm; returns its metrics and the summary."""
 
     def run(method, **options):
-        monkeypatch.setattr("reweight_core.plugins.erm.ERM", lambda: method)
+        record = attrs.evolve(erm.plugin, build=lambda config, context: method)
+        monkeypatch.setattr("reweight_core.plugins.erm.plugin", record)
         monkeypatch.setattr("reweight_core.runs.folder.write_config", lambda *_: None)
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         summary = train_in(folder, tiny_parts("erm", model="mlp", **options)).summary
