@@ -41,7 +41,7 @@ def weights(parts: Parts, batch: int, other: bool = False, looks_ahead: bool = T
     parts.step.feed(Fed(torch.from_numpy(ids), torch.from_numpy(meta_ids)))
     if not looks_ahead:
         return parts.hooks.generate_weights(parts.step.open(n, looks_ahead=False))
-    return tried(parts.step, n, parts.lookahead.strategy).weights
+    return tried(parts.step, n, parts.step.lookahead).weights
 
 
 @click.command()
@@ -65,7 +65,7 @@ def main(epochs: int, batches: int) -> None:
         data = load_data(config)
         trained = build_parts(config, data)
         with tempfile.TemporaryDirectory() as folder:
-            train_parts(trained, HeldOut.of(config, data), Path(folder))
+            train_parts(trained, HeldOut.of(config, data, trained.device), Path(folder))
         for name, change in SHORTCUTS.items():
             options = {key: value for key, value in change.items() if key not in ("other", "looks_ahead")}
             call = {key: value for key, value in change.items() if key not in options}

@@ -65,7 +65,7 @@ def finished(tmp_path, name, backend, options):
     """Train in full; return everything that the last checkpoint holds, and the metrics that are no times."""
     options = {"lookahead": "double" if options["method"] not in ("fsr", "erm") else "auto", "epochs": 3} | options
     parts = tiny_parts(options.pop("method"), **options)
-    parts = attrs.evolve(parts, steps=RecordedSteps(parts.step, backend, required=True))
+    parts = attrs.evolve(parts, runner=RecordedSteps(parts.step, backend, required=True))
     summary = train_in(tmp_path / name, parts).summary
     checkpoint = load_latest(tmp_path / name / "checkpoints")
     return checkpoint.model, checkpoint.state, summary["test_accuracy"]

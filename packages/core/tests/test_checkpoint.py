@@ -290,14 +290,20 @@ def test_out_that_cannot_be_made_is_refused(tmp_path, out):
         run_folder.create(RunConfig(out=tmp_path / out))
 
 
+def content_of_config(options):
+    environment = {"plugins": {"method": "a 1.0"}, "versions": {"torch": "2.6.0"}, "device": "cpu", "threads": 2}
+    return {"format": 1, "options": options, **environment, "precision": "fp32"}
+
+
 def test_the_options_of_a_run_are_read_back(tmp_path, monkeypatch):
     find, names = registry.find, registry.names
     digits = DataPlugin(name="digits", summary="none", build=lambda config: None)
     monkeypatch.setattr(registry, "find", lambda kind, name: digits if kind == "data" else find(kind, name))
     monkeypatch.setattr(registry, "names", lambda kind: ["digits"] if kind == "data" else names(kind))
     config = configure(method="erm", lr=0.3, out=tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"format": 1, "options": as_values(config)}))
-    assert run_folder.read_config(tmp_path) == config
+    (tmp_path / "config.json").write_text(json.dumps(content_of_config(as_values(config))))
+    found = run_folder.read_config(tmp_path)
+    assert (found.config, found.precision, found.environment.threads) == (config, "fp32", 2)
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", "3", "{}", '{"options": null}', '{"options": "text"}'])
@@ -312,8 +318,17 @@ def test_a_folder_without_a_readable_config_is_not_a_run(tmp_path, content):
     "options", [{"method": "not-installed"}, {"epochs": None}, {"epochs": "many"}, {"unheard_of": 1}]
 )
 def test_options_that_the_installed_version_cannot_read_are_refused(tmp_path, options):
-    (tmp_path / "config.json").write_text(json.dumps({"format": 1, "options": options}))
-    with pytest.raises(UserError):
+    (tmp_path / "config.json").write_text(json.dumps(content_of_config(options)))
+    with pytest.raises(UserError, match=f"{tmp_path / 'config.json'}: "):
+        run_folder.read_config(tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["format", "plugins", "versions", "device", "threads", "precision"])
+def test_a_config_without_what_a_result_depends_on_is_not_that_of_a_run(tmp_path, missing):
+    content = content_of_config({"method": "erm"})
+    del content[missing]
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"not the folder of a run .*{missing}"):
         run_folder.read_config(tmp_path)
 
 

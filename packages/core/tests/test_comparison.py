@@ -62,16 +62,16 @@ def test_comparing_leaves_everything_as_it_was(looking):
     run_steps(parts, 2)
     feed(parts, 2)
     before = copy.deepcopy(TrainingState(parts).state_dict())
-    for strategy in STRATEGIES.values():
-        tried(parts.step, N, strategy)
+    for name in STRATEGIES:
+        tried(parts.step, N, Choice(name))
     after = TrainingState(parts).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_what_is_tried_is_what_the_step_would_do(looking):
     one, other = looking(), looking()
-    found = tried(one.step, N, STRATEGIES["jvp"])
-    other.step.strategy = STRATEGIES["jvp"]
+    found = tried(one.step, N, Choice("jvp"))
+    other.step.lookahead = Choice("jvp")
     step = other.step.open(N)
     weights = other.hooks.generate_weights(step)
     assert torch.equal(found.weights, weights)
@@ -82,11 +82,9 @@ def test_what_is_tried_is_what_the_step_would_do(looking):
 def test_differences_are_taken_up_to_an_error_of_one_percent(looking, monkeypatch, error, name):
     parts = looking()
     exact = torch.full((N,), 2.0)
-    answers = {"jvp": exact, 1e-3: exact * (1 + 3 * error), 1e-4: exact * (1 + error), 1e-5: exact * (1 - 2 * error)}
-    monkeypatch.setattr(auto, "finite_difference", lambda length: length)
-    monkeypatch.setitem(auto.STRATEGIES, "jvp", "jvp")
+    answers = {None: exact, 1e-3: exact * (1 + 3 * error), 1e-4: exact * (1 + error), 1e-5: exact * (1 - 2 * error)}
     # weights that learned labels, say, leave at 1: what counts is D'
-    monkeypatch.setattr(auto, "tried", lambda step, size, strategy: Tried(torch.ones(N), answers[strategy], True))
+    monkeypatch.setattr(auto, "tried", lambda step, size, way: Tried(torch.ones(N), answers[way.length], True))
     choice = choose_lookahead(parts.step, N)
     assert (choice.name, choice.length) == (name, 1e-4 if name == "fd" else None)
     assert choice.error == pytest.approx(error, rel=1e-4)
@@ -97,6 +95,16 @@ def test_a_method_that_does_not_look_ahead_is_found_out():
     parts.model.train()
     feed(parts, 0)
     assert choose_lookahead(parts.step, N) == Choice("none")
+
+
+def test_an_error_that_is_no_number_is_never_the_best(looking, monkeypatch):
+    parts = looking()
+    exact = torch.full((N,), 2.0)
+    answers = {None: exact, 1e-3: exact * torch.nan, 1e-4: exact * 1.005, 1e-5: exact * torch.inf}
+    monkeypatch.setattr(auto, "tried", lambda step, size, way: Tried(torch.ones(N), answers[way.length], True))
+    assert choose_lookahead(parts.step, N).length == 1e-4
+    answers[1e-4] = exact * torch.nan
+    assert choose_lookahead(parts.step, N) == Choice("jvp")
 
 
 @pytest.mark.parametrize(
@@ -150,7 +158,7 @@ class Net(nn.Module):
 def test_a_network_without_forward_mode_gets_double_backward_with_a_warning(looking, monkeypatch):
     monkeypatch.setattr("reweight_core.training.build.build_model", lambda *_: Net())
     with pytest.warns(UserWarning, match="double backward instead"):
-        assert looking().lookahead == Choice("double")
+        assert looking().step.lookahead == Choice("double")
     with pytest.raises(UserError, match="use --lookahead double"):
         looking(lookahead="jvp")
     with pytest.raises(UserError, match="does not end in one with trainable weights"):

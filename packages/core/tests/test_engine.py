@@ -11,7 +11,7 @@ from torch import nn
 from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Fed
-from reweight_core.engine.lookahead import STRATEGIES
+from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.optimizers import OptimizerSettings
 from reweight_core.engine.training_step import TrainingStep
 from reweight_core.errors import UserError
@@ -66,7 +66,7 @@ def make(method=None, dtype=torch.float64, augment="none", dropout=0.0, strategy
     step = TrainingStep(
         model,
         hooks,
-        STRATEGIES[strategy],
+        Choice(strategy),
         Examples(train, dataset, torch.device("cpu"), dtype),
         Examples(meta, dataset, torch.device("cpu"), dtype),
         settings=OptimizerSettings(momentum=MOMENTUM, weight_decay=DECAY),

@@ -15,10 +15,13 @@ class Steps:
     """Notes what is run."""
 
     def __init__(self):
-        self.ran = []
+        self.ran, self.epochs = [], 0
 
     def run(self, size, source, looks_ahead):
         self.ran.append((size, source, looks_ahead))
+
+    def begin_epoch(self):
+        self.epochs += 1
 
 
 class Backend:
@@ -45,10 +48,11 @@ def test_the_third_step_of_a_kind_in_an_epoch_is_the_first_replayed():
     for size in (10, 10, 10, 10, 4):
         recorded.run(size)
     assert backend.calls == ["run", "record", "replay", "replay", "run"]
-    recorded.forget()
+    recorded.begin_epoch()
     for size in (10, 10, 4):
         recorded.run(size)
     assert backend.calls[5:] == ["run", "record", "run"]
+    assert steps.epochs == 1
 
 
 def test_steps_that_differ_in_anything_are_recorded_apart():
@@ -69,7 +73,7 @@ def test_what_cannot_be_recorded_is_said_once_and_every_step_is_taken():
     with pytest.warns(UserWarning, match="--graph auto: it cannot be; every step runs by itself") as warned:
         for _ in range(4):
             recorded.run(10)
-        recorded.forget()
+        recorded.begin_epoch()
         recorded.run(10)
     assert len(warned) == 1
     assert len(steps.ran) == 6

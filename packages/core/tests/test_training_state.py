@@ -9,7 +9,6 @@ import torch
 
 from reweight_core.data.dataset import Split
 from reweight_core.data.images import ImageFiles
-from reweight_core.engine.lookahead import Choice
 from reweight_core.errors import UserError
 from reweight_core.plugins import registry
 from reweight_core.plugins.hookspecs import hookimpl
@@ -79,14 +78,6 @@ def test_a_checkpoint_of_other_parts_is_refused(tmp_path):
         TrainingState(tiny_parts("erm", model="mlp")).restore(checkpoint.load_latest(tmp_path))
 
 
-def test_the_look_ahead_of_a_state_is_that_of_its_step():
-    parts = tiny_parts("erm", model="mlp")
-    state = TrainingState(parts)
-    assert (state.lookahead, parts.step.strategy) == (Choice("none"), None)
-    state.lookahead = Choice("double")
-    assert parts.step.strategy is Choice("double").strategy
-
-
 class BringsItsOwn:
     """Looks ahead at a meta set that it takes out of the training set."""
 
@@ -119,7 +110,7 @@ def brings_its_own(monkeypatch):
 @pytest.mark.parametrize("lookahead", ["jvp", "fd", "double"])
 def test_a_method_that_brings_its_own_meta_set_looks_ahead_as_it_is_told(brings_its_own, lookahead):
     parts = brings_its_own("network", lookahead=lookahead)
-    assert parts.lookahead.name == lookahead
+    assert parts.step.lookahead.name == lookahead
     run_steps(parts, 1)
     assert parts.step.sums.meta_steps == 1
 
@@ -137,4 +128,4 @@ def test_held_out_images_are_read_by_what_evaluates_alone(tmp_path):
     data = attrs.evolve(parts.data, test=Split(files, np.arange(4)))
     assert build_parts(parts.config, data).total == parts.total
     with pytest.raises(UserError, match=r"broken\.png"):
-        HeldOut.of(attrs.evolve(parts.config, workers=0), data)
+        HeldOut.of(attrs.evolve(parts.config, workers=0), data, parts.device)

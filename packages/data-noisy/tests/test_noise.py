@@ -285,6 +285,6 @@ def test_a_run_with_a_matrix_can_be_repeated_from_another_folder(tmp_path, monke
     run = train(configure(**options, steps=1, out=tmp_path / "run"))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    again = prepared(read_config(run.folder))
+    again = prepared(read_config(run.folder).config)
     assert again.fingerprint == json.loads((run.folder / "config.json").read_text())["data"]["fingerprint"]
     assert again.noise_rate == pytest.approx(0.36, abs=0.05)

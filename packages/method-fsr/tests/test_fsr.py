@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from reweight_core import Context, Dataset, Split, UserError, hookimpl
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Fed
-from reweight_core.engine.lookahead import STRATEGIES
+from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.optimizers import OptimizerSettings
 from reweight_core.engine.training_step import TrainingStep
 from reweight_core.plugins.hooks import MethodHooks
@@ -79,7 +79,7 @@ class UnderTest:
         self.step = TrainingStep(
             self.model,
             hooks,
-            STRATEGIES["head"],
+            Choice("head"),
             self.examples,
             hooks.provide_meta_set(held_out),
             settings=OptimizerSettings(momentum=MOMENTUM, weight_decay=DECAY),

@@ -106,10 +106,11 @@ class RecordedSteps:
                 self._gave_up = True
                 take()
 
-    def forget(self) -> None:
-        """Drop all recordings. To be called when an epoch ends: the look-ahead, or what a plugin does, may change."""
+    def begin_epoch(self) -> None:
+        """Begin an epoch of the step, and drop all recordings: the look-ahead, or what a plugin does, may change."""
         self._seen.clear()
         self._recordings.clear()
+        self._step.begin_epoch()
 
 
 class CudaGraphs:

@@ -14,7 +14,7 @@ from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Fed
 from reweight_core.data.seeds import derived_seed
 from reweight_core.engine.finite import Health
-from reweight_core.engine.lookahead import Strategy
+from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.optimizers import OptimizerSettings, load_state_tensors, state_tensors
 from reweight_core.engine.passes import Passes
 from reweight_core.engine.sample_table import SampleTable
@@ -76,7 +76,7 @@ class TrainingStep:
     Args:
         model: the network, on its device, in train mode.
         hooks: the method.
-        strategy: how the look-ahead is differentiated; None for a method that does not look ahead.
+        lookahead: how the look-ahead is differentiated.
         train: training examples with observed labels.
         meta: what meta batches come from, or None.
         settings: how the network is optimized.
@@ -89,7 +89,7 @@ class TrainingStep:
         model: the network.
         hooks: the method.
         lr: learning rate, a tensor without dimensions.
-        strategy: how the look-ahead is differentiated; may be replaced between steps.
+        lookahead: as given; may be replaced between steps.
         passes: the passes of the network.
         sums: sums for the epoch's metrics.
         health: whether everything was finite so far.
@@ -101,7 +101,7 @@ class TrainingStep:
         self,
         model: nn.Module,
         hooks: StepHooks,
-        strategy: Strategy | None,
+        lookahead: Choice,
         train: Examples,
         meta: Examples | BatchSource | None,
         *,
@@ -126,9 +126,13 @@ class TrainingStep:
         self._parameters, self._max_grad_norm = parameters, settings.max_grad_norm
         self._optimizer = settings.build(parameters, self.lr)
         self._update = settings.build_virtual_step(self._optimizer, self.lr)
-        self.model, self.hooks, self.strategy = model, hooks, strategy
+        self.model, self.hooks, self.lookahead = model, hooks, lookahead
         self._sources = {"train": train, "meta": meta}
         self._fed: dict[int, Fed] = {}
+
+    def begin_epoch(self) -> None:
+        """Forget the sums of the epoch before."""
+        self.sums.reset()
 
     def feed(self, fed: Fed) -> None:
         """Say what the next step takes."""
@@ -167,7 +171,7 @@ class TrainingStep:
             self.hooks.transform_batch(original),
             self.passes,
             self.lr,
-            self.strategy,
+            self.lookahead.strategy,
             self._update,
             lambda: self._draw("meta", fed.meta_ids, fed.meta_pixels),
             looks_ahead,

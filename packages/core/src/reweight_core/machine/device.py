@@ -40,6 +40,13 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def memory_format(channels_last: bool) -> torch.memory_format:
+    """Return the order of images and kernels in memory that ``--channels-last`` asks for."""
+    import torch
+
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
 def usable_cpus() -> int:
     """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):

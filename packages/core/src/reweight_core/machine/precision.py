@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
-
-Products = Literal["ieee", "tf32"]
 
 _MATMUL: Any = torch.backends.cuda.matmul
 _CUDNN: Any = torch.backends.cudnn
 
 
-def set_products(kind: Products) -> None:
-    """Set how matrices, convolutions and recurrent layers are multiplied from now on, in this process."""
+def set_products(precision: str) -> None:
+    """Round products to TF32 from now on, in this process, if that is the precision (``--precision``); else do not."""
     # by torch's older names: under the newer ones, `torch.backends.cudnn.flags` raises
-    _MATMUL.allow_tf32 = kind == "tf32"
-    _CUDNN.allow_tf32 = kind == "tf32"
+    _MATMUL.allow_tf32 = precision == "tf32"
+    _CUDNN.allow_tf32 = precision == "tf32"
 
 
 @contextmanager
-def products(kind: Products) -> Iterator[None]:
-    """Multiply in one way inside the block; what was set before is set again behind it, whatever the block sets."""
+def products(precision: str) -> Iterator[None]:
+    """Multiply as `set_products` says inside the block; what was set before is set again behind it."""
     set_back = _what_sets_back()
-    set_products(kind)
+    set_products(precision)
     try:
         yield
     finally:

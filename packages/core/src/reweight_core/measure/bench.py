@@ -14,18 +14,17 @@ import torch
 import torch.nn.functional as F
 
 from reweight_core.config.options import Owner, fill
-from reweight_core.config.run_config import RunConfig
+from reweight_core.config.run_config import OWNER, RunConfig
 from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.examples import Examples
-from reweight_core.data.feeder import Fed
 from reweight_core.data.prepare import PreparedData
 from reweight_core.engine.passes import Pass, ignore_pass
-from reweight_core.machine.device import resolve_device
+from reweight_core.machine.device import memory_format, resolve_device
 from reweight_core.machine.meters import elapsed, fresh_process, high_water_mark
 from reweight_core.machine.precision import products
 from reweight_core.models.build import build_model
 from reweight_core.plugins import registry
-from reweight_core.training.build import Parts, build_parts
+from reweight_core.training.build import Parts, begin, build_parts
 
 PLAIN = "plain"
 """Name of the reference: forward, cross-entropy, backward and SGD in PyTorch alone."""
@@ -96,7 +95,7 @@ def run(setting: Setting, subjects: list[Subject], repetitions: int) -> list[dic
         it is not known) and ``peak_bytes``.
     """
     device = resolve_device(setting.device)
-    with products("tf32" if setting.precision == "tf32" else "ieee"):
+    with products(setting.precision):
         built = {subject: parts_of(setting, subject) for subject in subjects}
         steps = {REFERENCE: plain_step(setting)} | {subject: one_step(parts) for subject, parts in built.items()}
         times: dict[Subject, list[float]] = {subject: [] for subject in steps}
@@ -129,7 +128,7 @@ def parts_of(setting: Setting, subject: Subject) -> Parts:
     """Build what a subject trains with on synthetic data, with its first batch fed."""
     plugin = registry.find("method", subject.method)
     config: RunConfig = fill(
-        Owner("reweight", RunConfig),
+        Owner(OWNER, RunConfig),
         {
             "method": subject.method,
             "model": setting.model,
@@ -145,10 +144,7 @@ def parts_of(setting: Setting, subject: Subject) -> Parts:
         method_options=fill(Owner(subject.method, plugin.config), setting.options),
     )
     parts = build_parts(config, synthetic(setting))
-    parts.model.train()
-    parts.step.lr.fill_(config.lr)
-    sizes = setting.batch_size, setting.meta_batch_size
-    parts.step.feed(Fed(*(torch.arange(size, device=parts.device) for size in sizes)))
+    begin(parts, parts.stages[0].source)
     return parts
 
 
@@ -177,16 +173,16 @@ def synthetic(setting: Setting) -> PreparedData:
 
 def one_step(parts: Parts) -> Callable[[], None]:
     """Return a function that takes one step on the batch that was fed."""
-    return lambda: parts.steps.run(parts.config.batch_size, parts.stages[0].source)
+    return lambda: parts.runner.run(parts.config.batch_size, parts.stages[0].source)
 
 
 def plain_step(setting: Setting) -> Callable[[], None]:
     """Return a function that takes one step of plain training as anybody would write it."""
     device = resolve_device(setting.device)
-    memory_format = torch.channels_last if setting.channels_last else torch.contiguous_format
+    order = memory_format(setting.channels_last)
     torch.manual_seed(0)
-    model = build_model(setting.model, setting.shape, setting.classes).to(device).to(memory_format=memory_format)
-    images = torch.randn(setting.batch_size, *setting.shape, device=device).contiguous(memory_format=memory_format)
+    model = build_model(setting.model, setting.shape, setting.classes).to(device).to(memory_format=order)
+    images = torch.randn(setting.batch_size, *setting.shape, device=device).contiguous(memory_format=order)
     labels = torch.arange(setting.batch_size, device=device) % setting.classes
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     model.train()

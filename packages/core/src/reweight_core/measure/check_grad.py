@@ -14,13 +14,13 @@ from torch import Tensor
 from reweight_core.config.load_data import load_data
 from reweight_core.config.resolve import as_values, configure
 from reweight_core.config.run_config import RunConfig
-from reweight_core.engine.lookahead import STRATEGIES, Strategy, finite_difference
+from reweight_core.engine.lookahead import Choice
 from reweight_core.errors import UserError
 from reweight_core.machine.meters import fresh_process, high_water_mark, wait_for
 from reweight_core.machine.precision import set_products
 from reweight_core.plugins import registry
 from reweight_core.training.auto import LENGTHS, Tried, relative_error, tried
-from reweight_core.training.build import Parts, build_parts, refuse_gpu_options
+from reweight_core.training.build import Parts, begin, build_parts, refuse_gpu_options
 
 REPETITIONS = 5
 
@@ -37,43 +37,37 @@ def check(config: RunConfig) -> list[dict[str, Any]]:
     Raises:
         UserError: if the method does not look ahead, or the network cannot be trained.
     """
+    looks_ahead = registry.find("method", config.method).looks_ahead
+    if looks_ahead == "head":
+        raise UserError(f"method '{config.method}' has a closed form for its look-ahead: there is nothing to compare")
+    if looks_ahead == "no":
+        raise UserError(f"method '{config.method}' does not look ahead: there is nothing to compare")
+    refuse_gpu_options(config)
     rows: list[dict[str, Any]] = fresh_process("reweight_core.measure.check_grad", json.dumps(as_values(config)))
     return rows
 
 
 def _measure(values: dict[str, Any]) -> list[dict[str, Any]]:
     config = configure(RunConfig, **values | {"lookahead": "double"})
-    refuse_gpu_options(config)
-    looks_ahead = registry.find("method", config.method).looks_ahead
-    if looks_ahead == "head":
-        raise UserError(f"method '{config.method}' has a closed form for its look-ahead: there is nothing to compare")
-    if looks_ahead == "no":
-        raise UserError(f"method '{config.method}' does not look ahead: there is nothing to compare")
     parts = build_parts(config, load_data(config))
-    parts.model.train()
-    parts.step.lr.fill_(config.lr)
-    n = parts.batch_sizes[0]
-    parts.step.feed(next(parts.feeder.epoch(0, "train", [n])))
+    n = begin(parts)
     precision = "fp32" if config.precision == "auto" else config.precision
-    exact = ("double", None, STRATEGIES["double"])
-    ways: list[tuple[str, float | None, Strategy]] = [exact, ("jvp", None, STRATEGIES["jvp"])]
-    ways += [("fd", length, finite_difference(length)) for length in LENGTHS]
-    ways += [("head", None, STRATEGIES["head"])]
-    arithmetics = [("fp32", *exact)] * (precision != "fp32") + [(precision, *way) for way in ways]
+    ways = [Choice("double"), Choice("jvp"), *(Choice("fd", length) for length in LENGTHS), Choice("head")]
+    arithmetics = [("fp32", ways[0])] * (precision != "fp32") + [(precision, way) for way in ways]
     rows: list[dict[str, Any]] = []
     oracle: Tried | None = None
-    for arithmetic, name, length, strategy in arithmetics:
-        row: dict[str, Any] = {"strategy": name, "length": length, "precision": arithmetic}
+    for arithmetic, way in arithmetics:
+        row: dict[str, Any] = {"strategy": way.name, "length": way.length, "precision": arithmetic}
         parts.step.passes.autocast = torch.bfloat16 if arithmetic == "bf16" else None
-        set_products("tf32" if arithmetic == "tf32" else "ieee")
+        set_products(arithmetic)
         try:
-            found = tried(parts.step, n, strategy)
+            found = tried(parts.step, n, way)
             if not found.looked_ahead:
                 raise UserError(f"method '{config.method}' did not look ahead: there is nothing to compare")
             oracle = oracle or found
-            row |= _differences(found, oracle) | _costs(parts, n, strategy)
+            row |= _differences(found, oracle) | _costs(parts, n, way)
         except (UserError, RuntimeError) as error:
-            if name == "double":
+            if way.name == "double":
                 raise
             row["error"] = str(error).splitlines()[0]
         rows.append(row)
@@ -89,13 +83,13 @@ def _differences(found: Tried, oracle: Tried) -> dict[str, float]:
     }
 
 
-def _costs(parts: Parts, n: int, strategy: Strategy) -> dict[str, Any]:
+def _costs(parts: Parts, n: int, way: Choice) -> dict[str, Any]:
     times = []
     with high_water_mark(parts.device) as mark:
         for _ in range(REPETITIONS):
             wait_for(parts.device)
             started = time.perf_counter()
-            tried(parts.step, n, strategy)
+            tried(parts.step, n, way)
             wait_for(parts.device)
             times.append(time.perf_counter() - started)
     return {"seconds_per_step": statistics.median(times), "peak_bytes": mark[0]}

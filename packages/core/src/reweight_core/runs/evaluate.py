@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from reweight_core.config.load_data import load_dataset, plan_of
+from reweight_core.config.run_config import RunConfig
+from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.examples import Examples
 from reweight_core.data.prepare import digest_of, test_set
 from reweight_core.errors import UserError
-from reweight_core.machine.device import usable_cpus
+from reweight_core.machine.device import memory_format, usable_cpus
 from reweight_core.machine.precision import products
 from reweight_core.runs import folder as run_folder
 from reweight_core.runs.predict import load
@@ -41,6 +43,40 @@ def accuracy(model: nn.Module, examples: Examples, workers: int = 0) -> float:
     return correct.item() / len(examples)
 
 
+@attrs.frozen(eq=False)
+class HeldOutSet:
+    """Examples that a run tests its network on, as its options say they are read and laid out.
+
+    Attributes:
+        examples: the examples, on the device.
+        workers: processes that read image files.
+    """
+
+    examples: Examples
+    workers: int
+
+    @classmethod
+    def of(cls, split: Split, dataset: Dataset, config: RunConfig, device: torch.device) -> HeldOutSet:
+        """Take a split to the device."""
+        order = memory_format(config.channels_last)
+        examples = Examples(split, dataset, device, torch.get_default_dtype(), "none", order)
+        return cls(examples, usable_cpus() if config.workers is None else config.workers)
+
+    def accuracy(self, model: nn.Module) -> float:
+        """Return the accuracy of a network (`accuracy`)."""
+        return accuracy(model, self.examples, self.workers)
+
+    def try_reading(self) -> None:
+        """Read every image that is in a file once.
+
+        Raises:
+            UserError: if one cannot be read.
+        """
+        if self.examples.files is not None:
+            for _ in self.examples.in_order(FROM_FILES, self.workers):
+                pass
+
+
 def evaluate(run: Path | str, device: str = "auto") -> dict[str, Any]:
     """Test the newest checkpoint of a run.
 
@@ -56,8 +92,8 @@ def evaluate(run: Path | str, device: str = "auto") -> dict[str, Any]:
             image size or other features now.
     """
     folder = Path(run)
-    config = run_folder.read_config(folder)
-    classifier = load(folder, device)
+    record = run_folder.read_config(folder)
+    config, classifier = record.config, load(folder, device)
     manifest = classifier.manifest
     try:
         dataset = load_dataset(config)
@@ -80,13 +116,13 @@ def evaluate(run: Path | str, device: str = "auto") -> dict[str, Any]:
             f"{folder}: the examples that --test-from {config.test_from} holds out now are not those of the run "
             "(files were added, removed or changed), so some may have been trained on"
         )
-    examples = Examples(test, dataset, classifier.mean.device, torch.get_default_dtype())
-    workers = usable_cpus() if config.workers is None else config.workers
-    with products("tf32" if run_folder.read_environment(folder)["precision"] == "tf32" else "ieee"):
-        share = accuracy(classifier.network, examples, workers)
+    held_out = HeldOutSet.of(test, dataset, config, classifier.mean.device)
+    network = classifier.network.to(memory_format=memory_format(config.channels_last))
+    with products(record.precision):
+        share = held_out.accuracy(network)
     return {
         "test_accuracy": share,
-        "test_size": len(examples),
+        "test_size": len(test),
         "step": manifest.step,
         "epoch": manifest.epoch,
     }

@@ -67,8 +67,49 @@ def create(config: RunConfig) -> Path:
         raise UserError(f"--out {config.out or 'runs'}: {error}") from error
 
 
-def environment(config: RunConfig, device: torch.device) -> dict[str, Any]:
-    """Return what a result depends on beside options and data: versions of all plugins and libraries, the device."""
+@attrs.frozen
+class Environment:
+    """What a result depends on beside options and data.
+
+    Attributes:
+        plugins: distribution and version of every plugin that the run uses.
+        versions: of Python and of the libraries.
+        device: the GPU's name, or ``cpu``.
+        threads: of torch on the CPU; sums of another number may differ in the last digits.
+    """
+
+    plugins: Mapping[str, str]
+    versions: Mapping[str, str]
+    device: str
+    threads: int
+
+    def differences(self, other: Environment) -> list[str]:
+        """Say what is different in another environment, threads aside."""
+        found = []
+        for before, after in ((self.plugins, other.plugins), (self.versions, other.versions)):
+            names = sorted(before.keys() | after.keys())
+            found += [(name, before.get(name), after.get(name)) for name in names]
+        found.append(("device", self.device, other.device))
+        return [f"{name}: {before}, now {after}" for name, before, after in found if before != after]
+
+
+@attrs.frozen
+class RunRecord:
+    """What config.json says of a run.
+
+    Attributes:
+        config: the options.
+        environment: what its result depends on beside options and data.
+        precision: how products are rounded (``--precision``, decided).
+    """
+
+    config: RunConfig
+    environment: Environment
+    precision: str
+
+
+def environment_of(config: RunConfig, device: torch.device) -> Environment:
+    """Return the environment that a run with these options has here."""
     plugins = {
         "method": registry.version_of("method", config.method),
         "data": registry.version_of("data", config.data),
@@ -80,13 +121,12 @@ def environment(config: RunConfig, device: torch.device) -> dict[str, Any]:
     if config.model in registry.names("model"):
         plugins["model"] = registry.version_of("model", config.model)
     versions = {name: metadata.version(name) for name in ("reweight-core", "torch", "torchvision", "numpy", "pluggy")}
-    return {
-        "plugins": plugins,
-        "versions": {"python": platform.python_version(), **versions},
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        # sums of another number of threads may differ in the last digits
-        "threads": torch.get_num_threads(),
-    }
+    return Environment(
+        plugins=plugins,
+        versions={"python": platform.python_version(), **versions},
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        threads=torch.get_num_threads(),
+    )
 
 
 def write_config(
@@ -106,7 +146,7 @@ def write_config(
         {
             "format": FORMAT,
             "options": as_values(config),
-            **environment(config, device),
+            **attrs.asdict(environment_of(config, device)),
             **chosen,
             "data": {
                 "fingerprint": data.fingerprint,
@@ -120,14 +160,8 @@ def write_config(
     )
 
 
-def read_environment(folder: Path) -> dict[str, Any]:
-    """Return what config.json says beside the options; `read_config` must have read it before."""
-    content: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return content
-
-
-def read_config(folder: Path) -> RunConfig:
-    """Read the options of a run back.
+def read_config(folder: Path) -> RunRecord:
+    """Read config.json back.
 
     Raises:
         UserError: if the folder holds no run, or one that the installed plugins cannot read.
@@ -137,14 +171,17 @@ def read_config(folder: Path) -> RunConfig:
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']} is not {FORMAT}")
         values = dict(content["options"])
+        environment = Environment(**{name: content[name] for name in ("plugins", "versions", "device", "threads")})
+        precision = content["precision"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: not the folder of a run (config.json: {error})") from None
     try:
         # every value is in the file: what the preset was called then must not matter now
         preset = values.pop("preset", None)
-        return attrs.evolve(configure(RunConfig, **values), preset=preset)
+        config = attrs.evolve(configure(RunConfig, **values), preset=preset)
     except UserError as error:
         raise UserError(f"{folder / 'config.json'}: {error}") from error
+    return RunRecord(config, environment, precision)
 
 
 def append_metrics(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -184,7 +184,7 @@ def predict(
             for start in range(0, len(images), BATCH_SIZE)
         )
     done, probabilities = 0, []
-    with products("ieee"):
+    with products("fp32"):
         for batch in batches:
             probabilities.append(classifier(batch.to(classifier.mean.device)).softmax(1).cpu().numpy())
             done += len(batch)

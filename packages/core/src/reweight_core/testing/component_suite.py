@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from reweight_core.config.options import Owner
 from reweight_core.testing.method_suite import MethodSuite
 from reweight_core.testing.tiny import tiny_parts
 from reweight_core.training.build import Parts
@@ -22,13 +22,9 @@ class ComponentSuite(MethodSuite):
     kind = "component"
     method: ClassVar[str] = "erm"
 
-    def parts(self, **options: Any) -> Parts:
+    def parts(self, observers: Sequence[object] = (), **options: Any) -> Parts:
         """Build what a run with the component trains with, on tiny data."""
-        return tiny_parts(self.method, **{"with": (self.name,), **self.options, **options})
-
-    def owner(self, config_class: type) -> Owner:
-        """Return who declares the plugin's options."""
-        return Owner.of_component(self.name, config_class)
+        return tiny_parts(self.method, observers, **{"with": (self.name,), **self.options, **options})
 
     def plugin_object(self) -> object:
         """Return what the plugin builds."""

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from reweight_core.config.load_data import load_data
-from reweight_core.config.options import Owner, options_of
-from reweight_core.config.resolve import configure
+from reweight_core.config.load_data import load_data, load_dataset
+from reweight_core.config.options import options_of
+from reweight_core.config.resolve import configure, owner_of
 from reweight_core.config.run_config import DataConfig
 from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.images import ImageFiles
@@ -50,15 +50,13 @@ class DataSuite:
     def dataset(self, given: dict[str, Any]) -> Dataset:
         """The dataset as the plugin builds it."""
         config = configure(DataConfig, data=self.name, **given)
-        dataset = registry.find("data", self.name).build(config.data_options)
-        assert isinstance(dataset, Dataset)
-        return dataset
+        return load_dataset(config)
 
     def test_entry_point_holds_a_complete_record(self) -> None:
         plugin = registry.find("data", self.name)
         assert isinstance(plugin, DataPlugin)
         assert plugin.summary and "\n" not in plugin.summary
-        assert all(item.help for item in options_of(Owner(self.name, plugin.config)))
+        assert all(item.help for item in options_of(owner_of("data", self.name)))
 
     def test_finding_the_plugin_imports_no_torch(self) -> None:
         code = (
@@ -74,7 +72,7 @@ class DataSuite:
 
     def test_building_twice_gives_the_same_data(self, dataset: Dataset, given: dict[str, Any]) -> None:
         config = configure(DataConfig, data=self.name, **given)
-        again = registry.find("data", self.name).build(config.data_options)
+        again = load_dataset(config)
         for one, other in ((dataset.train, again.train), (dataset.test, again.test)):
             if one is None or other is None:
                 assert one is other

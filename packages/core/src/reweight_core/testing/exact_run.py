@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Fed
-from reweight_core.engine.lookahead import STRATEGIES
+from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.optimizers import OptimizerSettings
 from reweight_core.engine.training_step import TrainingStep
 from reweight_core.plugins.hooks import MethodHooks
@@ -156,7 +156,7 @@ class ExactRun:
         self.step = TrainingStep(
             self.model,
             self.hooks,
-            STRATEGIES[strategy],
+            Choice(strategy),
             self.train,
             self.meta,
             settings=OptimizerSettings(momentum=MOMENTUM, weight_decay=weight_decay),

@@ -5,20 +5,19 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, ClassVar
 
-import pytest
 import torch
 from torch import Tensor
 
-from reweight_core.config.options import Owner, options_of
-from reweight_core.data.dataset import Split
+from reweight_core.config.options import options_of
+from reweight_core.config.resolve import owner_of
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Feeder
 from reweight_core.engine.step import Step
 from reweight_core.plugins import registry
-from reweight_core.plugins.hookspecs import PROJECT
+from reweight_core.plugins.hookspecs import PROJECT, hookimpl
 from reweight_core.testing.recorder import Recorder
 from reweight_core.testing.tiny import tiny_parts
 from reweight_core.training.build import Parts
@@ -37,13 +36,9 @@ class MethodSuite:
     name: ClassVar[str]
     options: ClassVar[Mapping[str, Any]] = {}
 
-    def parts(self, **options: Any) -> Parts:
+    def parts(self, observers: Sequence[object] = (), **options: Any) -> Parts:
         """Build what a run of the method trains with, on tiny data; override it for a method that needs more."""
-        return tiny_parts(self.name, **{**self.options, **options})
-
-    def owner(self, config_class: type) -> Owner:
-        """Return who declares the plugin's options."""
-        return Owner(self.name, config_class)
+        return tiny_parts(self.name, observers, **{**self.options, **options})
 
     def plugin_object(self) -> object:
         """Return what the plugin builds."""
@@ -52,7 +47,7 @@ class MethodSuite:
     def test_entry_point_holds_a_complete_record(self) -> None:
         plugin = registry.find(self.kind, self.name)
         assert plugin.summary and "\n" not in plugin.summary
-        assert all(item.help for item in options_of(self.owner(plugin.config)))
+        assert all(item.help for item in options_of(owner_of(self.kind, self.name)))
 
     def test_finding_the_plugin_imports_no_torch(self) -> None:
         code = (
@@ -69,11 +64,10 @@ class MethodSuite:
                 assert all(p.default is p.empty for p in parameters), name
 
     def test_weights_are_finite_and_detached(self) -> None:
-        parts = self.parts()
-        seen = _record_weights(parts)
-        run_steps(parts, 3)
-        assert len(seen) == 3
-        for step, weights in seen:
+        watcher = _Weights()
+        run_steps(self.parts(observers=[watcher]), 3)
+        assert len(watcher.seen) == 3
+        for step, weights in watcher.seen:
             assert weights.shape in {(step.n,), tuple(step.D.shape)}
             assert torch.isfinite(weights).all()
             assert not weights.requires_grad
@@ -130,7 +124,7 @@ def assert_replays_like_eager(make_parts: Callable[[], Parts]) -> None:
 
 def feed(parts: Parts, index: int) -> None:
     """Give the step the first batch of the `index`-th epoch, and a learning rate."""
-    # not the trainer's own feeder: runs of two seeds are to be fed the same
+    # not the feeder of the run: runs of two seeds are to be fed the same
     feeder = Feeder(parts.train, parts.meta, parts.config.meta_batch_size, seed=0, workers=0)
     parts.step.feed(next(feeder.epoch(index, parts.stages[0].source, [_size(parts)])))
     parts.step.lr.fill_(0.1 / (1 + index))
@@ -142,8 +136,8 @@ def run_fed(parts: Parts) -> None:
 
 
 def _size(parts: Parts) -> int:
-    examples = parts.data.train if parts.stages[0].source == "train" else parts.meta
-    assert isinstance(examples, Examples | Split)
+    examples = parts.train if parts.stages[0].source == "train" else parts.meta
+    assert isinstance(examples, Examples)
     return min(parts.config.batch_size, len(examples))
 
 
@@ -163,14 +157,15 @@ def assert_same_state(first: Parts, second: Parts, atol: float = 0.0) -> None:
     assert not different, different
 
 
-def _record_weights(parts: Parts) -> list[tuple[Step, Tensor]]:
-    seen: list[tuple[Step, Tensor]] = []
-    original = parts.hooks.generate_weights
+class _Weights:
+    """Keeps every step with its weights."""
 
-    def generate_weights(step: Step) -> Tensor:
-        weights = original(step)
-        seen.append((step, weights))
+    def __init__(self) -> None:
+        self.seen: list[tuple[Step, Tensor]] = []
+
+    @hookimpl(wrapper=True)
+    def generate_weights(self, step: Step) -> Generator[None, Tensor, Tensor]:
+        """Keep them."""
+        weights = yield
+        self.seen.append((step, weights))
         return weights
-
-    pytest.MonkeyPatch().setattr(parts.hooks, "generate_weights", generate_weights)
-    return seen

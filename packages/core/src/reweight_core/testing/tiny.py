@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reweight_core.config.options import Owner, fill
-from reweight_core.config.run_config import RunConfig
+from reweight_core.config.options import Owner, fill, table
+from reweight_core.config.resolve import owner_of
+from reweight_core.config.run_config import OWNER, RunConfig
 from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.prepare import PreparedData
-from reweight_core.plugins import registry
+from reweight_core.errors import UserError, nearest
 from reweight_core.training.build import Parts, build_parts
 from reweight_core.training.held_out import HeldOut
 from reweight_core.training.loop import FinishedRun, train_parts
@@ -40,24 +42,40 @@ def tiny_dataset(classes: int = 4, per_class: int = 11, size: int = 8, seed: int
     )
 
 
-def tiny_parts(method: str, model: str = "resnet20", **options: Any) -> Parts:
+def tiny_parts(method: str, observers: Sequence[object] = (), model: str = "resnet20", **options: Any) -> Parts:
     """Build what a run of a method on `tiny_dataset` trains with, a quarter of its labels wrong, on the CPU.
 
     Args:
         method: name of an installed method.
+        observers: objects with hooks that watch the run.
         model: network (see ``--model``).
         options: core's options and those of the method and of the components that ``with`` names, by name.
+
+    Raises:
+        UserError: if an option is wrong or nobody has it.
     """
     dataset = tiny_dataset()
-    values = {"epochs": 2, "batch_size": 10, "meta_batch_size": 6, "device": "cpu", **options}
-    components = {name: registry.find("component", name) for name in values.get("with", ())}
+    values: dict[str, Any] = {
+        "epochs": 2,
+        "batch_size": 10,
+        "meta_batch_size": 6,
+        "device": "cpu",
+        "method": method,
+        "model": model,
+    }
+    values |= options
+    core = Owner(OWNER, RunConfig)
+    of_method = owner_of("method", method)
+    of_components = [owner_of("component", name) for name in values.get("with", ())]
+    known = table([core, of_method, *of_components])
+    for name in values:
+        if name not in known:
+            raise UserError(f"no option is called '{name}' here{nearest(name, known)}")
     config: RunConfig = fill(
-        Owner("reweight", RunConfig),
-        values | {"method": method, "model": model},
-        method_options=fill(Owner(method, registry.find("method", method).config), options),
-        component_options=tuple(
-            fill(Owner.of_component(name, component.config), options) for name, component in components.items()
-        ),
+        core,
+        values,
+        method_options=fill(of_method, values),
+        component_options=tuple(fill(owner, values) for owner in of_components),
     )
     observed = dataset.train.labels.copy()
     observed[::4] = (observed[::4] + 1) % len(dataset.classes)
@@ -71,10 +89,10 @@ def tiny_parts(method: str, model: str = "resnet20", **options: Any) -> Parts:
         test=dataset.test,
         fingerprint="tiny",
     )
-    return build_parts(config, data)
+    return build_parts(config, data, observers)
 
 
 def train_in(folder: Path, parts: Parts) -> FinishedRun:
     """Train from the beginning to the end and write the run to a new folder."""
     folder.mkdir()
-    return train_parts(parts, HeldOut.of(parts.config, parts.data), folder)
+    return train_parts(parts, HeldOut.of(parts.config, parts.data, parts.device), folder)

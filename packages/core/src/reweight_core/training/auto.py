@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -10,7 +11,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from reweight_core.engine.lookahead import STRATEGIES, Choice, Strategy, finite_difference
+from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.training_step import TrainingStep
 from reweight_core.machine.precision import set_products
 
@@ -43,15 +44,18 @@ def choose_lookahead(step: TrainingStep, size: int) -> Choice:
         step: the training step.
         size: size of the batch.
     """
-    exact = tried(step, size, STRATEGIES["jvp"])
+    exact = tried(step, size, Choice("jvp"))
     if not exact.looked_ahead:
         return Choice("none")
     errors = {
-        length: relative_error(tried(step, size, finite_difference(length)).D_prime, exact.D_prime)
-        for length in LENGTHS
+        length: relative_error(tried(step, size, Choice("fd", length)).D_prime, exact.D_prime) for length in LENGTHS
     }
-    best = min(errors, key=errors.__getitem__)
-    return Choice("fd", best, errors[best]) if errors[best] <= TOLERANCE else Choice("jvp", None, errors[best])
+    # an error that is not finite says as little as none
+    finite = {length: error for length, error in errors.items() if math.isfinite(error)}
+    if not finite:
+        return Choice("jvp")
+    best = min(finite, key=finite.__getitem__)
+    return Choice("fd", best, finite[best]) if finite[best] <= TOLERANCE else Choice("jvp", None, finite[best])
 
 
 def choose_precision(step: TrainingStep, size: int) -> Literal["fp32", "tf32"]:
@@ -61,21 +65,21 @@ def choose_precision(step: TrainingStep, size: int) -> Literal["fp32", "tf32"]:
         step: the training step.
         size: size of the batch.
     """
-    set_products("ieee")
-    exact = tried(step, size, step.strategy)
+    set_products("fp32")
+    exact = tried(step, size, step.lookahead)
     set_products("tf32")
     if not exact.looked_ahead:
         return "tf32"
-    if relative_error(tried(step, size, step.strategy).D_prime, exact.D_prime) <= TOLERANCE:
+    if relative_error(tried(step, size, step.lookahead).D_prime, exact.D_prime) <= TOLERANCE:
         return "tf32"
-    set_products("ieee")
+    set_products("fp32")
     return "fp32"
 
 
-def tried(step: TrainingStep, size: int, strategy: Strategy | None) -> Tried:
+def tried(step: TrainingStep, size: int, lookahead: Choice) -> Tried:
     """Do what a step does up to its update with the batch fed last, and bring everything back to what it was."""
     with _untouched(step):
-        step.strategy = strategy
+        step.lookahead = lookahead
         opened = step.open(size)
         weights = step.hooks.generate_weights(opened)
         D_prime = step.hooks.manipulate_gradient(opened, weights)
@@ -92,14 +96,14 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 @contextmanager
 def _untouched(step: TrainingStep) -> Iterator[None]:
     """Bring everything that weighting a batch changes back to what it was."""
-    strategy = step.strategy
+    lookahead = step.lookahead
     buffers = {name: buffer.clone() for name, buffer in step.model.named_buffers()}
     generators = {name: generator.get_state() for name, generator in step.generators.items()}
     plugins = {name: tensor.clone() for name, tensor in step.hooks.state_dict().items()}
     try:
         yield
     finally:
-        step.strategy = strategy
+        step.lookahead = lookahead
         for name, buffer in step.model.named_buffers():
             buffer.copy_(buffers[name])
         for name, generator in step.generators.items():

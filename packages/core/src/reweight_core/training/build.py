@@ -27,7 +27,7 @@ from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.optimizers import OptimizerSettings
 from reweight_core.engine.training_step import TrainingStep
 from reweight_core.errors import UserError
-from reweight_core.machine.device import keep_freed_memory, resolve_device, usable_cpus
+from reweight_core.machine.device import keep_freed_memory, memory_format, resolve_device, usable_cpus
 from reweight_core.models.build import build_model
 from reweight_core.models.initial import initialise, pretrained_weights, read_weights
 from reweight_core.plugins import registry
@@ -52,12 +52,11 @@ class Parts:
         meta: what meta batches come from, or None.
         feeder: gives the batches of every epoch.
         step: the training step.
-        steps: what takes the steps: `step`, or recordings of it.
+        runner: what runs the step: itself, or recordings of it.
         stages: the stages of the run.
         schedules: the factor of the learning rate in each stage.
         batch_sizes: the sizes of an epoch's batches.
         total: steps of the whole run.
-        lookahead: the look-ahead to begin with.
     """
 
     config: RunConfig
@@ -69,20 +68,11 @@ class Parts:
     meta: Examples | BatchSource | None
     feeder: Feeder
     step: TrainingStep
-    steps: TrainingStep | RecordedSteps
+    runner: TrainingStep | RecordedSteps
     stages: Sequence[Stage]
     schedules: Sequence[Schedule]
     batch_sizes: Sequence[int]
     total: int
-    lookahead: Choice
-
-
-@attrs.frozen
-class _Records:
-    """The records of the method and of the components that a run names."""
-
-    method: MethodPlugin
-    components: Mapping[str, ComponentPlugin]
 
 
 def build_parts(config: RunConfig, data: PreparedData, observers: Sequence[object] = ()) -> Parts:
@@ -99,23 +89,37 @@ def build_parts(config: RunConfig, data: PreparedData, observers: Sequence[objec
     device = resolve_device(config.device)
     if device.type == "cpu":
         keep_freed_memory()
-    records = _find_records(config)
-    refuse_misfits(config, records.method, records.components, has_meta_set=data.meta is not None)
+    method = registry.find("method", config.method)
+    components = {name: registry.find("component", name) for name in config.with_}
+    refuse_misfits(config, method, components, has_meta_set=data.meta is not None)
     with _seeded(config.seed, device):
         model = build_network(config, data, device)
         train = _examples(config, data.dataset, data.train, device)
         sizes = batch_sizes(len(train), config.batch_size)
-        hooks = _build_hooks(config, records, _context(config, data, device, model, train, len(sizes)), observers)
+        stage = Stage("train", math.ceil(config.steps / len(sizes)) if config.steps else config.epochs, config.lr)
+        context = Context(
+            num_classes=len(data.dataset.classes),
+            train_size=len(data.train),
+            seed=derived_seed(config.seed, config.method),
+            weight_decay=config.weight_decay,
+            device=device,
+            dtype=next(model.parameters()).dtype,
+            model=model,
+            train=train,
+            epochs=stage.epochs,
+            steps=config.steps or stage.epochs * len(sizes),
+        )
+        hooks = _build_hooks(config, method, components, context, observers)
     meta = hooks.provide_meta_set(_examples(config, data.dataset, data.meta, device) if data.meta else None)
     workers = usable_cpus() if config.workers is None else config.workers
     images = train.batch(torch.arange(2, device=device), None).inputs
     head = find_head(model, images)
     lookahead = rehearsed_lookahead(
-        model, images, len(data.dataset.classes), head, records.method.looks_ahead, config.lookahead
+        model, images, len(data.dataset.classes), head, method.looks_ahead, config.lookahead
     )
     step = _build_step(config, model, hooks, train, meta, head, lookahead)
-    stages = hooks.plan_stages(Stage("train", _epochs(config, len(sizes)), config.lr))
-    _refuse_stages(config, records, stages)
+    stages = hooks.plan_stages(stage)
+    _refuse_stages(config, components, stages)
     steps_of_stages = sum(stage.epochs for stage in stages) * len(sizes)
     return Parts(
         config=config,
@@ -127,13 +131,25 @@ def build_parts(config: RunConfig, data: PreparedData, observers: Sequence[objec
         meta=meta,
         feeder=Feeder(train, meta, config.meta_batch_size, config.seed, workers),
         step=step,
-        steps=_recorded(config, step, device),
+        runner=_recorded(config, step, device),
         stages=stages,
         schedules=[schedule(config.schedule, s.epochs, config.lr_drops, config.lr_drop_factor) for s in stages],
         batch_sizes=sizes,
         total=min(steps_of_stages, config.steps or steps_of_stages),
-        lookahead=lookahead,
     )
+
+
+def begin(parts: Parts, source: str = "train") -> int:
+    """Put the network into train mode and feed the first batch, at the first rate; return the batch's size.
+
+    Args:
+        parts: what a run trains with.
+        source: ``train`` or ``meta``, what the batch is taken from.
+    """
+    parts.model.train()
+    parts.step.lr.fill_(parts.stages[0].lr)
+    parts.step.feed(next(parts.feeder.epoch(0, source, parts.batch_sizes[:1])))
+    return parts.batch_sizes[0]
 
 
 def refuse_gpu_options(config: RunConfig) -> None:
@@ -154,7 +170,7 @@ def build_network(config: RunConfig, data: PreparedData, device: torch.device) -
     if not is_image and any(isinstance(module, nn.Conv2d) for module in model.modules()):
         raise UserError(f"--model {config.model}: is for images, but the data are features; give --model mlp")
     _initialise(model, config, dataset)
-    return model.to(device).to(memory_format=_memory_format(config))
+    return model.to(device).to(memory_format=memory_format(config.channels_last))
 
 
 def _initialise(model: nn.Module, config: RunConfig, dataset: Dataset) -> None:
@@ -171,12 +187,6 @@ def _initialise(model: nn.Module, config: RunConfig, dataset: Dataset) -> None:
         warnings.warn(f"{source}: the last layer is for other classes and begins untrained", stacklevel=2)
 
 
-def _find_records(config: RunConfig) -> _Records:
-    return _Records(
-        registry.find("method", config.method), {name: registry.find("component", name) for name in config.with_}
-    )
-
-
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Draw from a stream of the run inside the block, and leave the process's own as it is."""
@@ -185,42 +195,24 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _memory_format(config: RunConfig) -> torch.memory_format:
-    return torch.channels_last if config.channels_last else torch.contiguous_format
-
-
 def _examples(config: RunConfig, dataset: Dataset, split: Split, device: torch.device) -> Examples:
-    return Examples(split, dataset, device, torch.get_default_dtype(), config.augment, _memory_format(config))
-
-
-def _epochs(config: RunConfig, batches: int) -> int:
-    return math.ceil(config.steps / batches) if config.steps else config.epochs
-
-
-def _context(
-    config: RunConfig, data: PreparedData, device: torch.device, model: nn.Module, train: Examples, batches: int
-) -> Context:
-    return Context(
-        num_classes=len(data.dataset.classes),
-        train_size=len(data.train),
-        seed=derived_seed(config.seed, config.method),
-        weight_decay=config.weight_decay,
-        device=device,
-        dtype=next(model.parameters()).dtype,
-        model=model,
-        train=train,
-        epochs=_epochs(config, batches),
-        steps=config.steps or config.epochs * batches,
+    return Examples(
+        split, dataset, device, torch.get_default_dtype(), config.augment, memory_format(config.channels_last)
     )
 
 
-def _build_hooks(config: RunConfig, records: _Records, context: Context, observers: Sequence[object]) -> MethodHooks:
-    method = records.method.build(config.method_options, context)
-    components: dict[str, Any] = {
+def _build_hooks(
+    config: RunConfig,
+    method: MethodPlugin,
+    components: Mapping[str, ComponentPlugin],
+    context: Context,
+    observers: Sequence[object],
+) -> MethodHooks:
+    built: dict[str, Any] = {
         name: record.build(options, attrs.evolve(context, seed=derived_seed(config.seed, name)))
-        for (name, record), options in zip(records.components.items(), config.component_options, strict=True)
+        for (name, record), options in zip(components.items(), config.component_options, strict=True)
     }
-    return MethodHooks(method, config.method, observers, components)
+    return MethodHooks(method.build(config.method_options, context), config.method, observers, built)
 
 
 def _build_step(
@@ -235,7 +227,7 @@ def _build_step(
     return TrainingStep(
         model,
         hooks,
-        lookahead.strategy,
+        lookahead,
         train,
         meta,
         settings=OptimizerSettings(
@@ -259,8 +251,8 @@ def _recorded(config: RunConfig, step: TrainingStep, device: torch.device) -> Tr
     return RecordedSteps(step, graphs, required=config.graph == "on")
 
 
-def _refuse_stages(config: RunConfig, records: _Records, stages: Sequence[Stage]) -> None:
-    for name, component in records.components.items():
+def _refuse_stages(config: RunConfig, components: Mapping[str, ComponentPlugin], stages: Sequence[Stage]) -> None:
+    for name, component in components.items():
         if component.per_example and any(stage.source == "meta" for stage in stages):
             raise UserError(
                 f"--with {name}: it keeps what it learns by training example, but method '{config.method}' "

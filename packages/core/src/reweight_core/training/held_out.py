@@ -6,11 +6,10 @@ import attrs
 import torch
 from torch import nn
 
+from reweight_core.config.resolve import test_share
 from reweight_core.config.run_config import RunConfig
-from reweight_core.data.examples import Examples
-from reweight_core.data.prepare import PreparedData
-from reweight_core.machine.device import resolve_device, usable_cpus
-from reweight_core.runs.evaluate import FROM_FILES, accuracy
+from reweight_core.data.prepare import PreparedData, digest_of
+from reweight_core.runs.evaluate import HeldOutSet
 
 
 @attrs.frozen(eq=False)
@@ -20,36 +19,32 @@ class HeldOut:
     Attributes:
         val: validation examples, or None.
         test: test examples, or None.
-        workers: processes that read image files.
+        test_digest: digest of the test set, where it was taken out of the training set, or None.
     """
 
-    val: Examples | None
-    test: Examples | None
-    workers: int
+    val: HeldOutSet | None
+    test: HeldOutSet | None
+    test_digest: str | None
 
     @classmethod
-    def of(cls, config: RunConfig, data: PreparedData) -> HeldOut:
+    def of(cls, config: RunConfig, data: PreparedData, device: torch.device) -> HeldOut:
         """Take the held-out sets of a run to its device.
 
         Raises:
             UserError: if an image that is in a file cannot be read; it would otherwise be found after the first epoch.
         """
-        device, dtype = resolve_device(config.device), torch.get_default_dtype()
-        order = torch.channels_last if config.channels_last else torch.contiguous_format
         val, test = (
-            None if split is None else Examples(split, data.dataset, device, dtype, "none", order)
+            None if split is None else HeldOutSet.of(split, data.dataset, config, device)
             for split in (data.val, data.test)
         )
-        held_out = cls(val, test, usable_cpus() if config.workers is None else config.workers)
-        for examples in (val, test):
-            if examples is not None and examples.files is not None:
-                for _ in examples.in_order(FROM_FILES, held_out.workers):
-                    pass
-        return held_out
+        for held_out in (val, test):
+            if held_out is not None:
+                held_out.try_reading()
+        return cls(val, test, digest_of(data.test) if data.test and test_share(config) else None)
 
     def accuracies(self, model: nn.Module) -> dict[str, float | None]:
         """Return ``val_accuracy`` and ``test_accuracy`` of a network, None for a set that there is not."""
         return {
-            "val_accuracy": None if self.val is None else accuracy(model, self.val, self.workers),
-            "test_accuracy": None if self.test is None else accuracy(model, self.test, self.workers),
+            "val_accuracy": None if self.val is None else self.val.accuracy(model),
+            "test_accuracy": None if self.test is None else self.test.accuracy(model),
         }

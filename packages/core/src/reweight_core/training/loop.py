@@ -12,13 +12,12 @@ from torch import nn
 
 from reweight_core.config.load_data import load_data
 from reweight_core.config.run_config import RunConfig
-from reweight_core.engine.cuda_graphs import RecordedSteps
 from reweight_core.files import locked, write_json
 from reweight_core.machine.precision import products
 from reweight_core.plugins.hookspecs import Stage
 from reweight_core.runs import checkpoint, folder
 from reweight_core.training.auto import choose_lookahead, choose_precision
-from reweight_core.training.build import Parts, build_parts, refuse_gpu_options
+from reweight_core.training.build import Parts, begin, build_parts, refuse_gpu_options
 from reweight_core.training.held_out import HeldOut
 from reweight_core.training.machine_errors import told_to_the_user
 from reweight_core.training.metrics import mean_losses, purity, summary_of, weight_figures
@@ -33,7 +32,7 @@ class FinishedRun:
     Attributes:
         folder: where it lies.
         summary: what summary.json holds.
-        model: the trained network, in eval mode.
+        model: the network that is kept, the trained one or what a component makes of it, in eval mode.
     """
 
     folder: Path
@@ -54,11 +53,11 @@ def train(config: RunConfig, observers: Sequence[object] = ()) -> FinishedRun:
     # what can be known before the data are read is checked before
     refuse_gpu_options(config)
     folder.refuse_taken(config.out)
-    with products("tf32" if config.precision == "tf32" else "ieee"):
+    with products(config.precision):
         with told_to_the_user():
             data = load_data(config)
             parts = build_parts(config, data, observers)
-            held_out = HeldOut.of(config, data)
+            held_out = HeldOut.of(config, data, parts.device)
             run = folder.create(config)
         with told_to_the_user(run), locked(run, str(run)):
             return train_parts(parts, held_out, run)
@@ -67,15 +66,12 @@ def train(config: RunConfig, observers: Sequence[object] = ()) -> FinishedRun:
 def train_parts(parts: Parts, held_out: HeldOut, run: Path) -> FinishedRun:
     """Train in all stages and write the run to its folder, which must exist and be empty."""
     state = TrainingState(parts)
-    parts.model.train()
-    parts.step.feed(next(parts.feeder.epoch(0, "train", parts.batch_sizes[:1])))
-    parts.step.lr.fill_(parts.stages[0].lr)
+    size = begin(parts)
     precision = parts.config.precision
     if precision == "auto":
-        on_gpu = parts.device.type == "cuda"
-        precision = choose_precision(parts.step, parts.batch_sizes[0]) if on_gpu else "fp32"
-    _choose_lookahead(state)
-    chosen = {"lookahead": attrs.asdict(state.lookahead), "precision": precision}
+        precision = choose_precision(parts.step, size) if parts.device.type == "cuda" else "fp32"
+    _choose_lookahead(parts)
+    chosen = {"lookahead": attrs.asdict(parts.step.lookahead), "precision": precision}
     folder.write_config(run, parts.config, parts.data, parts.device, chosen)
     return train_to_the_end(state, held_out, run)
 
@@ -83,25 +79,26 @@ def train_parts(parts: Parts, held_out: HeldOut, run: Path) -> FinishedRun:
 def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> FinishedRun:
     """Train what is left of a run, after the epochs that its state has seen, and write it to its folder."""
     parts = state.parts
+    state.start_clock()
     parts.model.train()
-    plan = [
+    epochs_of_stages = [
         (stage, factor, epoch)
         for stage, factor in zip(parts.stages, parts.schedules, strict=True)
         for epoch in range(stage.epochs)
     ]
-    for stage, factor, epoch in plan[state.epochs_done :]:
+    for stage, factor, epoch in epochs_of_stages[state.epochs_done :]:
         if state.steps_done == parts.total:
             break
         metrics = train_epoch(state, stage, factor, epoch)
         metrics |= parts.hooks.finish_epoch(state.epochs_done)
         metrics |= purity(parts.hooks.trusted_examples(), parts.data)
-        _choose_lookahead(state)
+        _choose_lookahead(parts)
         metrics |= held_out.accuracies(parts.hooks.evaluation_model(parts.model))
         state.history.append(folder.append_metrics(run, metrics))
         parts.hooks.observe_epoch(metrics=metrics)
         parts.step.health.check()
         if state.steps_done == parts.total or state.epochs_done % parts.config.checkpoint_every == 0:
-            checkpoint.save(run / "checkpoints", state.checkpoint(stage.name))
+            checkpoint.save(run / "checkpoints", state.checkpoint(stage.name, held_out.test_digest))
     folder.write_samples(run, parts.data, parts.step.samples)
     summary = summary_of(state)
     write_json(run / "summary.json", summary)
@@ -111,9 +108,7 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
 def train_epoch(state: TrainingState, stage: Stage, factor: Schedule, epoch: int) -> dict[str, Any]:
     """Train one epoch of a stage; return its metrics."""
     parts, steps_before, started = state.parts, state.steps_done, time.perf_counter()
-    parts.step.sums.reset()
-    if isinstance(parts.steps, RecordedSteps):
-        parts.steps.forget()
+    parts.runner.begin_epoch()
     sizes = parts.batch_sizes[: parts.total - state.steps_done]
     rate = 0.0
     for index, fed in enumerate(parts.feeder.epoch(state.epochs_done, stage.source, sizes)):
@@ -121,7 +116,7 @@ def train_epoch(state: TrainingState, stage: Stage, factor: Schedule, epoch: int
         parts.step.lr.fill_(rate)
         parts.step.feed(fed)
         looks_ahead = state.steps_done % parts.config.meta_every == 0
-        parts.steps.run(len(fed.ids), stage.source, looks_ahead=looks_ahead)
+        parts.runner.run(len(fed.ids), stage.source, looks_ahead=looks_ahead)
         state.steps_done += 1
         parts.hooks.observe_step(done=state.steps_done, total=parts.total)
     state.epochs_done += 1
@@ -133,9 +128,9 @@ def train_epoch(state: TrainingState, stage: Stage, factor: Schedule, epoch: int
         "epoch": state.epochs_done,
         "step": state.steps_done,
         "lr": rate,
-        "lookahead": state.lookahead.name,
-        "lookahead_length": state.lookahead.length,
-        "lookahead_error": state.lookahead.error,
+        "lookahead": parts.step.lookahead.name,
+        "lookahead_length": parts.step.lookahead.length,
+        "lookahead_error": parts.step.lookahead.error,
         **losses,
         **weight_figures(parts.step.samples, parts.data),
         "seconds": seconds,
@@ -143,7 +138,7 @@ def train_epoch(state: TrainingState, stage: Stage, factor: Schedule, epoch: int
     }
 
 
-def _choose_lookahead(state: TrainingState) -> None:
+def _choose_lookahead(parts: Parts) -> None:
     """For ``auto``: choose by the batch fed last."""
-    if state.parts.config.lookahead == "auto" and state.lookahead.name in ("jvp", "fd"):
-        state.lookahead = choose_lookahead(state.parts.step, state.parts.batch_sizes[0])
+    if parts.config.lookahead == "auto" and parts.step.lookahead.name in ("jvp", "fd"):
+        parts.step.lookahead = choose_lookahead(parts.step, parts.batch_sizes[0])

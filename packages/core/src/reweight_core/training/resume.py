@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import attrs
 import torch
@@ -39,48 +39,42 @@ def resume(run: Path | str, observers: Sequence[object] = ()) -> FinishedRun:
             other versions.
     """
     path = Path(run)
-    config = attrs.evolve(folder.read_config(path), out=path)
+    record = folder.read_config(path)
+    config = attrs.evolve(record.config, out=path)
     if (path / "summary.json").exists():
         raise UserError(f"{path}: this run is finished; reweight eval tests it")
     if not (path / "checkpoints").exists():
         raise UserError(f"{path}: was interrupted before its first checkpoint; remove it and train again")
     refuse_gpu_options(config)
     with locked(path, str(path)):
-        return _go_on(path, config, load_latest(path / "checkpoints"), observers)
+        changed = record.environment.differences(folder.environment_of(config, resolve_device(config.device)))
+        if changed:
+            raise UserError(f"{path}: the run cannot go on exactly as it began ({'; '.join(changed)})")
+        with products(record.precision), _threads(record.environment.threads):
+            return _go_on(path, config, load_latest(path / "checkpoints"), observers)
 
 
 def _go_on(run: Path, config: RunConfig, checkpoint: Checkpoint, observers: Sequence[object]) -> FinishedRun:
-    written = folder.read_environment(run)
-    _refuse_changes(run, config, written)
-    torch.set_num_threads(written["threads"])
-    with products("tf32" if written["precision"] == "tf32" else "ieee"):
-        with told_to_the_user():
-            data = load_data(config)
-            if data.fingerprint != checkpoint.manifest.data_fingerprint:
-                raise UserError(f"{run}: the data are not those that the run began with (their fingerprint differs)")
-            # its weights come from the checkpoint
-            parts = build_parts(attrs.evolve(config, init_from=None, pretrained=False), data, observers)
-            state = TrainingState(parts)
-            state.restore(checkpoint)
-            held_out = HeldOut.of(config, data)
-        with told_to_the_user(run):
-            folder.write_metrics(run, state.history)
-            return train_to_the_end(state, held_out, run)
+    with told_to_the_user():
+        data = load_data(config)
+        if data.fingerprint != checkpoint.manifest.data_fingerprint:
+            raise UserError(f"{run}: the data are not those that the run began with (their fingerprint differs)")
+        # its weights come from the checkpoint
+        parts = build_parts(attrs.evolve(config, init_from=None, pretrained=False), data, observers)
+        state = TrainingState(parts)
+        state.restore(checkpoint)
+        held_out = HeldOut.of(config, data, parts.device)
+    with told_to_the_user(run):
+        folder.write_metrics(run, state.history)
+        return train_to_the_end(state, held_out, run)
 
 
-def _refuse_changes(run: Path, config: RunConfig, written: Mapping[str, Any]) -> None:
-    """Refuse to go on where a result depends on something that is another now."""
-    for key in ("plugins", "versions", "device", "threads", "precision"):
-        if key not in written:
-            raise UserError(f"{run / 'config.json'}: has no '{key}'; it is damaged")
-    now = folder.environment(config, resolve_device(config.device))
-    changed = []
-    for key in ("plugins", "versions"):
-        for name in sorted(written[key].keys() | now[key].keys()):
-            before, after = written[key].get(name), now[key].get(name)
-            if before != after:
-                changed.append(f"{name}: {before}, now {after}")
-    if written["device"] != now["device"]:
-        changed.append(f"device: {written['device']}, now {now['device']}")
-    if changed:
-        raise UserError(f"{run}: the run cannot go on exactly as it began ({'; '.join(changed)})")
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """Compute with this number of threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
