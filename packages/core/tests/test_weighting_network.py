@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from reweight_core import WeightingOptions
 from reweight_core.config.weighting_options import rate_for
+from reweight_core.testing import tiny_trainer
 from reweight_core.testing.exact_run import make_context
 
 
@@ -73,3 +74,12 @@ def test_defaults_are_those_of_the_official_code():
 @pytest.mark.parametrize(("steps", "rate"), [(1, 1e-2), (1400, 1e-2), (2800, 5e-3), (14_000, 1e-3), (40_000, 1e-3)])
 def test_the_default_rate_is_the_official_one_in_long_runs_and_up_to_ten_times_that_in_short_ones(steps, rate):
     assert rate_for(steps) == rate
+
+
+@pytest.mark.parametrize(("options", "steps"), [({"epochs": 2}, 10), ({"epochs": 9, "steps": 7}, 7)])
+def test_a_run_says_how_many_steps_it_takes(options, steps, monkeypatch):
+    # 44 examples in batches of 10
+    contexts = []
+    monkeypatch.setattr("reweight_core.plugins.erm.ERM", lambda config, context: contexts.append(context))
+    tiny_trainer("erm", model="mlp", **options)
+    assert contexts[0].steps == steps
