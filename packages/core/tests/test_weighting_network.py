@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from reweight_core import WeightingOptions
 from reweight_core.config.weighting_options import rate_for
-from reweight_core.testing import tiny_trainer
+from reweight_core.testing import tiny_parts
 from reweight_core.testing.exact_run import make_context
 
 
@@ -81,5 +81,5 @@ def test_a_run_says_how_many_steps_it_takes(options, steps, monkeypatch):
     # 44 examples in batches of 10
     contexts = []
     monkeypatch.setattr("reweight_core.plugins.erm.ERM", lambda config, context: contexts.append(context))
-    tiny_trainer("erm", model="mlp", **options)
+    tiny_parts("erm", model="mlp", **options)
     assert contexts[0].steps == steps
