@@ -1,4 +1,4 @@
-"""reweight-core as it is published: its wheel in an environment with its requirements and nothing else of ours."""
+"""reweight-core as it is published: its wheel, among its requirements and with nothing else of ours."""
 
 import json
 import os

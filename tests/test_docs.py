@@ -140,6 +140,30 @@ def test_the_documented_component_keeps_the_contract(documented_plugin):
     assert run("train", "--with", "jitter", "--jitter-amount", "0.2", "--steps", "2") == 0
 
 
+def test_the_documented_command_runs(tmp_path, monkeypatch, capsys):
+    codes = [
+        code for code in blocks("docs/plugins.md", "python") if "CommandPlugin(" in code or "click.command" in code
+    ]
+    record, command = codes
+    site = tmp_path / "site"
+    info = site / "reweight_command_count-0.1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "reweight_command_record.py").write_text(record)
+    (site / "reweight_command_count.py").write_text(command)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: reweight-command-count\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text("[reweight.commands]\ncount-labels = reweight_command_record:count\n")
+    monkeypatch.syspath_prepend(site)
+    try:
+        assert run("count-labels", "--data", "digits") == 0
+        assert len(capsys.readouterr().out.splitlines()) == 10
+        assert run("count-labels", "--data", "nothing") == 2
+        assert run("--help") == 0
+        assert "Count the examples of every class." in capsys.readouterr().out
+    finally:
+        for name in ("reweight_command_record", "reweight_command_count"):
+            sys.modules.pop(name, None)
+
+
 def test_documented_hooks_are_those_of_the_specification():
     from reweight_core.plugins.hookspecs import Hooks
 
