@@ -141,8 +141,8 @@ def test_the_documented_component_keeps_the_contract(documented_plugin):
 
 
 def test_the_documented_command_runs(tmp_path, monkeypatch, capsys):
-    codes = [
-        code for code in blocks("docs/plugins.md", "python") if "CommandPlugin(" in code or "click.command" in code
+    blocks_of_page = blocks("docs/plugins.md", "python")
+    record, command = (code for code in blocks_of_page if "CommandPlugin(" in code or "click.command" in code)
     ]
     record, command = codes
     site = tmp_path / "site"
