@@ -1,11 +1,12 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reweight_core import UserError, as_values, configure
-from reweight_experiments.cells import as_arguments, axes_of, cells_of, options_of_all, plan_runs, union
+from reweight_experiments.cells import as_arguments, axes_of, cells_of, options_of_all, over, plan_runs, union
 
 pytestmark = pytest.mark.usefixtures("plugins")
 
@@ -74,7 +75,9 @@ def test_none_cannot_take_back_the_default_of_a_dataset():
         ((["erm", ""],), "--methods erm,: holds an empty name"),
         (([],), "--methods : holds an empty name"),
         (("erm,erm",), "'erm' comes twice"),
+        ((3,), "--methods 3: must be a list of values, or a text with commas"),
         (("erm", "digits", {"noise": ""}), "holds an empty name"),
+        (("erm", "digits", {"lr": 0.1}), "--vary lr 0.1: must be a list of values, or a text with commas"),
         (("erm", "digits", {"noise": ["blur:1,2"]}), "--vary noise blur:1,2: a value with a comma cannot vary"),
         (("stir", "digits", {"pauses": "2,5"}), "--vary pauses: its values have commas themselves"),
         (("erm", "digits", {"lr_drops": "2,5"}), "--vary lr_drops: its values have commas themselves"),
@@ -130,9 +133,23 @@ def test_the_last_seed_is_checked_too():
         check(plan("erm"), 2**32 - 1, 2)
 
 
-def test_there_is_at_least_one_seed():
-    with pytest.raises(UserError, match="--seeds 0: must be > 0"):
-        check(plan("erm"), seeds=0)
+@pytest.mark.parametrize(
+    ("first", "seeds", "message"),
+    [
+        (0, 0, "--seeds 0: must be a whole number, 1 or more"),
+        (0, 1.0, "--seeds 1.0: must be a whole number"),
+        ("0", 1, "--seed '0': must be a whole number, 0 or more"),
+        (-1, 2, "--seed -1: must be a whole number, 0 or more"),
+    ],
+)
+def test_seeds_are_counted_in_whole_numbers(first, seeds, message):
+    with pytest.raises(UserError, match=message):
+        check(plan("erm"), first, seeds)
+
+
+def test_seeds_may_be_numbers_of_numpy():
+    runs = check(plan("erm"), np.int64(3), np.int64(2))
+    assert [(type(run.config.seed), run.config.seed) for run in runs] == [(int, 3), (int, 4)]
 
 
 def test_a_run_has_a_folder_and_a_command_of_its_own():
@@ -174,6 +191,26 @@ def test_an_option_of_a_plugin_that_varies_ranks_above_the_file(tmp_path):
     file = file_with(tmp_path, "[stir]\nspeed = 4.0\n")
     cells = cells_of(axes_of("stir", None, {"speed": "1,2"}, file), {}, file)
     assert [run.config.method_options.speed for run in check(cells)] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("higher", "lower", "expected"),
+    [
+        ({"lr": 1}, {"lr": 2, "steps": 3}, {"lr": 1, "steps": 3}),
+        ({"epochs": 1}, {"epochs": 2, "steps": 3}, {"epochs": 1}),
+        ({"epochs": 1, "steps": 4}, {"steps": 3}, {"epochs": 1, "steps": 4}),
+        ({"steps": 4}, {"epochs": 2}, {"epochs": 2, "steps": 4}),
+    ],
+)
+def test_values_are_laid_over_others(higher, lower, expected):
+    assert over(higher, lower) == expected
+
+
+@pytest.mark.parametrize(("vary", "given"), [({"epochs": "3"}, {}), ({}, {"epochs": 3})])
+def test_epochs_above_a_file_take_its_steps_back(tmp_path, vary, given):
+    file = file_with(tmp_path, "steps = 500\n")
+    (run,) = check(cells_of(axes_of("erm", "digits", vary, file), given, file))
+    assert (run.config.epochs, run.config.steps) == (3, None)
 
 
 @pytest.mark.parametrize(

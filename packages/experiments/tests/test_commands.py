@@ -77,6 +77,7 @@ def test_a_failed_run_is_exit_status_1(reweight, made, table):
         ("sweep --methods erm --seeds 0 --out s", "'--seeds'"),
         ("reproduce", "give the NAME of a table"),
         ("reproduce hers", "no table"),
+        ("reproduce mine --only=", "--only : holds an empty name"),
         ("reproduce mine --only stir", "--only stir: table 'mine' has no cell of it"),
         ("reproduce mine --speed 3", "--speed"),
         ("reproduce mine --epochs 0", "erm-small: --epochs must be > 0"),

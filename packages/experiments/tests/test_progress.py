@@ -69,6 +69,20 @@ def test_a_result_is_shown_as_it_is_written(capsys, tmp_path):
     assert out.endswith(f"below\nalso in {tmp_path / 'results.md'}, results.csv and results.json\n")
 
 
+@pytest.mark.parametrize("width", [200, 80, 40])
+def test_figures_are_neither_broken_nor_cut(monkeypatch, tmp_path, width):
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "console", lambda: Console(file=screen, width=width))
+    figures = ["0.7912 ± 0.0512", "0.7823 ± 0.0478", "0.9134 ± 0.0256", "12.3 ± 0.4"]
+    titles = ["test accuracy", "mean of last 5", "AUROC of weights", "seconds"]
+    labels = {"method": "mwnet", "data": "digits", "noise": "uniform:0.4"}
+    show(Results(tmp_path, [], Report([], [*labels, *titles], [[*labels.values(), *figures]], [], titles)))
+    *lines, _ = screen.getvalue().splitlines()
+    (line,) = (line for line in lines if figures[0] in line)
+    assert [text.strip() for text in line.split("  ")][-4:] == figures
+    assert max(map(len, lines)) <= max(width, 80)
+
+
 def test_only_whole_lines_of_metrics_are_read(tmp_path):
     assert last_metrics(tmp_path) is None
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo')

@@ -67,12 +67,32 @@ def test_a_record_names_the_file_beside_its_module(tmp_path):
 
 
 def test_cells_are_chosen_by_method_and_name(read):
-    assert [cell.name for cell in choose_cells(read(), (), "*l*e")] == ["erm-large"]
+    assert [cell.name for cell in choose_cells(read(), None, "*l*e")] == ["erm-large"]
     assert len(choose_cells(read(), ["erm"], "*")) == len(choose_cells(read(), "erm", "*")) == 3
     with pytest.raises(UserError, match=r"--only ern: table 'mine' has no cell of it \(did you mean 'erm'\?\)"):
         choose_cells(read(), "erm, ern", "*")
     with pytest.raises(UserError, match=r"--cells x\*: matches none of erm-small, erm-large, erm-unknown"):
-        choose_cells(read(), (), "x*")
+        choose_cells(read(), None, "x*")
+
+
+@pytest.mark.parametrize(
+    ("only", "message"),
+    [
+        ("", "--only : holds an empty name"),
+        ([], "--only : holds an empty name"),
+        ("erm,", "--only erm,: holds an empty name"),
+        (3, "--only 3: must be a list"),
+    ],
+)
+def test_methods_that_are_no_names_are_refused(read, only, message):
+    with pytest.raises(UserError, match=message):
+        choose_cells(read(), only, "*")
+
+
+def test_epochs_of_a_cell_take_back_the_steps_of_all_cells(read, tmp_path):
+    table = read(STEPS.replace('{ data = "digits" }', '{ data = "digits", epochs = 9 }'))
+    runs = plan_runs(planned_cells(table, table.cells, {}), 0, 1, tmp_path)
+    assert [(run.config.epochs, run.config.steps) for run in runs] == [(9, None), (80, 300)]
 
 
 def test_an_override_ranks_above_the_table(read):

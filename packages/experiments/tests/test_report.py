@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reweight_core import UserError
 from reweight_experiments.cells import Cell
-from reweight_experiments.report import Report, Results, Spread, collect, environments, keep
+from reweight_experiments.report import Report, Results, RunResult, Spread, collect, environments, keep
 from reweight_experiments.sweep import sweep_report
 
 accuracies = st.floats(0, 1)
@@ -70,8 +70,15 @@ def test_figures_are_those_of_the_finished_runs(cells):
     assert (good.finished, bad.finished) == (2, 0)
     assert good.spreads["test_accuracy"] == Spread.of([0.5, 0.7])
     assert good.spreads["noise_auroc"] == Spread(0, None, None)
-    assert [run["seed"] for run in good.runs] == [0, 1, 2]
-    assert good.runs[2]["error"] == "too hot"
+    assert [one.run.config.seed for one in good.runs] == [0, 1, 2]
+    assert [one.error for one in good.runs] == [None, None, "too hot"]
+
+
+def test_a_run_is_kept_with_its_figures_or_its_error(tmp_path):
+    run = planned(Cell("a", {}, {}), 3, tmp_path)
+    about = {"seed": 3, "folder": str(tmp_path), "command": ["reweight", "train"]}
+    assert RunResult(run, {"seconds": 2.0}).as_json() == about | {"seconds": 2.0}
+    assert RunResult(run, {}, "too hot").as_json() == about | {"error": "too hot"}
 
 
 def test_errors_are_those_of_all_cells(cells, tmp_path):

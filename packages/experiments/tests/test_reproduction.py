@@ -6,7 +6,7 @@ import pytest
 from reweight_core import UserError
 from reweight_experiments import reproduce
 from reweight_experiments.published import read_table
-from reweight_experiments.report import FIGURES, CellResult, Spread
+from reweight_experiments.report import FIGURES, CellResult, RunResult, Spread
 from reweight_experiments.reproduction import Comparison, comparison_report
 
 
@@ -16,7 +16,7 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 
 
 def compare(table, published, *accuracies):
-    runs = [{"seed": seed} for seed in range(len(accuracies))]
+    runs = [RunResult(None, {}) for _ in accuracies]
     spreads = {name: Spread.of(accuracies) for name in FIGURES}
     return Comparison.of(table, published, CellResult(None, runs, spreads))
 
@@ -65,9 +65,9 @@ def test_a_reproduction_runs_the_chosen_cells_and_keeps_the_comparison(table, ma
     assert (small.finished, small.mean, small.difference) == (2, pytest.approx(75.5), pytest.approx(-4.5))
     content = json.loads((tmp_path / "runs/mine/results.json").read_text())
     assert content["command"] == (
-        "reweight reproduce mine --only erm --cells 'erm-*l*' --seed 5 --epochs 3 --seeds 2 --jobs 2 --out runs/mine"
+        "reweight reproduce mine --only erm --cells 'erm-*l*' --epochs 3 --seed 5 --seeds 2 --jobs 2 --out runs/mine"
     )
-    assert (content["table"], content["overrides"]) == ("mine", {"seed": 5, "epochs": 3})
+    assert (content["table"], content["overrides"]) == ("mine", {"epochs": 3})
     assert content["cells"][0]["published"] == {"mean": 80.0, "deviation": 0.5}
     assert content["cells"][0]["difference"] == small.difference
     with open("runs/mine/results.csv", newline="") as file:
@@ -77,6 +77,28 @@ def test_a_reproduction_runs_the_chosen_cells_and_keeps_the_comparison(table, ma
     text = (tmp_path / "runs/mine/results.md").read_text()
     assert "| erm-small | 80.00 ± 0.50 | 2 | 75.50 ± 0.71 | -4.50 | -9.0 |" in text
     assert "4 runs with reweight-core 1, torch 2 and Python 3 on A100." in text
+
+
+def test_another_seed_leaves_the_setting_the_papers(table, made):
+    table()
+    (line,) = reproduce("mine", seed=5).report.heading
+    assert "seed 5" not in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": "stir"}, "method: each cell of a table has its own; choose cells with only="),
+        ({"jobs": 0}, "--jobs 0: must be a whole number, 1 or more"),
+        ({"seed": "0"}, "--seed '0': must be a whole number, 0 or more"),
+        ({"only": ""}, "--only : holds an empty name"),
+    ],
+)
+def test_a_mistake_is_found_before_anything_is_made(table, made, tmp_path, arguments, message):
+    table()
+    with pytest.raises(UserError, match=message):
+        reproduce("mine", tmp_path / "r", **arguments)
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_table_that_is_not_there_is_an_error():

@@ -92,16 +92,33 @@ def test_a_watcher_is_told_how_the_runs_get_on(made):
     ("arguments", "message"),
     [
         ({"methods": None}, "--methods A,B is missing"),
-        ({"methods": "erm", "seeds": 0}, "--seeds 0: must be > 0"),
-        ({"methods": "erm", "jobs": 0}, "--jobs 0: must be > 0"),
+        ({"methods": "erm", "seeds": 0}, "--seeds 0: must be a whole number, 1 or more"),
+        ({"methods": "erm", "seed": "0"}, "--seed '0': must be a whole number, 0 or more"),
+        ({"methods": "erm", "jobs": 0}, "--jobs 0: must be a whole number, 1 or more"),
+        ({"methods": "erm", "jobs": "2"}, "--jobs '2': must be a whole number"),
+        ({"methods": "erm", "vary": {"lr": 0.1}}, "--vary lr 0.1: must be a list of values"),
         ({"methods": "erm", "epoch": 3}, r"--epoch: no run here has such an option \(did you mean 'epochs'\?\)"),
         ({"methods": "erm", "config": "none.toml"}, "--config none.toml"),
     ],
 )
-def test_a_mistake_is_found_before_anything_runs(made, arguments, message):
-    with pytest.raises(UserError, match=message):
+def test_a_mistake_is_found_before_anything_is_made(made, tmp_path, arguments, message):
+    with pytest.raises(UserError, match=message) as refused:
         run_sweep(out="s", **arguments)
-    assert not made.names
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "s").exists()
+
+
+def test_each_column_has_its_own_figure(made):
+    report = run_sweep("erm", "s", seeds=2).report
+    assert dict(zip(report.columns, report.rows[0], strict=True)) == {
+        "method": "erm",
+        "data": "digits",
+        "n": "2",
+        "test accuracy": "0.7050 ± 0.0071",
+        "mean of last 5": "0.6050 ± 0.0071",
+        "AUROC of weights": "-",
+        "seconds": "2.0 ± 0.0",
+    }
 
 
 def test_the_package_has_what_it_says_and_no_more():

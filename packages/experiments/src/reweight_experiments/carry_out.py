@@ -40,8 +40,6 @@ def carry_out(runs: Sequence[PlannedRun], out: Path, at_once: int, watcher: Watc
     Raises:
         UserError: before any run, if a folder does not fit (`unfinished`).
     """
-    if at_once < 1:
-        raise UserError(f"--jobs {at_once}: must be > 0")
     missing = unfinished(runs)
     problems = problems_of_data(missing)
     errors = {run.name: problems[run.cell.name] for run in missing if run.cell.name in problems}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,12 @@ class Cell:
 
 @attrs.frozen(eq=False)
 class PlannedRun:
-    """One training of a sweep; ``config.out`` is its folder."""
+    """One training of a sweep.
+
+    Attributes:
+        cell: the row that it counts for.
+        config: its options; ``config.out`` is its folder.
+    """
 
     cell: Cell
     config: RunConfig
@@ -85,7 +91,7 @@ def axes_of(
         UserError: if something is empty, given twice, or cannot vary.
     """
     chosen = {
-        name: _texts(f"--{flag}", values)
+        name: texts_of(f"--{flag}", values)
         for name, flag, values in (("method", "methods", methods), ("data", "data", data))
         if values is not None
     }
@@ -102,11 +108,18 @@ def axes_of(
             raise UserError(f"--vary {name}: give --{'methods' if name == 'method' else 'data'} A,B")
         if name in OF_EACH_RUN:
             raise UserError(f"--vary {name}: every run has its own {name}; see --seeds and --out")
-        axes[name] = _texts(f"--vary {name}", values)
+        axes[name] = texts_of(f"--vary {name}", values)
     return axes
 
 
-def _texts(flag: str, values: Texts) -> list[str]:
+def texts_of(flag: str, values: Texts) -> list[str]:
+    """Return the values of an option as texts.
+
+    Raises:
+        UserError: if it is neither a text nor a sequence, or a value is empty, has a comma or comes twice.
+    """
+    if not isinstance(values, Iterable):
+        raise UserError(f"{flag} {values}: must be a list of values, or a text with commas")
     texts = [part.strip() for part in values.split(",")] if isinstance(values, str) else list(map(_text, values))
     shown = ",".join(texts)
     if not texts or not all(texts):
@@ -199,11 +212,18 @@ def _points(
             for name in OF_EACH_RUN:
                 if name in of_file:
                     raise UserError(f"--config {file}: '{name}' is for a single run; give {_flag(name)}")
-            values = of_file | values
+            values = over(values, of_file)
         known = known_options(RunConfig, values)
         for name in chosen.keys() & known.keys() - core.keys():
             values[name] = _value(known[name], chosen[name])
         yield chosen, values, known
+
+
+def over(higher: Mapping[str, Any], lower: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay values over others: what the higher gives wins, and its `epochs` drop the lower's `steps`."""
+    # steps rank above epochs: steps from below would leave the epochs without effect
+    kept = {name: value for name, value in lower.items() if name != "steps" or "epochs" not in higher}
+    return kept | dict(higher)
 
 
 def _value(item: Option, text: str) -> Any:
@@ -232,8 +252,8 @@ def plan_runs(cells: Sequence[Cell], first_seed: int, seeds: int, out: Path) -> 
     Raises:
         UserError: for an option of any cell that is wrong or does not go with the others.
     """
-    if seeds < 1:
-        raise UserError(f"--seeds {seeds}: must be > 0")
+    check_whole_number("--seed", first_seed, 0)
+    check_whole_number("--seeds", seeds, 1)
     runs = []
     for cell in cells:
         try:
@@ -244,6 +264,12 @@ def plan_runs(cells: Sequence[Cell], first_seed: int, seeds: int, out: Path) -> 
             folder = out / cell.name / f"seed-{seed}"
             runs.append(PlannedRun(cell, attrs.evolve(config, seed=seed, out=folder)))
     return runs
+
+
+def check_whole_number(flag: str, value: Any, least: int) -> None:
+    """Raise `UserError` for what is no whole number, or is less than the least."""
+    if not isinstance(value, Integral) or value < least:
+        raise UserError(f"{flag} {value!r}: must be a whole number, {least} or more")
 
 
 def _configure(cell: Cell, seed: int) -> RunConfig:

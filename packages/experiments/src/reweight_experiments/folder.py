@@ -43,12 +43,15 @@ def _is_finished(run: PlannedRun) -> bool:
     if not run.folder.exists():
         return False
     if not (run.folder / "summary.json").exists():
-        names = {path.name.removesuffix(".partial") for path in run.folder.iterdir()} if run.folder.is_dir() else {""}
-        if not names <= OF_A_RUN:
+        if not (run.folder.is_dir() and _names_in(run.folder) <= OF_A_RUN):
             raise UserError(f"{run.folder}: is in the way and not a run; give another --out")
         return False
     _refuse_differences(run, "is finished")
     return True
+
+
+def _names_in(folder: Path) -> set[str]:
+    return {path.name.removesuffix(".partial") for path in folder.iterdir()}
 
 
 def _refuse_differences(run: PlannedRun, state: str) -> None:

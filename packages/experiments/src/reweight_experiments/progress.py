@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import textwrap
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.live import Live
 from rich.table import Table
 
@@ -89,12 +91,18 @@ def show(results: Results) -> None:
     screen, report = console(), results.report
     for line in report.heading:
         screen.print(line, soft_wrap=True)
-    table = Table(box=box.SIMPLE)
-    for title in report.columns:
-        table.add_column(title, overflow="fold", no_wrap=title in report.unbroken)
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for place, title in enumerate(report.columns):
+        if title in report.unbroken:
+            words, texts = title.split(), [row[place] for row in report.rows]
+            width = max(map(cell_len, [*words, *texts]))
+            table.add_column("\n".join(textwrap.wrap(title, width)), no_wrap=True, min_width=width)
+        else:
+            table.add_column(title, overflow="fold", min_width=3)
     for row in report.rows:
         table.add_row(*row)
-    screen.print(table)
+    # on a screen that is too narrow even so, nothing is cut off
+    screen.print(table, crop=False)
     for line in report.remarks:
         screen.print(line, soft_wrap=True)
     screen.print(f"also in {results.folder / 'results.md'}, results.csv and results.json", soft_wrap=True)

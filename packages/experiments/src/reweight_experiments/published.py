@@ -27,7 +27,7 @@ import attrs
 from attrs.validators import deep_iterable, in_, instance_of, optional
 
 from reweight_core import Option, RunConfig, TablePlugin, UserError, configure, known_options, nearest, reason
-from reweight_experiments.cells import Cell, Texts, union
+from reweight_experiments.cells import Cell, Texts, over, texts_of, union
 
 TEXTS = deep_iterable(instance_of(str))
 NUMBER = optional(instance_of((int, float)))
@@ -97,32 +97,32 @@ def read_table(record: TablePlugin) -> PublishedTable:
         names = [cell.name for cell in cells]
         if len(set(names)) < len(names):
             raise ValueError("two cells have the same name")
-        cells = [attrs.evolve(cell, options=common | cell.options) for cell in cells]
+        cells = [attrs.evolve(cell, options=over(cell.options, common)) for cell in cells]
         return PublishedTable(record=record, cells=cells, **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"table '{record.name}' in {record.path}: {reason(error)}") from error
 
 
-def choose_cells(table: PublishedTable, only: Texts, pattern: str) -> list[PublishedCell]:
+def choose_cells(table: PublishedTable, only: Texts | None, pattern: str) -> list[PublishedCell]:
     """Return the cells of some methods whose names match a pattern like ``*cifar10*``.
 
     Args:
         table: the table.
-        only: the methods, as a sequence or a text with commas; all if none is named.
+        only: the methods, as a sequence or a text with commas; None for all.
         pattern: what the names must match.
 
     Raises:
         UserError: if there is none.
     """
-    methods = [part.strip() for part in only.split(",")] if isinstance(only, str) else list(only)
     of_table = {cell.method for cell in table.cells}
+    methods = of_table if only is None else texts_of("--only", only)
     for name in methods:
         if name not in of_table:
             raise UserError(
                 f"--only {name}: table '{table.record.name}' has no cell of it{nearest(name, of_table)}; "
                 f"it has {', '.join(sorted(of_table))}"
             )
-    of_methods = [cell for cell in table.cells if not methods or cell.method in methods]
+    of_methods = [cell for cell in table.cells if cell.method in methods]
     chosen = [cell for cell in of_methods if fnmatch.fnmatchcase(cell.name, pattern)]
     if not chosen:
         raise UserError(f"--cells {pattern}: matches none of {', '.join(cell.name for cell in of_methods)}")
@@ -157,10 +157,7 @@ def planned_cells(table: PublishedTable, chosen: Sequence[PublishedCell], overri
     cells = []
     known_anywhere: set[str] = set()
     for published in chosen:
-        values = published.values | dict(overrides)
-        if "epochs" in overrides and "steps" not in overrides:
-            # steps rank above epochs: those of the table would leave the override without effect
-            values.pop("steps", None)
+        values = over(overrides, published.values)
         try:
             configure(RunConfig, **published.values)
             known = known_options(RunConfig, values)

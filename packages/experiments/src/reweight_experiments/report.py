@@ -45,28 +45,53 @@ class Spread:
 
 
 @attrs.frozen
+class RunResult:
+    """What became of a run.
+
+    Attributes:
+        run: the run.
+        figures: name in `FIGURES` -> that figure, None where it has none; empty if the run failed.
+        error: why it failed, None if it is finished.
+    """
+
+    run: PlannedRun
+    figures: Mapping[str, float | None]
+    error: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return its seed, folder and command, and its figures or its error, as JSON values."""
+        run = {
+            "seed": self.run.config.seed,
+            "folder": str(self.run.folder),
+            "command": ["reweight", *self.run.arguments],
+        }
+        return {**run, **self.figures} if self.error is None else {**run, "error": self.error}
+
+
+@attrs.frozen
 class CellResult:
     """What became of a cell.
 
     Attributes:
         cell: the cell.
-        runs: for each run its seed, folder, command and either its figures or its error, ready for JSON.
+        runs: what became of its runs, by rising seed.
         spreads: name in `FIGURES` -> that figure over the finished runs.
     """
 
     cell: Cell
-    runs: Sequence[Mapping[str, Any]]
+    runs: Sequence[RunResult]
     spreads: Mapping[str, Spread]
 
     @property
     def finished(self) -> int:
         """The number of finished runs."""
-        return sum("error" not in run for run in self.runs)
+        return sum(one.error is None for one in self.runs)
 
     def as_json(self) -> dict[str, Any]:
         """Return its labels, spreads and runs as JSON values."""
         spreads = {name: {"mean": spread.mean, "sd": spread.deviation} for name, spread in self.spreads.items()}
-        return {"name": self.cell.name, **self.cell.labels, "n": self.finished, **spreads, "runs": list(self.runs)}
+        runs = [one.as_json() for one in self.runs]
+        return {"name": self.cell.name, **self.cell.labels, "n": self.finished, **spreads, "runs": runs}
 
     def csv_row(self) -> dict[str, Any]:
         """Return its labels and spreads as the columns of a CSV file."""
@@ -118,12 +143,7 @@ class Results:
     @property
     def errors(self) -> dict[str, str]:
         """Why runs failed, by the name of the run."""
-        return {
-            f"{result.cell.name}/seed-{run['seed']}": run["error"]
-            for result in self.cells
-            for run in result.runs
-            if "error" in run
-        }
+        return errors_of(self.cells)
 
 
 def collect(runs: Sequence[PlannedRun], errors: Mapping[str, str]) -> list[CellResult]:
@@ -136,26 +156,28 @@ def collect(runs: Sequence[PlannedRun], errors: Mapping[str, str]) -> list[CellR
     Raises:
         UserError: if a finished run cannot be read.
     """
-    by_cell: dict[Cell, list[dict[str, Any]]] = {}
+    by_cell: dict[Cell, list[RunResult]] = {}
     for run in runs:
-        entry: dict[str, Any] = {
-            "seed": run.config.seed,
-            "folder": str(run.folder),
-            "command": ["reweight", *run.arguments],
-        }
-        if run.name in errors:
-            entry["error"] = errors[run.name]
-        else:
-            summary = read_json(run.folder / "summary.json")
-            try:
-                entry |= {name: summary[name] for name in FIGURES}
-            except KeyError as missing:
-                raise UserError(f"{run.folder / 'summary.json'}: has no {missing}; remove the folder") from None
-        by_cell.setdefault(run.cell, []).append(entry)
+        error = errors.get(run.name)
+        result = RunResult(run, _figures(run.folder / "summary.json") if error is None else {}, error)
+        by_cell.setdefault(run.cell, []).append(result)
     return [
-        CellResult(cell, entries, {name: Spread.of(entry.get(name) for entry in entries) for name in FIGURES})
-        for cell, entries in by_cell.items()
+        CellResult(cell, results, {name: Spread.of(one.figures.get(name) for one in results) for name in FIGURES})
+        for cell, results in by_cell.items()
     ]
+
+
+def _figures(summary: Path) -> dict[str, float | None]:
+    content = read_json(summary)
+    try:
+        return {name: content[name] for name in FIGURES}
+    except KeyError as missing:
+        raise UserError(f"{summary}: has no {missing}; remove the folder") from None
+
+
+def errors_of(cells: Sequence[CellResult]) -> dict[str, str]:
+    """Return why runs failed, by the name of the run."""
+    return {one.run.name: one.error for cell in cells for one in cell.runs if one.error is not None}
 
 
 def keep(out: Path, report: Report, cells: Sequence[CellResult], about: Mapping[str, Any]) -> Results:
@@ -171,21 +193,20 @@ def keep(out: Path, report: Report, cells: Sequence[CellResult], about: Mapping[
         UserError: if a file cannot be written, or a run has none of what it should have.
     """
     made_with = environments(cells)
-    results = Results(out, cells, report)
-    remarks = [*_failures(results.errors), *report.remarks, *map(_describe, made_with)]
-    results = attrs.evolve(results, report=attrs.evolve(report, remarks=remarks))
+    remarks = [*_failures(errors_of(cells)), *report.remarks, *map(_describe, made_with)]
+    report = attrs.evolve(report, remarks=remarks)
     rows = [cell.csv_row() for cell in cells]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     try:
-        write_text(out / "results.md", results.report.markdown())
+        write_text(out / "results.md", report.markdown())
         write_text(out / "results.csv", text.getvalue())
         write_json(out / "results.json", {**about, "made_with": made_with, "cells": [cell.as_json() for cell in cells]})
     except OSError as error:
         raise UserError(f"{out}: {error}; the runs are kept") from error
-    return results
+    return Results(out, cells, report)
 
 
 def environments(cells: Sequence[CellResult]) -> list[dict[str, Any]]:
@@ -194,22 +215,18 @@ def environments(cells: Sequence[CellResult]) -> list[dict[str, Any]]:
     The name of a processor is that of this machine.
 
     Raises:
-        UserError: if the options of a run cannot be read.
+        UserError: if the config.json of a run cannot be read, or names no versions or no device.
     """
-    found: list[dict[str, Any]] = []
-    for folder in (Path(run["folder"]) for cell in cells for run in cell.runs if "error" not in run):
-        config = read_json(folder / "config.json")
-        if not {"device", "versions"} <= config.keys():
-            raise UserError(f"{folder / 'config.json'}: not that of a run; remove the folder")
-        device = config["device"]
-        cpu = f"{cpu_name()}, {usable_cpus()} processors"
-        made = {"hardware": cpu if device == "cpu" else device, "versions": config["versions"]}
-        same = next((entry for entry in found if made.items() <= entry.items()), None)
-        if same is None:
-            found.append(made | {"runs": 1})
-        else:
-            same["runs"] += 1
-    return found
+    made = [_environment(one.run.folder / "config.json") for cell in cells for one in cell.runs if one.error is None]
+    return [entry | {"runs": made.count(entry)} for place, entry in enumerate(made) if entry not in made[:place]]
+
+
+def _environment(config: Path) -> dict[str, Any]:
+    content = read_json(config)
+    if not {"device", "versions"} <= content.keys():
+        raise UserError(f"{config}: not that of a run; remove the folder")
+    cpu = f"{cpu_name()}, {usable_cpus()} processors"
+    return {"hardware": cpu if content["device"] == "cpu" else content["device"], "versions": content["versions"]}
 
 
 def _describe(environment: Mapping[str, Any]) -> str:

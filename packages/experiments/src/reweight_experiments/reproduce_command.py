@@ -42,7 +42,7 @@ class ReproduceCommand(DeclaringCommand):
             known = known_options(RunConfig, overrides)
         else:
             table = read_table(registry.find("table", name))
-            cells = choose_cells(table, given.get("only", ()), given.get("pattern", "*"))
+            cells = choose_cells(table, given.get("only"), given.get("pattern", "*"))
             known = options_of_cells(cells, overrides)
         return {name: item for name, item in known.items() if name not in ("method", "out")}
 
@@ -86,7 +86,7 @@ def command(
         return
     if name is None:
         raise click.UsageError("give the NAME of a table; reweight reproduce --list shows them", ctx)
-    chosen: dict[str, Any] = {"only": only or (), "cells": pattern, "seeds": seeds, **take_given(ctx, options)}
+    chosen: dict[str, Any] = {"only": only, "cells": pattern, "seeds": seeds, **take_given(ctx, options)}
     if dry_run:
         for run in plan_reproduction(name, out, **chosen).runs:
             click.echo(shlex.join(["reweight", *run.arguments]))

@@ -9,9 +9,9 @@ from typing import Any
 
 import attrs
 
-from reweight_core import registry
+from reweight_core import UserError, registry
 from reweight_experiments.carry_out import Watcher, carry_out
-from reweight_experiments.cells import PlannedRun, Texts, as_arguments, plan_runs
+from reweight_experiments.cells import PlannedRun, Texts, as_arguments, check_whole_number, plan_runs
 from reweight_experiments.folder import place_for
 from reweight_experiments.published import (
     PublishedCell,
@@ -28,8 +28,9 @@ def reproduce(
     name: str,
     out: Path | str | None = None,
     *,
-    only: Texts = (),
+    only: Texts | None = None,
     cells: str = "*",
+    seed: int = 0,
     seeds: int = 1,
     jobs: int = 1,
     watcher: Watcher | None = None,
@@ -43,23 +44,25 @@ def reproduce(
     Args:
         name: the table.
         out: folder of the runs and of the result table; None for ``runs/NAME``.
-        only: methods whose cells are run, or a text with commas; all if none is named.
+        only: methods whose cells are run, or a text with commas; None for all.
         cells: what the names of the cells must match, ``*cifar10*`` for example.
+        seed: seed of the first run of each cell.
         seeds: number of runs of each cell.
         jobs: number of runs at a time, each a process.
         watcher: is told how the runs get on.
-        **overrides: options of ``reweight train`` (underscores) in place of the table's; `seed` is the first seed.
+        **overrides: options of ``reweight train`` (underscores) in place of the table's.
 
     Raises:
         UserError: before the first run, for an unknown table, an option that is wrong, or a folder that is taken.
     """
-    plan = plan_reproduction(name, out, only=only, cells=cells, seeds=seeds, **overrides)
+    check_whole_number("--jobs", jobs, 1)
+    plan = plan_reproduction(name, out, only=only, cells=cells, seed=seed, seeds=seeds, **overrides)
     table, out = plan.table, plan.out
     arguments = {
-        "only": ",".join(dict.fromkeys(cell.method for cell in plan.chosen)) if only else None,
+        "only": ",".join(dict.fromkeys(cell.method for cell in plan.chosen)) if only is not None else None,
         "cells": None if cells == "*" else cells,
         **overrides,
-        **{"seeds": seeds, "jobs": jobs, "out": out},
+        **{"seed": seed, "seeds": seeds, "jobs": jobs, "out": out},
     }
     with place_for(out):
         results = collect(plan.runs, carry_out(plan.runs, out, jobs, watcher or Watcher()))
@@ -77,7 +80,7 @@ def reproduce(
 
 
 @attrs.frozen(eq=False)
-class Plan:
+class PlannedReproduction:
     """What a reproduction will do.
 
     Attributes:
@@ -94,17 +97,26 @@ class Plan:
 
 
 def plan_reproduction(
-    name: str, out: Path | str | None, *, only: Texts, cells: str, seeds: int, **overrides: Any
-) -> Plan:
+    name: str,
+    out: Path | str | None,
+    *,
+    only: Texts | None = None,
+    cells: str = "*",
+    seed: int = 0,
+    seeds: int = 1,
+    **overrides: Any,
+) -> PlannedReproduction:
     """Choose, plan and check the runs of `reproduce` (arguments and errors as there); nothing is run or written."""
+    if "method" in overrides:
+        raise UserError("method: each cell of a table has its own; choose cells with only=")
     table = read_table(registry.find("table", name))
     out = Path("runs") / name if out is None else Path(out)
     chosen = choose_cells(table, only, cells)
-    first = overrides.pop("seed", 0)
-    return Plan(table, chosen, plan_runs(planned_cells(table, chosen, overrides), first, seeds, out), out)
+    runs = plan_runs(planned_cells(table, chosen, overrides), seed, seeds, out)
+    return PlannedReproduction(table, chosen, runs, out)
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Comparison(CellResult):
     """A cell's result beside the published figure; accuracies in %, differences in points.
 
@@ -130,8 +142,16 @@ class Comparison(CellResult):
         deviation = None if spread.deviation is None else 100 * spread.deviation
         difference = None if mean is None or published.mean is None else mean - published.mean
         in_deviations = difference / published.deviation if difference is not None and published.deviation else None
-        figures = (mean, deviation, difference, in_deviations)
-        return cls(result.cell, result.runs, result.spreads, published, *figures)
+        return cls(
+            cell=result.cell,
+            runs=result.runs,
+            spreads=result.spreads,
+            published=published,
+            mean=mean,
+            deviation=deviation,
+            difference=difference,
+            in_deviations=in_deviations,
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return what the result is, and the comparison, as JSON values."""
@@ -180,7 +200,7 @@ def comparison_report(table: PublishedTable, comparisons: Sequence[Comparison], 
         for note in one.published.notes:
             by_note.setdefault(note, []).append(one.published.name)
     notes = [f"{note} ({', '.join(names)})" for note, names in by_note.items()]
-    return Report(heading, columns, rows, [*table.notes, *notes], ["cell"])
+    return Report(heading, columns, rows, [*table.notes, *notes], unbroken=columns[1:])
 
 
 def _figure(mean: float | None, deviation: float | None) -> str:

@@ -9,9 +9,17 @@ from typing import Any
 
 from reweight_core import UserError
 from reweight_experiments.carry_out import Watcher, carry_out
-from reweight_experiments.cells import Texts, as_arguments, axes_of, cells_of, plan_runs
+from reweight_experiments.cells import Texts, as_arguments, axes_of, cells_of, check_whole_number, plan_runs
 from reweight_experiments.folder import place_for
-from reweight_experiments.report import FIGURES, CellResult, Report, Results, collect, keep
+from reweight_experiments.report import CellResult, Report, Results, collect, keep
+
+COLUMNS = {
+    "test accuracy": ("test_accuracy", 4),
+    "mean of last 5": ("test_accuracy_mean5", 4),
+    "AUROC of weights": ("noise_auroc", 4),
+    "seconds": ("seconds", 1),
+}
+"""Columns of figures: title -> name of the figure, and its digits."""
 
 
 def run_sweep(
@@ -21,6 +29,7 @@ def run_sweep(
     data: Texts | None = None,
     vary: Mapping[str, Texts] | None = None,
     config: Path | str | None = None,
+    seed: int = 0,
     seeds: int = 1,
     jobs: int = 1,
     watcher: Watcher | None = None,
@@ -37,27 +46,28 @@ def run_sweep(
         data: names of datasets likewise; None for that of the file, or the default.
         vary: values of other options, by name: all combinations are run. None leaves an option out.
         config: a TOML file with options, which rank below all others.
+        seed: seed of the first run of each setting.
         seeds: number of runs of each setting.
         jobs: number of runs at a time, each a process.
         watcher: is told how the runs get on.
-        **options: options of ``reweight train`` (underscores) for the runs that have them; `seed` is the first seed.
+        **options: options of ``reweight train`` (underscores) for the runs that have them.
 
     Raises:
         UserError: before the first run, for an option of any run that is wrong, or a folder that is taken.
     """
     out, file, vary = Path(out), None if config is None else Path(config), vary or {}
-    first = options.pop("seed", 0)
+    check_whole_number("--jobs", jobs, 1)
     axes = axes_of(methods, data, vary, file)
     if "method" not in axes:
         raise UserError("--methods A,B is missing: name the methods to compare")
-    runs = plan_runs(cells_of(axes, options, file), first, seeds, out)
+    runs = plan_runs(cells_of(axes, options, file), seed, seeds, out)
     texts = {name: ",".join(values) for name, values in axes.items()}
     arguments = {
         "methods": texts.pop("method"),
         "data": texts.pop("data"),
         "vary": [f"{name}={values}" for name, values in texts.items()] or None,
         **options,
-        **{"config": file, "seed": first, "seeds": seeds, "jobs": jobs, "out": out},
+        **{"config": file, "seed": seed, "seeds": seeds, "jobs": jobs, "out": out},
     }
     with place_for(out):
         results = collect(runs, carry_out(runs, out, jobs, watcher or Watcher()))
@@ -68,15 +78,14 @@ def run_sweep(
 def sweep_report(results: Sequence[CellResult]) -> Report:
     """Return the table of a sweep."""
     labels = list(dict.fromkeys(name for result in results for name in result.cell.labels))
-    columns = [*labels, "n", "test accuracy", "mean of last 5", "AUROC of weights", "seconds"]
+    figures = ["n", *COLUMNS]
     rows = [
         [
             *(result.cell.labels.get(name, "-") for name in labels),
             str(result.finished),
-            *(result.spreads[name].text(4) for name in FIGURES[:3]),
-            result.spreads["seconds"].text(1),
+            *(result.spreads[name].text(digits) for name, digits in COLUMNS.values()),
         ]
         for result in results
     ]
     heading = ["Test accuracy of the last epoch and of the last five; mean ± sample standard deviation over n seeds."]
-    return Report(heading, columns, rows, [], labels)
+    return Report(heading, [*labels, *figures], rows, [], unbroken=figures)
