@@ -143,8 +143,6 @@ def test_the_documented_component_keeps_the_contract(documented_plugin):
 def test_the_documented_command_runs(tmp_path, monkeypatch, capsys):
     blocks_of_page = blocks("docs/plugins.md", "python")
     record, command = (code for code in blocks_of_page if "CommandPlugin(" in code or "click.command" in code)
-    ]
-    record, command = codes
     site = tmp_path / "site"
     info = site / "reweight_command_count-0.1.0.dist-info"
     info.mkdir(parents=True)
