@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 import reweight_core
 from reweight_core.cli.main import main
+from reweight_core.config.options import Owner, fill
 from reweight_core.config.resolve import known_options
 from reweight_core.config.run_config import RunConfig
 from reweight_core.plugins import registry
@@ -247,8 +248,30 @@ def test_a_file_gives_options_and_the_command_line_wins(reweight):
         "epochs": 1,
         "lr": 0.02,
         "clip": 0.3,
-        "weight_lr": 0.01,
+        "weight_lr": None,
     }
+
+
+def test_epochs_on_the_command_line_win_over_the_steps_of_a_file(reweight, monkeypatch):
+    configured = []
+
+    def train(config, observers):
+        configured.append(config)
+        raise reweight_core.UserError("far enough")
+
+    monkeypatch.setattr("reweight_core.training.loop.train", train)
+    Path("options.toml").write_text("steps = 100\n")
+    reweight("train", "--config", "options.toml")
+    reweight("train", "--config", "options.toml", "--epochs", "5")
+    reweight("train", "--config", "options.toml", "--epochs", "5", "--steps", "9")
+    assert [config.steps for config in configured] == [100, None, 9]
+    assert [config.epochs for config in configured[1:]] == [5, 5]
+
+
+def test_the_help_says_what_stands_for_a_value(reweight):
+    shown = reweight("train", "--help").out
+    for text in ("--noise KIND:ARGUMENT", "--method NAME", "--data NAME", "--with NAME", "--model NAME", "--lr FLOAT"):
+        assert text in shown
 
 
 def test_the_help_shows_the_options_of_the_chosen_plugins_alone(reweight):
@@ -410,6 +433,20 @@ def test_bench_measures_every_installed_method_unless_told(reweight, monkeypatch
     assert sorted({cell.method for cell in measured}) == METHODS
 
 
+def test_bench_reads_lists_and_values_as_other_commands_do(reweight, monkeypatch):
+    measured = []
+    monkeypatch.setattr(
+        "reweight_core.measure.bench.run", lambda setting, cells, n: measured.append((setting, cells)) or []
+    )
+    arguments = ["--methods", "erm, l2rw", "--strategies", "jvp, fd", "--set", "clean-decay=false", "--json"]
+    assert reweight("bench", *arguments).err == ""
+    ((setting, cells),) = measured
+    on = {(cell.method, cell.strategy) for cell in cells}
+    assert on == {("erm", None), ("l2rw", "jvp"), ("l2rw", "fd")}
+    record = registry.find("method", "l2rw")
+    assert fill(Owner("l2rw", record.config), setting.options).clean_decay is False
+
+
 def test_a_console_prints_text_as_it_is(capsys):
     reweight_core.console().print("[red]cat[/red] :dog: 'x' 1.5")
     assert capsys.readouterr().out == "[red]cat[/red] :dog: 'x' 1.5\n"
@@ -505,6 +542,7 @@ def test_what_cannot_work_is_refused_in_one_line(reweight, monkeypatch, argument
         ("bench --methods gwd", ["no method is called 'gwd' (did you mean 'gdw'?)"]),
         ("bench --methods gdw --set clip", ["--set clip: must be NAME=VALUE"]),
         ("bench --methods gdw --set clpi=1", ["no method of --methods has the option 'clpi' (did you mean 'clip'?)"]),
+        ("bench --methods l2rw --set clean-decay=maybe", ["--clean-decay 'maybe': must be true or false"]),
         ("bench --repetitions 0", ["--repetitions", "x>=1"]),
         ("bench --methods erm --strategies jpv", ["--strategies jpv: must be among", "(did you mean 'jvp'?)"]),
     ],

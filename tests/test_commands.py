@@ -139,6 +139,17 @@ def test_one_whose_record_names_no_command_is_an_error_when_it_is_used(install, 
     assert (done.status, done.out, len(done.err.splitlines())) == (2, "", 1)
     assert done.err.startswith("Error: command 'greet' of greet 2.5 cannot be loaded: ")
     assert problem in done.err
+    row = plugin_row(reweight, "greet")
+    assert (row["status"], row["error"]) == ("broken", problem)
+
+
+def test_one_whose_import_ends_the_program_is_broken_and_ends_nothing(install, reweight):
+    site = install("greet", RECORD.format(name="greet", command="greet_command:command"))
+    (site / "greet_command.py").write_text("raise SystemExit(3)")
+    problem = "ImportError: importing greet_command ends the program"
+    assert plugin_row(reweight, "greet")["error"] == problem
+    done = reweight("greet")
+    assert (done.status, problem in done.err) == (2, True)
 
 
 def test_cores_own_command_wins_and_the_clash_is_shown(install, reweight):

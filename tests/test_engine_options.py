@@ -37,10 +37,15 @@ def test_between_look_aheads_the_weighting_network_decides_and_stays(method):
     assert all(torch.equal(before[name], tensor) for name, tensor in parts.hooks.plugins[method].state_dict().items())
 
 
-@pytest.mark.parametrize("method", ["l2rw", "erm", "random"])
+@pytest.mark.parametrize("method", ["l2rw", "fsr"])
 def test_methods_without_a_rule_for_other_steps_refuse(method):
     with pytest.raises(UserError, match=f"--meta-every 2: method '{method}'"):
         tiny_parts(method, meta_every=2)
+
+
+def test_a_method_that_never_looks_ahead_is_not_kept_from_a_sweep_of_look_aheads():
+    with pytest.warns(UserWarning, match="--lookahead fd, --meta-every 2: does nothing here, because method 'erm'"):
+        run_steps(tiny_parts("erm", lookahead="fd", meta_every=2), 2)
 
 
 def test_clipping_is_refused_in_the_virtual_step_and_done_in_the_real_one():

@@ -65,6 +65,7 @@ def test_a_share_of_every_class_is_held_out_for_testing(photos, trained):
 def test_a_folder_without_a_test_set_names_the_ways_out(photos, tmp_path, capsys):
     assert run("train", "--data", "folder", "--data-root", photos, "--image-size", "16", "--out", tmp_path / "r") == 2
     message = capsys.readouterr().err
+    assert message.startswith("Error: --data folder: there is no test set")
     assert "--test-from split:0.1" in message and "--test-from none" in message
 
 
@@ -130,7 +131,7 @@ def test_a_wrong_test_from_is_refused(text):
 
 def test_a_share_that_leaves_nothing_for_training_is_refused(photos, tmp_path):
     config = configure(data="folder", data_root=photos, image_size=8, test_from="split:0.999", out=tmp_path / "r")
-    with pytest.raises(UserError, match="leaves no example of class 'dark' for training"):
+    with pytest.raises(UserError, match=r"^--test-from split:0\.999: leaves no example of class 'dark' for training"):
         train(config)
 
 

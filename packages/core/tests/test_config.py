@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reweight_core.config.options import option
-from reweight_core.config.resolve import as_values, check_plugin, configure, known_options, noise_parts, read_file
+from reweight_core.config.resolve import (
+    as_values,
+    check_plugin,
+    configure,
+    known_options,
+    noise_parts,
+    over,
+    read_file,
+)
 from reweight_core.config.run_config import DataConfig, RunConfig
 from reweight_core.errors import UserError
 from reweight_core.plugins import registry
@@ -80,6 +88,7 @@ RECORDS = {
             presets={
                 "feast": {"with": ("sweet-spice", "lid"), "sweet_spice_amount": 2.0, "speed": 9.0, "lr": 0.7},
                 "long": {"steps": 500},
+                "rounds": {"epochs": 30},
                 "wrong": {"spede": 1.0},
             },
         ),
@@ -99,6 +108,7 @@ RECORDS = {
             defaults={"lr": 0.5, "model": "mlp", "speed": 3.0, "declared_by_nobody": 1},
         ),
         "twin": DataPlugin("twin", "is called like a method", never_built),
+        "lengthy": DataPlugin("lengthy", "takes many steps", never_built, defaults={"steps": 900, "lr": 0.5}),
         "rotten": DataPlugin("rotten", "has a bad better default", never_built, defaults={"epochs": "many"}),
     },
     "noise": {
@@ -163,6 +173,30 @@ def test_epochs_that_are_given_rank_above_the_steps_of_a_preset():
     assert configure(method="stir", preset="long", epochs=3, steps=7).steps == 7
 
 
+def test_epochs_of_a_preset_rank_above_the_steps_of_a_dataset():
+    assert configure(method="stir", data="lengthy").steps == 900
+    config = configure(method="stir", data="lengthy", preset="rounds")
+    assert (config.steps, config.epochs, config.lr) == (None, 30, 0.5)
+    assert configure(method="stir", data="lengthy", preset="long").steps == 500
+    assert configure(method="stir", data="lengthy", preset="rounds", steps=7).steps == 7
+
+
+@pytest.mark.parametrize(
+    ("higher", "lower", "expected"),
+    [
+        ({"lr": 1}, {"lr": 2, "steps": 3}, {"lr": 1, "steps": 3}),
+        ({"epochs": 1}, {"epochs": 2, "steps": 3, "lr": 4}, {"epochs": 1, "lr": 4}),
+        ({"epochs": 1, "steps": 5}, {"steps": 3}, {"epochs": 1, "steps": 5}),
+        ({"steps": 5}, {"epochs": 2}, {"steps": 5, "epochs": 2}),
+        ({}, {"epochs": 2, "steps": 3}, {"epochs": 2, "steps": 3}),
+    ],
+)
+def test_of_two_layers_the_higher_wins_and_its_epochs_drop_the_lowers_steps(higher, lower, expected):
+    before = dict(lower)
+    assert over(higher, lower) == expected
+    assert lower == before
+
+
 def test_given_components_take_the_place_of_the_presets():
     config = configure(method="stir", preset="feast", **{"with": ["lid"]})
     assert (config.with_, config.component_options, config.lr) == (("lid",), (NoOptions(),), 0.7)
@@ -181,7 +215,7 @@ def test_a_preset_with_an_option_that_nobody_has_is_refused():
 
 @pytest.mark.parametrize(
     ("method", "message"),
-    [("stir", "it has feast, long, wrong"), ("erm", "method 'erm' has no such preset; it has none")],
+    [("stir", "it has feast, long, rounds, wrong"), ("erm", "method 'erm' has no such preset; it has none")],
 )
 def test_an_unknown_preset_is_an_error_that_lists_those_there_are(method, message):
     with pytest.raises(UserError, match=message):
@@ -189,7 +223,7 @@ def test_an_unknown_preset_is_an_error_that_lists_those_there_are(method, messag
 
 
 def test_the_option_of_presets_says_which_the_chosen_method_has():
-    assert known_options(RunConfig, {"method": "stir"})["preset"].choices == ("feast", "long", "wrong")
+    assert known_options(RunConfig, {"method": "stir"})["preset"].choices == ("feast", "long", "rounds", "wrong")
     of_erm = known_options(RunConfig, {})["preset"]
     assert (of_erm.choices, of_erm.help.endswith("Method 'erm' has none.")) == ((), True)
 
@@ -232,7 +266,7 @@ def test_a_component_has_a_section_of_its_own_in_a_file(tmp_path):
 def test_a_file_ranks_between_what_is_given_and_the_datasets_default(tmp_path):
     path = write(tmp_path, 'method = "stir"\ndata = "shelf"\nlr = 0.3\nepochs = 7\n[stir]\nspeed = 4\n')
     options = {"epochs": 9}
-    config = configure(**read_file(path, RunConfig, options) | options)
+    config = configure(**over(options, read_file(path, RunConfig, options)))
     assert (config.lr, config.epochs, config.method_options.speed, config.model) == (0.3, 9, 4.0, "mlp")
 
 
@@ -341,6 +375,11 @@ def test_a_file_that_cannot_be_read_is_refused_by_its_name(tmp_path):
         with pytest.raises(UserError) as caught:
             read_file(path, RunConfig, {})
         assert str(caught.value).startswith(f"--config {path}: ")
+
+
+def test_only_options_that_say_where_or_how_a_run_is_made_change_no_result():
+    without = {name for name, item in known_options(RunConfig, {}).items() if not item.changes_result}
+    assert without == {"device", "graph", "workers", "checkpoint_every", "out"}
 
 
 FINITE = st.floats(min_value=1e-6, max_value=1e6)

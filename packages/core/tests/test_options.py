@@ -45,6 +45,16 @@ def test_a_declaration_becomes_an_option_with_flag_type_and_help():
     assert types["recipe"] == (Path, True)
 
 
+def test_what_stands_for_the_value_in_help_is_declared_with_the_option():
+    @attrs.frozen
+    class Stove:
+        fuel: str = option("gas", "What burns.", metavar="FUEL:AMOUNT")
+
+    (item,) = options_of(Owner("stove", Stove))
+    assert item.metavar == "FUEL:AMOUNT"
+    assert OPTIONS["dish"].metavar is None
+
+
 @pytest.mark.parametrize(
     ("annotation", "default"),
     [

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reweight_core.data.dataset import Dataset, Split
-from reweight_core.data.prepare import Plan, long_tail_counts, prepare
+from reweight_core.data.prepare import NoTestSetError, Plan, long_tail_counts, prepare
 from reweight_core.errors import UserError
 from reweight_core.testing import tiny_dataset
 
@@ -310,6 +310,24 @@ def test_true_labels_of_an_untrusted_dataset_are_unknown():
 def test_added_noise_makes_the_labels_of_an_untrusted_dataset_count_as_true(monkeypatch):
     use_noise(monkeypatch, next_class)
     assert prepare(make_dataset(trusted=False), options()).noise_rate == 1
+
+
+# The test set
+
+
+def test_a_dataset_without_a_test_set_must_be_told_where_to_take_one_from():
+    dataset = attrs.evolve(make_dataset(), test=None)
+    with pytest.raises(NoTestSetError, match=r"--test-from split:0\.1 .* or --test-from none"):
+        prepare(dataset, Plan())
+    assert prepare(dataset, Plan(test="none")).test is None
+    assert len(prepare(dataset, Plan(test=0.1)).test) == 3 * 4
+
+
+@pytest.mark.parametrize(("test", "size"), [("own", 3), ("none", None), (0.25, 30)])
+def test_a_dataset_with_a_test_set_has_it_used_only_where_the_plan_says_so(test, size):
+    data = prepare(make_dataset(), Plan(test=test))
+    assert (None if data.test is None else len(data.test)) == size
+    assert len(data.train) == 120 - (size if test == 0.25 else 0)
 
 
 # A random meta set

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from reweight_core.data.images import ImageFiles
-from reweight_core.data.reader import ReadRequest, stream
+from reweight_core.data.reader import ReadRequest, read_ahead
 from reweight_core.errors import UserError
 
 SIZE, COUNT = 6, 7
@@ -24,7 +24,7 @@ def files(tmp_path_factory):
 def test_batches_come_in_order_from_any_number_of_workers(files, workers):
     parts = [np.array([6, 1]), np.array([0]), np.array([3, 3, 2])]
     state = torch.random.get_rng_state()
-    found = list(stream([ReadRequest(files, ids, (9,)) for ids in parts], workers, CPU))
+    found = list(read_ahead([ReadRequest(files, ids, (9,)) for ids in parts], workers, CPU))
     assert all((pixels.numpy() == files.read(ids, (9,))).all() for pixels, ids in zip(found, parts, strict=True))
     assert torch.equal(torch.random.get_rng_state(), state)
 
@@ -34,5 +34,5 @@ def test_an_image_that_cannot_be_read_is_named_in_one_line(tmp_path, workers):
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     files = ImageFiles(tmp_path, np.array(["broken.jpg"], dtype=object), SIZE)
     with pytest.raises(UserError, match=r"broken\.jpg: cannot be read as an image") as refused:
-        list(stream([ReadRequest(files, np.array([0]), None)], workers, CPU))
+        list(read_ahead([ReadRequest(files, np.array([0]), None)], workers, CPU))
     assert "\n" not in str(refused.value)

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from reweight_core.config.options import Option, option
-from reweight_core.config.resolve import as_values, configure, core_options, known_options, read_file
+from reweight_core.config.resolve import as_values, configure, core_options, known_options, over, read_file
 from reweight_core.config.run_config import DataConfig, RunConfig
 from reweight_core.config.weighting_options import WeightingOptions
 from reweight_core.engine.state import part_of, prefixed
@@ -125,6 +125,7 @@ __all__ = [
     "locked",
     "nearest",
     "option",
+    "over",
     "part_of",
     "prefixed",
     "read_file",

@@ -62,7 +62,7 @@ def _refuse_differences(run: PlannedRun, state: str) -> None:
         raise UserError(f"{run.folder / 'config.json'}: not that of a run; remove the folder") from None
     wanted = json.loads(json.dumps(as_values(run.config)))
     known = known_options(RunConfig, wanted)
-    free = {name for name, item in known.items() if not item.changes_result} - {"seed"}
+    free = {name for name, item in known.items() if not item.changes_result}
     for name in sorted((found.keys() | wanted.keys()) - free):
         if found.get(name) != wanted.get(name):
             raise UserError(

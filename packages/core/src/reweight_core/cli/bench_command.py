@@ -58,15 +58,16 @@ def command(
     as_json: bool,
 ) -> None:
     """Measure what a step of each method costs, against plain PyTorch in the same run, on synthetic images."""
-    methods = methods or ",".join(registry.load_all("method"))
-    shape, values = _shape(image), _values(options, methods.split(","))
+    chosen = _names(methods) if methods else list(registry.load_all("method"))
+    lookaheads = _names(strategies)
+    shape, values = _shape(image), _values(options, chosen)
 
     # imports torch, which takes seconds; what is plainly wrong is told before
     from reweight_core.engine.lookahead import STRATEGIES
     from reweight_core.machine.device import resolve_device
     from reweight_core.measure import bench
 
-    for name in strategies.split(","):
+    for name in lookaheads:
         if name not in STRATEGIES:
             raise UserError(f"--strategies {name}: must be among {', '.join(STRATEGIES)}{nearest(name, STRATEGIES)}")
     setting = bench.Setting(
@@ -80,8 +81,8 @@ def command(
     graphs = {"both": (False, True) if on_gpu else (False,), "on": (True,), "off": (False,)}[graph]
     subjects = [
         bench.Subject(method, strategy, graphed)
-        for method in methods.split(",")
-        for strategy in (strategies.split(",") if registry.find("method", method).looks_ahead == "network" else [None])
+        for method in chosen
+        for strategy in (lookaheads if registry.find("method", method).looks_ahead == "network" else [None])
         for graphed in graphs
     ]
     rows = bench.run(setting, subjects, repetitions)
@@ -89,6 +90,11 @@ def command(
         click.echo(json.dumps(rows, indent=2))
         return
     _print(rows)
+
+
+def _names(text: str) -> list[str]:
+    """Read a list with commas."""
+    return [name.strip() for name in text.split(",")]
 
 
 def _shape(image: str) -> tuple[int, int, int]:
@@ -100,10 +106,10 @@ def _shape(image: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _values(options: tuple[str, ...], methods: list[str]) -> dict[str, str]:
+def _values(options: tuple[str, ...], methods: list[str]) -> dict[str, Any]:
     """Read ``--set NAME=VALUE``, an option of at least one of the methods."""
-    known = {item.name for name in methods for item in options_of(owner_of("method", name))}
-    values = {}
+    known = {item.name: item for name in methods for item in options_of(owner_of("method", name))}
+    values: dict[str, Any] = {}
     for text in options:
         name, equals, value = text.partition("=")
         name = name.replace("-", "_")
@@ -111,7 +117,7 @@ def _values(options: tuple[str, ...], methods: list[str]) -> dict[str, str]:
             raise UserError(f"--set {text}: must be NAME=VALUE, e.g. probe=separate")
         if name not in known:
             raise UserError(f"--set {text}: no method of --methods has the option '{name}'{nearest(name, known)}")
-        values[name] = value
+        values[name] = value == "true" if known[name].type is bool and value in ("true", "false") else value
     return values
 
 

@@ -11,7 +11,15 @@ from typing import Any
 import click
 
 from reweight_core.config.options import Option, options_of
-from reweight_core.config.resolve import KINDS_WITH_OPTIONS, configure, core_options, known_options, owner_of, read_file
+from reweight_core.config.resolve import (
+    KINDS_WITH_OPTIONS,
+    configure,
+    core_options,
+    known_options,
+    over,
+    owner_of,
+    read_file,
+)
 from reweight_core.config.run_config import OWNER, PLUGIN_OPTIONS, RunConfig
 from reweight_core.errors import UserError
 from reweight_core.plugins import registry
@@ -133,12 +141,12 @@ class PluginCommand(DeclaringCommand):
         file = given.pop("config_file", None)
         from_file = read_file(file, self.config_class, given) if file else {}
         ctx.meta[_GIVEN] = from_file
-        return known_options(self.config_class, from_file | given)
+        return known_options(self.config_class, over(given, from_file))
 
     def _with_config(self, callback: Callable[..., Any]) -> Callable[..., Any]:
         @click.pass_context
         def call(ctx: click.Context, /, config_file: Path | None, **parameters: Any) -> Any:
-            given = ctx.meta[_GIVEN] | take_given(ctx, parameters)
+            given = over(take_given(ctx, parameters), ctx.meta[_GIVEN])
             return callback(config=configure(self.config_class, **given), **parameters)
 
         return call
@@ -172,9 +180,8 @@ def _click_option(item: Option) -> click.Option:
         metavar = "NAME" if _many(item.choices) else None
         return click.Option([item.flag, item.name], type=click.Choice(item.choices), metavar=metavar, default=None)
     if item.multiple:
-        return click.Option([item.flag, item.name], multiple=True, metavar="NAME")
-    metavar = {"noise": "KIND:ARGUMENT"}.get(item.name, "NAME") if item.name in PLUGIN_OPTIONS else None
-    return click.Option([item.flag, item.name], type=item.type, metavar=metavar, default=None)
+        return click.Option([item.flag, item.name], multiple=True, metavar=item.metavar)
+    return click.Option([item.flag, item.name], type=item.type, metavar=item.metavar, default=None)
 
 
 def _many(choices: tuple[str, ...]) -> bool:

@@ -7,10 +7,10 @@ import click
 from rich import box
 from rich.table import Table
 
+from reweight_core.cli.commands import COMMANDS
 from reweight_core.cli.console import console
-from reweight_core.cli.main import COMMANDS
 from reweight_core.config.resolve import KINDS_WITH_OPTIONS, check_plugin
-from reweight_core.errors import UserError
+from reweight_core.errors import UserError, reason
 from reweight_core.plugins import registry
 
 
@@ -18,7 +18,7 @@ from reweight_core.plugins import registry
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
     """Show every installed plugin: where it comes from, and whether it works."""
-    rows = [_beside_core(_with_options_checked(row)) for row in registry.status()]
+    rows = [_beside_core(_checked(row)) for row in registry.status()]
     if as_json:
         click.echo(json.dumps([attrs.asdict(row) for row in rows], indent=2))
         return
@@ -36,13 +36,19 @@ def command(as_json: bool) -> None:
             out.print(f"{whose} of {row.distribution}: {row.error.removeprefix(f'{whose} ')}", soft_wrap=True)
 
 
-def _with_options_checked(row: registry.PluginStatus) -> registry.PluginStatus:
-    """Call a plugin broken that loads, but whose options no run can use."""
-    if row.status == "ok" and row.kind in KINDS_WITH_OPTIONS:
-        try:
+def _checked(row: registry.PluginStatus) -> registry.PluginStatus:
+    """Call a plugin broken whose record loads, but whose options no run can use or whose command cannot be imported."""
+    if row.status != "ok":
+        return row
+    try:
+        if row.kind in KINDS_WITH_OPTIONS:
             check_plugin(row.kind, row.name)
-        except UserError as error:
-            return attrs.evolve(row, status="broken", error=str(error))
+        if row.kind == "command":
+            registry.find("command", row.name).load()
+    except UserError as error:
+        return attrs.evolve(row, status="broken", error=str(error))
+    except Exception as error:
+        return attrs.evolve(row, status="broken", error=reason(error))
     return row
 
 

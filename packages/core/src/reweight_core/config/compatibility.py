@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 
+from reweight_core.config.resolve import core_options
 from reweight_core.config.run_config import RunConfig
 from reweight_core.errors import UserError
 from reweight_core.plugins.records import ComponentPlugin, MethodPlugin
@@ -39,7 +40,9 @@ def refuse_misfits(
         raise UserError(
             f"--virtual-step {config.virtual_step}: method '{config.method}' takes a virtual step of its own"
         )
-    if config.meta_every > 1 and not plugin.reuses_weights:
+    if plugin.looks_ahead == "no":
+        _warn_of_lookahead_options(config)
+    elif config.meta_every > 1 and not plugin.reuses_weights:
         raise UserError(
             f"--meta-every {config.meta_every}: method '{config.method}' has no rule for steps without a look-ahead"
         )
@@ -53,4 +56,18 @@ def refuse_misfits(
             f"--virtual-step optimizer: the first steps of {config.optimizer} follow little but the gradient's "
             "sign, so their look-aheads say little",
             stacklevel=3,
+        )
+
+
+def _warn_of_lookahead_options(config: RunConfig) -> None:
+    """Warn once of all that was asked of a look-ahead where the method takes none."""
+    known = core_options(RunConfig)
+    asked = [
+        f"{known[name].flag} {getattr(config, name)}"
+        for name in ("lookahead", "virtual_step", "meta_every")
+        if getattr(config, name) != known[name].default
+    ]
+    if asked:
+        warnings.warn(
+            f"{', '.join(asked)}: does nothing here, because method '{config.method}' does not look ahead", stacklevel=4
         )

@@ -25,8 +25,7 @@ def plan_of(config: DataConfig) -> Plan:
         meta_size=config.meta_size,
         meta_draw=config.meta_draw,
         val_size=config.val_size,
-        test_from=config.test_from,
-        test_share=test_share(config),
+        test=test_share(config) or ("none" if config.test_from == "none" else "own"),
     )
 
 
@@ -50,8 +49,11 @@ def load_data(config: DataConfig) -> PreparedData:
     """Load the dataset that the options name and prepare it (`reweight_core.data.prepare`).
 
     Raises:
-        UserError: if it cannot be loaded, or a class has too few examples for what is asked.
+        UserError: if it cannot be loaded, has no test set, or a class has too few examples for what is asked.
     """
-    from reweight_core.data.prepare import prepare
+    from reweight_core.data.prepare import NoTestSetError, prepare
 
-    return prepare(load_dataset(config), plan_of(config))
+    try:
+        return prepare(load_dataset(config), plan_of(config))
+    except NoTestSetError as error:
+        raise UserError(f"--data {config.data}: {error}") from None

@@ -23,6 +23,7 @@ class _Declared:
     group: str
     changes_result: bool
     comma_list: bool
+    metavar: str | None
 
 
 def option(
@@ -33,6 +34,7 @@ def option(
     group: str = "",
     changes_result: bool = True,
     comma_list: bool = False,
+    metavar: str | None = None,
 ) -> Any:
     """Declare a field of a configuration class as an option of the command line.
 
@@ -44,8 +46,9 @@ def option(
         changes_result: False for an option that says where or how a run is made (a path, a number of processes): runs
             that differ in it alone are runs of one setting.
         comma_list: whether its text is a list with commas, which a sweep must not take apart.
+        metavar: what ``--help`` puts for the value (``FILE``); by default the type or the choices.
     """
-    declared = _Declared(help, group, changes_result, comma_list)
+    declared = _Declared(help, group, changes_result, comma_list, metavar)
     validator = attrs.validators.optional(check) if check is not None else None
     return attrs.field(default=default, validator=validator, kw_only=True, metadata={_DECLARED: declared})
 
@@ -67,6 +70,7 @@ class Option:
         group: heading in ``--help``; empty for the owner's name.
         changes_result: whether another value can change a run's result.
         comma_list: whether its text is a list with commas.
+        metavar: what ``--help`` puts for the value; None for the type or the choices.
         check: raises `ValueError` for a value that must not be, or None.
     """
 
@@ -82,6 +86,7 @@ class Option:
     group: str = ""
     changes_result: bool = True
     comma_list: bool = False
+    metavar: str | None = None
     check: Callable[[Any], None] | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
@@ -157,6 +162,7 @@ def _option(owner: Owner, field: attrs.Attribute[Any]) -> Option:
         group=declared.group,
         changes_result=declared.changes_result,
         comma_list=declared.comma_list,
+        metavar=declared.metavar,
         check=partial(field.validator, None, field) if field.validator else None,
     )
 

@@ -20,6 +20,13 @@ KINDS_WITH_OPTIONS = ("method", "data", "component")
 """Kinds of plugin that declare options."""
 
 
+def over(higher: Mapping[str, Any], lower: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay values over others: what the higher gives wins, and its ``epochs`` drop the lower's ``steps``."""
+    # steps rank above epochs within one layer, so those of a lower one would leave the epochs without effect
+    dropped = {"steps"} if "epochs" in higher else set()
+    return {name: value for name, value in lower.items() if name not in dropped} | dict(higher)
+
+
 def core_options(config_class: type) -> dict[str, Option]:
     """List core's own options by name."""
     return table([Owner(OWNER, config_class)])
@@ -67,10 +74,7 @@ def known_options(config_class: type, given: Mapping[str, Any]) -> dict[str, Opt
         whose = f"preset '{given.get('preset')}' of method '{method}'"
         options = _with_preset(options, whose, _preset_of(given), given)
         options["preset"] = _with_choices(options["preset"], method)
-    if "epochs" in given and "steps" in options:
-        # steps rank above epochs: steps that nobody gave would leave the epochs without effect
-        options["steps"] = attrs.evolve(options["steps"], default=None)
-    return options
+    return _without_dropped(options, given)
 
 
 def check_plugin(kind: str, name: str) -> None:
@@ -93,7 +97,7 @@ def check_plugin(kind: str, name: str) -> None:
 
 def _with_defaults(options: Mapping[str, Option], defaults: Mapping[str, Any], whose: str) -> dict[str, Option]:
     """Put a plugin's better defaults in the options' place; those of options that this run lacks are left alone."""
-    better = dict(options)
+    better = _without_dropped(options, defaults)
     for name in options.keys() & defaults.keys():
         try:
             better[name] = attrs.evolve(options[name], default=checked(options[name], defaults[name]))
@@ -102,6 +106,12 @@ def _with_defaults(options: Mapping[str, Option], defaults: Mapping[str, Any], w
                 f"{whose} gives a default that cannot be used ({error}): report it to the plugin's author"
             ) from None
     return better
+
+
+def _without_dropped(options: Mapping[str, Option], higher: Mapping[str, Any]) -> dict[str, Option]:
+    """Take the default from each option whose value a higher layer drops (`over`)."""
+    kept = over(higher, options)
+    return {name: item if name in kept else attrs.evolve(item, default=None) for name, item in options.items()}
 
 
 def _with_preset(
@@ -138,8 +148,8 @@ def _preset_of(given: Mapping[str, Any]) -> Mapping[str, Any]:
 def configure(config_class: type[Config] = RunConfig, /, **given: Any) -> Config:  # type: ignore[assignment]
     """Build a configuration from option values by name (underscores), plugins' options included.
 
-    Values rank: given here > the preset's > the dataset's better defaults > the option's default. The name of
-    ``--with`` is a keyword of Python: ``configure(**{"with": ["mixup"]})``.
+    Values rank: given here > the preset's > the dataset's better defaults > the option's default, and ``epochs`` drop
+    the ``steps`` of lower ranks. The name of ``--with`` is a keyword of Python: ``configure(**{"with": ["mixup"]})``.
 
     Raises:
         UserError: for an unknown plugin, option or value.
@@ -216,7 +226,7 @@ def read_file(path: Path, config_class: type, given: Mapping[str, Any]) -> dict[
         raise UserError(f"--config {path}: {error}") from None
     sections = {name: value for name, value in content.items() if isinstance(value, dict)}
     values = {name.replace("-", "_"): value for name, value in content.items() if name not in sections}
-    owners = {owner.name: owner for owner in owners_of(config_class, values | dict(given))}
+    owners = {owner.name: owner for owner in owners_of(config_class, over(given, values))}
     core, known = core_options(config_class), table(owners.values())
     for name in values:
         if name in known and name not in core:

@@ -9,6 +9,7 @@ import attrs
 from attrs.validators import and_, ge, gt, le, lt
 
 from reweight_core.config.options import option
+from reweight_core.data.augmentations import Augmentation
 from reweight_core.plugins.records import NoOptions
 
 OWNER = "reweight"
@@ -22,8 +23,10 @@ PLUGIN_OPTIONS = {"method": "method", "with": "component", "data": "data", "nois
 class DataConfig:
     """Which data, and what is done to it before training."""
 
-    data: str = option("digits", "Dataset; reweight list describes each.", group="data")
-    noise: str | None = option(None, "Corrupt the training labels, e.g. uniform:0.4.", group="data")
+    data: str = option("digits", "Dataset; reweight list describes each.", group="data", metavar="NAME")
+    noise: str | None = option(
+        None, "Corrupt the training labels, e.g. uniform:0.4.", group="data", metavar="KIND:ARGUMENT"
+    )
     imb: float | None = option(
         None,
         "Long tail: size of the smallest class / size of the largest, in (0, 1].",
@@ -53,7 +56,6 @@ class DataConfig:
         "Seed of all that is random: split, noise, initial weights, order, augmentation.",
         check=and_(ge(0), lt(2**32)),
         group="data",
-        changes_result=False,
     )
     data_options: Any = NoOptions()
 
@@ -62,15 +64,18 @@ class DataConfig:
 class RunConfig(DataConfig):
     """Everything a training run is made of; `configure` builds it, `reweight_core.train` runs it."""
 
-    augment: Literal["none", "crop", "flip", "crop-flip", "resized-crop"] | None = option(
+    augment: Augmentation | None = option(
         None,
         "Augmentation of training and meta images; resized-crop is for images that are read while training. "
         "Default: the dataset's own.",
         group="data",
     )
-    method: str = option("erm", "Method; reweight list describes each.", group="method")
+    method: str = option("erm", "Method; reweight list describes each.", group="method", metavar="NAME")
     with_: tuple[str, ...] = option(
-        (), "Component to add to the method, or none; again for another. They act in this order.", group="method"
+        (),
+        "Component to add to the method, or none; again for another. They act in this order.",
+        group="method",
+        metavar="NAME",
     )
     preset: str | None = option(
         None, "Setting of the method's paper: other defaults, which options override.", group="method"
@@ -80,6 +85,7 @@ class RunConfig(DataConfig):
         "Network: an installed one, one of torchvision's classification models, or your own as package.module:factory, "
         "called with input_shape and num_classes, as far as it takes them.",
         group="network",
+        metavar="NAME",
     )
     init_from: Path | None = option(
         None,
@@ -122,7 +128,7 @@ class RunConfig(DataConfig):
     lookahead: Literal["auto", "jvp", "fd", "head", "double"] = option(
         "auto",
         "How to look ahead: jvp (exact), fd (approximate, cheaper), head (last layer only), double (double backward), "
-        "or auto: fd where its weights stay within 1 % of jvp's, else jvp, else double.",
+        "or auto: fd where the update stays within 1 % of jvp's, else jvp, else double.",
         group="look-ahead",
     )
     virtual_step: Literal["plain", "optimizer", "off"] = option(
@@ -149,8 +155,8 @@ class RunConfig(DataConfig):
     )
     precision: Literal["auto", "fp32", "tf32", "bf16"] = option(
         "auto",
-        "Arithmetic of the network: fp32, tf32 (on a GPU), bf16 (autocast), or auto: tf32 on a GPU where the weights "
-        "of the first batch stay within 1 % of fp32's, else fp32.",
+        "Arithmetic of the network: fp32, tf32 (on a GPU), bf16 (autocast), or auto: on a GPU tf32 where the first "
+        "update stays within 1 % of fp32's, else fp32.",
         group="machine",
     )
     graph: Literal["auto", "on", "off"] = option(

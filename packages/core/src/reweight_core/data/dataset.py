@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import reprlib
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import attrs
 import numpy as np
 
+from reweight_core.data.augmentations import Augmentation
 from reweight_core.data.features import Features
 from reweight_core.data.images import ImageFiles
 from reweight_core.errors import UserError
-
-Augmentation = Literal["none", "crop", "flip", "crop-flip", "resized-crop"]
 
 
 @attrs.frozen(eq=False)

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reweight_core.data.augmentations import Augmentation
 from reweight_core.data.batch import Batch
 from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.images import ImageFiles
-from reweight_core.data.reader import ReadRequest, stream
+from reweight_core.data.reader import ReadRequest, read_ahead
 from reweight_core.errors import UserError
 
 
@@ -23,7 +24,7 @@ class Examples:
         dataset: how to normalise and augment.
         device: where the tensors lie.
         dtype: type of the batches.
-        augment: ``none``, ``crop``, ``flip``, ``crop-flip`` or ``resized-crop``; None for the dataset's own.
+        augment: how, None for the dataset's own.
         memory_format: order of the batches in memory.
 
     Attributes:
@@ -42,7 +43,7 @@ class Examples:
         dataset: Dataset,
         device: torch.device,
         dtype: torch.dtype,
-        augment: str | None = None,
+        augment: Augmentation | None = None,
         memory_format: torch.memory_format = torch.contiguous_format,
     ):
         augment = dataset.augment if augment is None else augment
@@ -102,7 +103,7 @@ class Examples:
             yield from (self.batch(ids, None) for ids in parts)
             return
         requests = [self.request(ids.cpu().numpy(), None) for ids in parts]
-        for ids, pixels in zip(parts, stream(requests, workers, self.labels.device), strict=True):
+        for ids, pixels in zip(parts, read_ahead(requests, workers, self.labels.device), strict=True):
             yield self.batch(ids, None, pixels)
 
     def request(self, ids: np.ndarray, seed: tuple[int, ...] | None) -> ReadRequest:

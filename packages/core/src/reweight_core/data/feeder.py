@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reweight_core.data.batch import BatchSource
 from reweight_core.data.examples import Examples
-from reweight_core.data.reader import ReadRequest, stream
+from reweight_core.data.reader import ReadRequest, read_ahead
 from reweight_core.data.seeds import Stream, cycled_order, epoch_order
 
 
@@ -85,7 +85,7 @@ class Feeder:
         if self._meta is not None:
             meta_order = cycled_order(self._seed, number, len(self._meta), len(sizes) * self._m)
         meta_ids = meta_order.reshape(len(sizes), self._m)
-        images = stream(list(self._requests(number, examples, ids, meta_ids)), self._workers, self._device)
+        images = read_ahead(list(self._requests(number, examples, ids, meta_ids)), self._workers, self._device)
         # the whole order goes to the device at once: a copy a step would wait for it
         on_device = (torch.from_numpy(order).to(self._device), torch.from_numpy(meta_ids).to(self._device))
         for part, meta_part in zip(on_device[0].split(list(sizes)), on_device[1], strict=True):

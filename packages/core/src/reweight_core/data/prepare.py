@@ -24,6 +24,10 @@ Corruption = Callable[[np.ndarray, int, np.random.RandomState], np.ndarray]
 """``corrupt(labels, num_classes, rng) -> labels``: int64 arrays of shape (N,), all draws from `rng`."""
 
 
+class NoTestSetError(UserError):
+    """A plan asks for the dataset's own test set, and it has none."""
+
+
 @attrs.frozen
 class Plan:
     """What is done to a dataset before training.
@@ -35,8 +39,7 @@ class Plan:
         meta_size: clean meta examples; None for the dataset's own set, if it has one, and none otherwise.
         meta_draw: how they are drawn.
         val_size: clean validation examples.
-        test_from: the test set as it was asked for (``--test-from``), for messages; ``none`` for none.
-        test_share: share of every class that is held out for testing; None for the dataset's own test set.
+        test: the test set: the dataset's ``own``, ``none``, or the share of every class that is held out for it.
     """
 
     seed: int = 0
@@ -45,8 +48,7 @@ class Plan:
     meta_size: int | None = None
     meta_draw: Literal["balanced", "random"] = "balanced"
     val_size: int = 0
-    test_from: str = "folder"
-    test_share: float | None = None
+    test: Literal["own", "none"] | float = "own"
 
 
 @attrs.frozen(eq=False)
@@ -99,6 +101,7 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
     """Take the test, meta and validation sets, corrupt the labels, cut the long tail.
 
     Raises:
+        NoTestSetError: if there is no test set.
         UserError: if a class has too few examples for what is asked.
     """
     classes = len(dataset.classes)
@@ -237,20 +240,19 @@ def _take_test(
 ) -> tuple[Split | None, np.ndarray, list[np.ndarray]]:
     """Return the test set, the positions of its examples if it is taken off the pools, and the pools that remain."""
     nothing = np.empty(0, dtype=np.int64)
-    share = plan.test_share
-    if plan.test_from == "none":
+    if plan.test == "none":
         return None, nothing, pools
-    if share is None:
+    if plan.test == "own":
         if dataset.test is None:
-            raise UserError(
-                "there is no test set; give --test-from split:0.1 to hold out a tenth of the "
-                "training set, or --test-from none"
+            raise NoTestSetError(
+                "there is no test set; give --test-from split:0.1 to hold out a tenth of the training set, "
+                "or --test-from none"
             )
         return dataset.test, nothing, pools
-    counts = [max(1, round(share * len(pool))) for pool in pools]
+    counts = [max(1, round(plan.test * len(pool))) for pool in pools]
     for pool, count, name in zip(pools, counts, dataset.classes, strict=True):
         if count >= len(pool):
-            raise UserError(f"--test-from {plan.test_from}: leaves no example of class '{name}' for training")
+            raise UserError(f"--test-from split:{plan.test}: leaves no example of class '{name}' for training")
     ids = np.concatenate([pool[:count] for pool, count in zip(pools, counts, strict=True)])
     return dataset.train.take(ids), ids, [pool[count:] for pool, count in zip(pools, counts, strict=True)]
 

@@ -49,7 +49,7 @@ class _Batches(TorchDataset[Tensor | str]):
             return str(error)
 
 
-def stream(requests: Sequence[ReadRequest], workers: int, device: torch.device) -> Iterator[Tensor]:
+def read_ahead(requests: Sequence[ReadRequest], workers: int, device: torch.device) -> Iterator[Tensor]:
     """Give the batches in order, uint8 (n, 3, size, size) on the device; those to come are read meanwhile.
 
     Args:

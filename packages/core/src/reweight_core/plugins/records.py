@@ -11,14 +11,12 @@ import attrs
 
 if TYPE_CHECKING:
     import click
-    import numpy as np
     import torch
     from torch import nn
 
     from reweight_core.data.dataset import Dataset
     from reweight_core.data.examples import Examples
-
-    Corruption = Callable[[np.ndarray, int, np.random.RandomState], np.ndarray]
+    from reweight_core.data.prepare import Corruption
 
 
 @attrs.frozen
@@ -242,7 +240,10 @@ class CommandPlugin:
         import click
 
         module, _, name = self.command.partition(":")
-        command = getattr(import_module(module), name)
+        try:
+            command = getattr(import_module(module), name)
+        except SystemExit as error:
+            raise ImportError(f"importing {module} ends the program") from error
         if not isinstance(command, click.Command):
             raise TypeError(f"{self.command} is of type {type(command).__name__}, not click.Command")
         return command
