@@ -138,9 +138,6 @@ def test_an_interrupt_keeps_finished_runs(tmp_path):
             "reproduce gdw-uniform --only erm --eta-w 3",
             "--eta-w is an option of --method gdw, which this run does not use",
         ),
-            "reproduce gdw-uniform --only erm --eta-w 3",
-            "--eta-w is an option of --method gdw, which this run does not use",
-        ),
         ("reproduce gdw-uniform --epochs 0", "erm-cifar10-0: --epochs must be > 0"),
     ],
 )

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reweight_core import UserError, as_values, configure
-from reweight_experiments.cells import as_arguments, axes_of, cells_of, options_of_all, over, plan_runs, union
+from reweight_experiments.cells import as_arguments, axes_of, cells_of, options_of_all, plan_runs, union
 
 pytestmark = pytest.mark.usefixtures("plugins")
 
@@ -191,19 +191,6 @@ def test_an_option_of_a_plugin_that_varies_ranks_above_the_file(tmp_path):
     file = file_with(tmp_path, "[stir]\nspeed = 4.0\n")
     cells = cells_of(axes_of("stir", None, {"speed": "1,2"}, file), {}, file)
     assert [run.config.method_options.speed for run in check(cells)] == [1.0, 2.0]
-
-
-@pytest.mark.parametrize(
-    ("higher", "lower", "expected"),
-    [
-        ({"lr": 1}, {"lr": 2, "steps": 3}, {"lr": 1, "steps": 3}),
-        ({"epochs": 1}, {"epochs": 2, "steps": 3}, {"epochs": 1}),
-        ({"epochs": 1, "steps": 4}, {"steps": 3}, {"epochs": 1, "steps": 4}),
-        ({"steps": 4}, {"epochs": 2}, {"epochs": 2, "steps": 4}),
-    ],
-)
-def test_values_are_laid_over_others(higher, lower, expected):
-    assert over(higher, lower) == expected
 
 
 @pytest.mark.parametrize(("vary", "given"), [({"epochs": "3"}, {}), ({}, {"epochs": 3})])

@@ -19,6 +19,7 @@ from reweight_core import (
     core_options,
     known_options,
     nearest,
+    over,
     read_file,
     refuse_misfits,
     registry,
@@ -217,13 +218,6 @@ def _points(
         for name in chosen.keys() & known.keys() - core.keys():
             values[name] = _value(known[name], chosen[name])
         yield chosen, values, known
-
-
-def over(higher: Mapping[str, Any], lower: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay values over others: what the higher gives wins, and its `epochs` drop the lower's `steps`."""
-    # steps rank above epochs: steps from below would leave the epochs without effect
-    kept = {name: value for name, value in lower.items() if name != "steps" or "epochs" not in higher}
-    return kept | dict(higher)
 
 
 def _value(item: Option, text: str) -> Any:

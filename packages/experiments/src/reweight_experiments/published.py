@@ -26,8 +26,8 @@ from typing import Any
 import attrs
 from attrs.validators import deep_iterable, in_, instance_of, optional
 
-from reweight_core import Option, RunConfig, TablePlugin, UserError, configure, known_options, nearest, reason
-from reweight_experiments.cells import Cell, Texts, over, texts_of, union
+from reweight_core import Option, RunConfig, TablePlugin, UserError, configure, known_options, nearest, over, reason
+from reweight_experiments.cells import Cell, Texts, texts_of, union
 
 TEXTS = deep_iterable(instance_of(str))
 NUMBER = optional(instance_of((int, float)))
