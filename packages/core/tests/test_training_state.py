@@ -121,6 +121,12 @@ def test_a_method_whose_record_does_not_say_that_it_looks_ahead_is_told(brings_i
         run_steps(parts, 1)
 
 
+def test_a_method_that_looks_ahead_at_nothing_is_refused(brings_its_own, monkeypatch):
+    monkeypatch.delattr(BringsItsOwn, "provide_meta_set")
+    with pytest.raises(UserError, match="looks ahead at clean examples, and there are none: give --meta-size"):
+        brings_its_own("network")
+
+
 def test_held_out_images_are_read_by_what_evaluates_alone(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     files = ImageFiles(tmp_path, np.array(["broken.png"] * 4, dtype=object), 8)

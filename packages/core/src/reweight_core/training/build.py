@@ -111,6 +111,10 @@ def build_parts(config: RunConfig, data: PreparedData, observers: Sequence[objec
         )
         hooks = _build_hooks(config, method, components, context, observers)
     meta = hooks.provide_meta_set(_examples(config, data.dataset, data.meta, device) if data.meta else None)
+    if meta is None and method.looks_ahead != "no":
+        raise UserError(
+            f"method '{config.method}' looks ahead at clean examples, and there are none: give --meta-size N"
+        )
     workers = usable_cpus() if config.workers is None else config.workers
     images = train.batch(torch.arange(2, device=device), None).inputs
     head = find_head(model, images)
