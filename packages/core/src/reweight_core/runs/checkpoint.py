@@ -79,12 +79,13 @@ class Manifest:
         """Read what `as_json` returned, after JSON made lists of its tuples.
 
         Raises:
-            TypeError: if a field is missing or there is one too many.
+            KeyError, TypeError: if a field is missing, or there is one too many.
         """
-        tuples = {name: tuple(values[name]) for name in ("input_shape", "classes", "mean", "std")}
-        features = values["features"] and {name: tuple(of_columns) for name, of_columns in values["features"].items()}
-        given = {**values, **tuples, "lookahead": Choice(**values["lookahead"])}
-        return cls(**given | {"features": Features(**features) if features else None})
+        given = {**values, "lookahead": Choice(**values["lookahead"])}
+        given |= {name: tuple(values[name]) for name in ("input_shape", "classes", "mean", "std")}
+        if values["features"] is not None:
+            given["features"] = Features(**{name: tuple(columns) for name, columns in values["features"].items()})
+        return cls(**given)
 
 
 @attrs.frozen(eq=False)

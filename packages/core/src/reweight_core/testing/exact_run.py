@@ -135,6 +135,7 @@ class ExactRun:
 
     Attributes:
         model: the network.
+        method: as given.
         train: training examples.
         meta: clean examples.
         hooks: the method's hooks.
@@ -164,7 +165,7 @@ class ExactRun:
         )
 
     def take(self, ids: Iterable[int], lr: float, source: str = "train") -> Tensor:
-        """Take a step with the examples at some positions and the whole meta set; return the weights."""
+        """Take a step with the examples at some positions and the whole meta set; return the weights, (n,) or (n, C)."""
         ids = torch.tensor(list(ids))
         self.step.lr.fill_(lr)
         self.step.feed(Fed(ids, torch.arange(META_SIZE)))
