@@ -1,5 +1,6 @@
 """Commands and code of the README and the docs are run; where a download is needed, the options are checked."""
 
+import json
 import re
 import shlex
 import sys
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reweight_core import DataConfig, UserError, configure, load_data
 from reweight_core.cli.main import main
-from reweight_core.testing import ComponentSuite
+from reweight_core.testing import ComponentSuite, DataSuite, MethodSuite
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "RESULTS.md", *sorted(ROOT.glob("docs/**/*.md"))]
@@ -45,30 +47,26 @@ def workplace(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def documented_plugin(tmp_path, monkeypatch):
-    """The method of docs/plugins.md, installed as its pyproject.toml says, and the component."""
-    module = blocks("docs/plugins.md", "python")[0]
-    pyproject = blocks("docs/plugins.md", "toml")[0]
+def documented_plugins(tmp_path, monkeypatch):
+    """Every plugin of docs/plugins.md whose file is named, installed under the entry points that stand there."""
+    page = (ROOT / "docs/plugins.md").read_text()
     site = tmp_path / "site"
-    dist_info = site / "reweight_method_small_loss-0.1.0.dist-info"
-    dist_info.mkdir(parents=True)
-    (site / "reweight_method_small_loss.py").write_text(module)
-    (dist_info / "METADATA").write_text("Metadata-Version: 2.1\nName: reweight-method-small-loss\nVersion: 0.1.0\n")
-    entry = re.search(r'^small-loss = "(.*)"$', pyproject, re.M)
-    assert entry
-    (dist_info / "entry_points.txt").write_text(f"[reweight.methods]\nsmall-loss = {entry[1]}\n")
-    component = next(code for code in blocks("docs/plugins.md", "python") if "ComponentPlugin(" in code)
-    (site / "reweight_component_jitter.py").write_text(component)
-    component_info = site / "reweight_component_jitter-0.1.0.dist-info"
-    component_info.mkdir()
-    (component_info / "METADATA").write_text("Metadata-Version: 2.1\nName: reweight-component-jitter\nVersion: 0.1.0\n")
-    (component_info / "entry_points.txt").write_text(
-        "[reweight.components]\njitter = reweight_component_jitter:plugin\n"
-    )
+    modules = re.findall(r"^`([\w/]+\.py)`:\n\n```python\n(.*?)```", page, re.M | re.S)
+    for name, code in modules:
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_text(code)
+    info = site / "documented_plugins-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: documented-plugins\nVersion: 0.1.0\n")
+    groups = re.findall(r'^\[project\.entry-points\."(.+)"\]\n(\S+) = "(.+)"$', page, re.M)
+    (info / "entry_points.txt").write_text("".join(f"[{group}]\n{name} = {target}\n" for group, name, target in groups))
     monkeypatch.syspath_prepend(site)
+    # for the suites' tests that ask a new interpreter
+    monkeypatch.setenv("PYTHONPATH", str(site))
     yield
-    sys.modules.pop("reweight_component_jitter", None)
-    sys.modules.pop("reweight_method_small_loss", None)
+    documented = {name.removesuffix(".py").split("/")[0] for name, _ in modules}
+    for name in [name for name in sys.modules if name.split(".")[0] in documented]:
+        del sys.modules[name]
 
 
 def run(*arguments: str) -> int:
@@ -84,7 +82,7 @@ def test_the_pages_hold_commands():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_documented_command_works(command, workplace, documented_plugin, capsys):
+def test_documented_command_works(command, workplace, documented_plugins, capsys):
     arguments = shlex.split(command)[1:]
     if "RUN" in arguments or any(a.startswith("runs/") for a in arguments):
         assert run("train", "--epochs", "1", "--out", "finished") == 0
@@ -119,47 +117,58 @@ def test_python_of_the_run_page_works(tmp_path, monkeypatch, capsys):
     assert (tmp_path / folder / "summary.json").is_file()
 
 
-def test_documented_suite_accepts_the_documented_plugin(documented_plugin):
-    scope: dict[str, object] = {}
+def contract_of(suite: type) -> list[str]:
+    return sorted(name for name in dir(suite) if name.startswith("test_"))
+
+
+@pytest.mark.parametrize("name", contract_of(MethodSuite))
+def test_documented_suite_accepts_the_documented_method(name, documented_plugins):
+    scope: dict[str, type] = {}
     suite_code = next(code for code in blocks("docs/plugins.md", "python") if "MethodSuite" in code)
     exec(compile(suite_code, "docs/plugins.md", "exec"), scope)
-    suite = scope["TestSmallLoss"]()
-    suite.test_entry_point_holds_a_complete_record()
-    suite.test_weights_are_finite_and_detached()
-    suite.test_recorded_step_replays_like_an_eager_one()
+    getattr(scope["TestSmallLoss"](), name)()
 
 
-def test_the_documented_component_keeps_the_contract(documented_plugin):
-    class TestJitter(ComponentSuite):
-        name = "jitter"
-
-    suite = TestJitter()
-    suite.test_entry_point_holds_a_complete_record()
-    suite.test_restored_state_continues_like_an_uninterrupted_run()
-    suite.test_recorded_step_replays_like_an_eager_one()
-    assert run("train", "--with", "jitter", "--jitter-amount", "0.2", "--steps", "2") == 0
+class Jitter(ComponentSuite):
+    name = "jitter"
 
 
-def test_the_documented_command_runs(tmp_path, monkeypatch, capsys):
-    blocks_of_page = blocks("docs/plugins.md", "python")
-    record, command = (code for code in blocks_of_page if "CommandPlugin(" in code or "click.command" in code)
-    site = tmp_path / "site"
-    info = site / "reweight_command_count-0.1.0.dist-info"
-    info.mkdir(parents=True)
-    (site / "reweight_command_record.py").write_text(record)
-    (site / "reweight_command_count.py").write_text(command)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: reweight-command-count\nVersion: 0.1.0\n")
-    (info / "entry_points.txt").write_text("[reweight.commands]\ncount-labels = reweight_command_record:count\n")
-    monkeypatch.syspath_prepend(site)
-    try:
-        assert run("count-labels", "--data", "digits") == 0
-        assert len(capsys.readouterr().out.splitlines()) == 10
-        assert run("count-labels", "--data", "nothing") == 2
-        assert run("--help") == 0
-        assert "Count the examples of every class." in capsys.readouterr().out
-    finally:
-        for name in ("reweight_command_record", "reweight_command_count"):
-            sys.modules.pop(name, None)
+@pytest.mark.parametrize("name", contract_of(ComponentSuite))
+def test_the_documented_component_keeps_the_contract(name, documented_plugins):
+    getattr(Jitter(), name)()
+
+
+class TestDocumentedDataset(DataSuite):
+    name = "bars"
+
+    @pytest.fixture(autouse=True)
+    def _installed(self, documented_plugins):
+        """Its tests find the dataset."""
+
+
+def test_documented_data_noise_and_network_train_together(workplace, documented_plugins):
+    command = next(command for command in COMMANDS if "--data bars" in command)
+    assert run(*shlex.split(command)[1:], "--steps", "2", "--out", "run") == 0
+    summary = json.loads((workplace / "run" / "summary.json").read_text())
+    assert 0 < summary["test_accuracy"] < 1
+
+
+def test_documented_noise_turns_the_share_of_labels_that_it_is_told(documented_plugins):
+    given = load_data(configure(DataConfig, data="bars"))
+    assert 0.05 < given.noise_rate < 0.15
+    noisy = load_data(configure(DataConfig, data="bars", noise="next-class:1"))
+    # of two classes the next one is the other: what was right is wrong, and the other way round
+    assert noisy.noise_rate == pytest.approx(1 - given.noise_rate)
+    with pytest.raises(UserError, match=r"next-class:2.*0 to 1"):
+        load_data(configure(DataConfig, data="bars", noise="next-class:2"))
+
+
+def test_the_documented_command_runs(documented_plugins, capsys):
+    assert run("count-labels", "--data", "digits") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 10
+    assert run("count-labels", "--data", "nothing") == 2
+    assert run("--help") == 0
+    assert "Count the examples of every class." in capsys.readouterr().out
 
 
 def test_documented_hooks_are_those_of_the_specification():
