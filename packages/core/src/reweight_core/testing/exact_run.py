@@ -165,7 +165,7 @@ class ExactRun:
         )
 
     def take(self, ids: Iterable[int], lr: float, source: str = "train") -> Tensor:
-        """Take a step with the examples at some positions and the whole meta set; return the weights, (n,) or (n, C)."""
+        """Take a step with the examples at some positions and the whole meta set; return weights, (n,) or (n, C)."""
         ids = torch.tensor(list(ids))
         self.step.lr.fill_(lr)
         self.step.feed(Fed(ids, torch.arange(META_SIZE)))
