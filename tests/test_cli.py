@@ -232,7 +232,7 @@ def test_steps_end_a_run_before_its_epochs_do(reweight):
 
 def test_the_accuracy_of_a_run_is_that_of_its_last_epoch_not_of_its_best(reweight, monkeypatch):
     accuracies = iter([0.1, 0.9, 0.2])
-    monkeypatch.setattr("reweight_core.training.held_out.accuracy", lambda model, examples, workers: next(accuracies))
+    monkeypatch.setattr("reweight_core.runs.evaluate.accuracy", lambda model, examples, workers: next(accuracies))
     reweight("train", "--epochs", 3, "--out", "run")
     summary = json.loads(Path("run/summary.json").read_text())
     assert summary["test_accuracy"] == 0.2

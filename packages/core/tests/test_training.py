@@ -166,13 +166,13 @@ def test_only_what_json_lacks_becomes_null(tmp_path):
     [(OSError(28, "No space left on device"), "No space left"), (torch.OutOfMemoryError("CUDA"), "lower --batch-size")],
 )
 def test_a_full_disk_or_gpu_is_one_line(error, text, monkeypatch, tmp_path):
-    config = tiny_parts("erm", model="mlp").config
+    parts = tiny_parts("erm", model="mlp")
 
     def fail(*_):
         raise error
 
-    for name in ("load_data", "build_parts", "HeldOut.of"):
-        monkeypatch.setattr(f"reweight_core.training.loop.{name}", lambda *_: None)
+    monkeypatch.setattr("reweight_core.training.loop.load_data", lambda config: parts.data)
+    monkeypatch.setattr("reweight_core.training.loop.build_parts", lambda *_: parts)
     monkeypatch.setattr("reweight_core.training.loop.train_parts", fail)
     with pytest.raises(UserError, match=text):
-        train(attrs.evolve(config, out=tmp_path / "run"))
+        train(attrs.evolve(parts.config, out=tmp_path / "run"))

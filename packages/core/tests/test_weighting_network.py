@@ -1,3 +1,4 @@
+import attrs
 import pytest
 import torch
 from hypothesis import given, settings
@@ -5,6 +6,7 @@ from hypothesis import strategies as st
 
 from reweight_core import WeightingOptions
 from reweight_core.config.weighting_options import rate_for
+from reweight_core.plugins import erm
 from reweight_core.testing import tiny_parts
 from reweight_core.testing.exact_run import make_context
 
@@ -80,6 +82,7 @@ def test_the_default_rate_is_the_official_one_in_long_runs_and_up_to_ten_times_t
 def test_a_run_says_how_many_steps_it_takes(options, steps, monkeypatch):
     # 44 examples in batches of 10
     contexts = []
-    monkeypatch.setattr("reweight_core.plugins.erm.ERM", lambda config, context: contexts.append(context))
+    record = attrs.evolve(erm.plugin, build=lambda config, context: contexts.append(context))
+    monkeypatch.setattr(erm, "plugin", record)
     tiny_parts("erm", model="mlp", **options)
     assert contexts[0].steps == steps
