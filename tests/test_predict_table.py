@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -155,12 +156,12 @@ def test_files_of_the_other_kind_are_refused(root, trained, trained_on_images, t
         reweight_core.load(trained).read(tmp_path / "new.png")
 
 
-def test_a_run_that_did_not_save_its_features_says_so(root, trained, tmp_path, capsys):
-    older = shutil.copytree(trained, tmp_path / "older")
-    newest = checkpoint.load_latest(older / "checkpoints")
-    manifest = {key: value for key, value in newest.manifest.items() if key not in ("features", "files", "format")}
-    shutil.rmtree(older / "checkpoints")
-    checkpoint.save(older / "checkpoints", manifest.pop("step"), newest.model, newest.state, manifest)
-    line = refusal(older, root / "test.csv", tmp_path / "out.csv", capsys)
-    assert "was saved before" in line and "train again" in line
-    assert run("eval", older) == 0
+def test_a_run_on_features_without_names_says_so(root, trained, tmp_path, capsys):
+    nameless = shutil.copytree(trained, tmp_path / "nameless")
+    newest = checkpoint.load_latest(nameless / "checkpoints")
+    shutil.rmtree(nameless / "checkpoints")
+    manifest = attrs.evolve(newest.manifest, features=None)
+    checkpoint.save(nameless / "checkpoints", attrs.evolve(newest, manifest=manifest))
+    line = refusal(nameless, root / "test.csv", tmp_path / "out.csv", capsys)
+    assert "does not say what its features are called" in line
+    assert run("eval", nameless) == 0
