@@ -33,6 +33,8 @@ def main(seeds: int, noise: str) -> None:
             for seed in range(seeds):
                 with tempfile.TemporaryDirectory() as folder:
                     options = {"data": "digits", "noise": noise, "meta_size": 0, "seed": seed, "with": components}
+                    if method == "fsr":
+                        options |= {"dictionary_size": 200, "probe_size": 100}
                     run = train(configure(method=method, out=Path(folder) / "run", device="cpu", **options))
                     lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
                 accuracy.append(lines[-1]["test_accuracy"])
