@@ -105,7 +105,13 @@ def test_runs_side_by_side_give_the_same_numbers_and_survive_a_failing_one(rewei
 def test_an_interrupt_keeps_finished_runs(tmp_path):
     command = [sys.executable, "-m", "reweight_core", "sweep", "--methods", "erm", "--seeds", "2", "--out", "s"]
     done = subprocess.Popen(
-        [*command, "--epochs", "100000"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--epochs", "100000"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell lets the jobs behind it ignore interrupts, and their children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     metrics = tmp_path / "s/erm-digits/seed-0"
     deadline = time.monotonic() + 60
