@@ -145,6 +145,7 @@ def _preset_of(given: Mapping[str, Any]) -> Mapping[str, Any]:
     return presets[name]
 
 
+# mypy takes no default for a parameter whose type is a variable
 def configure(config_class: type[Config] = RunConfig, /, **given: Any) -> Config:  # type: ignore[assignment]
     """Build a configuration from option values by name (underscores), plugins' options included.
 
