@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import attrs
 import torch
@@ -18,12 +18,16 @@ class Batch:
         inputs: augmented, normalised images (n, channels, height, width).
         labels: observed labels, int64 (n,).
         targets: what the loss compares with, rows (n, C) of sum 1; None for the labels as they are.
+        source: what it was taken from: ``train``, ``meta``, or ``both``.
+        trusted: in a stage on both, which examples are of the meta set, bool (n,); else None.
     """
 
     ids: Tensor
     inputs: Tensor
     labels: Tensor
     targets: Tensor | None = None
+    source: Literal["train", "meta", "both"] = "train"
+    trusted: Tensor | None = None
 
 
 def one_hot(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:

@@ -9,13 +9,16 @@ back to the host (``.item()``, boolean masks, ``if tensor``), because the step m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import pluggy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
     from torch import Tensor, nn
 
     from reweight_core.data.batch import Batch, BatchSource
@@ -28,8 +31,11 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """Mark a function as the implementation of a hook."""
 
-Source = Literal["train", "meta"]
-"""What a stage trains on: the training set with its observed labels, or the clean meta set."""
+Source = Literal["train", "meta", "both"]
+"""What a stage trains on: the training set with its observed labels, the clean meta set, or the two together."""
+
+Start = Literal["continue", "initial", "best"]
+"""The network that a stage begins with: as it is, as the run began, or as it was best on the validation set."""
 
 
 @attrs.frozen
@@ -38,19 +44,41 @@ class Stage:
 
     Attributes:
         name: label in ``metrics.jsonl``.
-        epochs: number of epochs; an epoch has as many steps as the training set has batches, whatever the source.
+        epochs: number of epochs. One has as many steps as its source has batches; for ``meta``, as the training set.
         lr: learning rate at the stage's start.
-        source: what it trains on.
+        source: what it trains on. With ``both``, the meta set's examples follow the training set's: position N is the
+            first of them, and `Batch.trusted` says which examples of a batch they are.
+        steps: number of steps, in place of `epochs`; the last epoch is then shorter.
+        schedule: factor of the rate by the epochs of the stage that are done, a fraction within an epoch; None for
+            the run's own schedule, fitted to this stage.
+        start: the network that it begins with, weights and running statistics.
+        fresh_optimizer: whether it begins with an optimizer that remembers nothing (momentum).
+        ids: positions in the training set, int64, if the stage is to go through these alone.
     """
 
     name: str
     epochs: int
     lr: float
     source: Source = "train"
+    steps: int | None = None
+    schedule: Callable[[float], float] | None = None
+    start: Start = "continue"
+    fresh_optimizer: bool = False
+    ids: np.ndarray | None = attrs.field(default=None, eq=False)
 
 
 class Hooks:
-    """The specifications; a method need not inherit from this class."""
+    """The specifications; a plugin need not inherit from this class."""
+
+    @hookspec
+    def initialise_network(self, model: nn.Module) -> None:
+        """Change the initial weights, in place. Called once, before training; all implementations are called.
+
+        It is not called where the weights come from a file, from torchvision or from a checkpoint.
+
+        Args:
+            model: the network, or a further one (`Context.new_network`).
+        """
 
     @hookspec(firstresult=True)
     def plan_stages(self, stage: Stage) -> Sequence[Stage] | None:
@@ -75,6 +103,34 @@ class Hooks:
             meta batch inside a step; None only where nothing is held out. The default is ``held_out``.
         """
 
+    @hookspec
+    def begin_stage(self, stage: Stage) -> None:
+        """Hear that a stage begins. Called between steps; all implementations are called.
+
+        The stage before has been evaluated and its checkpoint written; the network and the optimizer are as
+        `Stage.start` and `Stage.fresh_optimizer` say. A run that is resumed within a stage does not begin it again.
+
+        Args:
+            stage: the stage.
+        """
+
+    @hookspec(firstresult=True)
+    def order_epoch(self, stage: Stage, epoch: int, size: int, rng: np.random.RandomState) -> np.ndarray | None:
+        """Say which examples an epoch takes, in order. Called between steps, at its beginning; one result is used.
+
+        It is not asked in stages on the meta set.
+
+        Args:
+            stage: the stage.
+            epoch: number of epochs finished, in all stages.
+            size: number of examples that the stage's source has; positions are 0..size-1.
+            rng: source of draws, which follows from the run's seed and the epoch.
+
+        Returns:
+            Positions, int64 (k,), of any number from 2 on, with or without repeats; they are cut into batches, and the
+            epoch has as many steps. None for the default: every example once, in random order.
+        """
+
     @hookspec(firstresult=True)
     def transform_batch(self, batch: Batch) -> Batch | None:
         """Change a training batch before its forward pass. Called inside every step; one result is used.
@@ -84,6 +140,32 @@ class Hooks:
 
         Returns:
             The batch to train on, with the same ids; the default is ``batch``.
+        """
+
+    @hookspec
+    def follow_forward(self, step: Step) -> None:
+        """Hear of a batch's logits, before its losses. Called inside every step, once; all implementations are called.
+
+        The place for what is remembered of each example's predictions. The step's losses and D are not known yet.
+
+        Args:
+            step: the batch with its detached logits.
+        """
+
+    @hookspec(firstresult=True)
+    def losses(self, batch: Batch, logits: Tensor) -> Tensor | None:
+        """Give the loss of each example. Called inside steps; one result is used.
+
+        ``step.losses``, D and the reported loss follow from it. It changes no state: a step may ask again, at other
+        logits (`Step.gradients_at`) or of the meta batch (``--meta-loss``).
+
+        Args:
+            batch: the examples; ``batch.ids`` are positions in the training set, or in the meta set
+                where ``batch.source`` is ``meta``.
+            logits: their logits (n, C), at least single precision.
+
+        Returns:
+            The losses (n,), differentiable in `logits`; the default is the cross-entropy with the targets.
         """
 
     @hookspec(firstresult=True)
@@ -110,6 +192,18 @@ class Hooks:
 
         Returns:
             D', detached, shape (n, C); the default is ``weights * step.D``.
+        """
+
+    @hookspec(firstresult=True)
+    def manipulate_update(self, step: Step, gradients: Mapping[str, Tensor]) -> Mapping[str, Tensor] | None:
+        """Change the gradients that the optimizer takes. Called inside every step; one result is used.
+
+        Args:
+            step: the batch; `Step.gradients_at` gives the gradients at other parameters.
+            gradients: J^T D' by parameter name, to be read only.
+
+        Returns:
+            A gradient for each parameter, detached; the default is ``gradients``. ``--max-grad-norm`` clips the result.
         """
 
     @hookspec(firstresult=True)
@@ -164,6 +258,36 @@ class Hooks:
 
         Returns:
             A network of the same structure; the default is ``model``.
+        """
+
+    @hookspec(firstresult=True)
+    def final_model(self, model: nn.Module) -> nn.Module | None:
+        """Give the network that the run ends with. Called once, after the last epoch; one result is used.
+
+        Args:
+            model: what `evaluation_model` gave at the end, in eval mode; it must stay as it is.
+
+        Returns:
+            A network of any structure, which the plugin's record can build again (``final_network``); the default is
+            ``model``. It is evaluated, and kept beside the last checkpoint.
+        """
+
+    @hookspec
+    def begin_run(self, folder: Path, config: Mapping[str, Any], epochs_done: int) -> None:
+        """Hear that training begins or goes on. Called once, before the first step; all implementations are called.
+
+        Args:
+            folder: the run's folder, which exists.
+            config: every option by name.
+            epochs_done: epochs that a resumed run has behind it; what was observed of later ones is made again.
+        """
+
+    @hookspec
+    def finish_run(self, summary: Mapping[str, Any]) -> None:
+        """Hear that the run is finished. Called once, after its last file; all implementations are called.
+
+        Args:
+            summary: what ``summary.json`` holds.
         """
 
     @hookspec

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,12 +11,14 @@ import attrs
 
 if TYPE_CHECKING:
     import click
+    import numpy as np
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
     from reweight_core.data.dataset import Dataset
     from reweight_core.data.examples import Examples
     from reweight_core.data.prepare import Corruption
+    from reweight_core.engine.network import Network, Outputs, ParameterOptimizer
 
 
 @attrs.frozen
@@ -68,8 +70,20 @@ class Context:
         dtype: floating-point type of the model's parameters.
         model: the network, to be read only.
         train: the training examples with their observed labels.
-        epochs: number of epochs that the run will train.
-        steps: number of steps that it will take.
+        meta: the clean examples that the data hold out, or None.
+        batch_size: training batch size n.
+        epochs: number of epochs that the options ask for.
+        steps: number of steps in them.
+        lr: learning rate of the current step, a tensor without dimensions that keeps its address.
+        new_network: ``new_network(name)`` returns a further `Network` of the run's architecture with initial weights
+            of its own, its own optimizer and passes. Core saves, restores and evaluates it.
+        new_optimizer: ``new_optimizer(name, parameters, **settings)`` returns a `ParameterOptimizer` of tensors of the
+            plugin's own, by name; settings other than the run's may be given (``lr``, ``momentum``, ``weight_decay``).
+            Core saves and restores the parameters and what the optimizer remembers.
+        predict: ``predict(examples, model=None)`` returns the `Outputs` (``logits`` (N, C), ``features`` (N, d) or None) of the network, or of another one, for a
+            set of examples: in eval mode, not augmented, between steps.
+        best_network: ``best_network()`` returns a copy of the network as it was best on the validation set so far, or
+            None before the first evaluation or without a validation set.
     """
 
     num_classes: int
@@ -80,8 +94,15 @@ class Context:
     dtype: torch.dtype
     model: nn.Module
     train: Examples
+    meta: Examples | None
+    batch_size: int
     epochs: int
     steps: int
+    lr: Tensor
+    new_network: Callable[[str], Network]
+    new_optimizer: Callable[..., ParameterOptimizer]
+    predict: Callable[..., Outputs]
+    best_network: Callable[[], nn.Module | None]
 
 
 @attrs.frozen
@@ -98,6 +119,9 @@ class MethodPlugin:
         looks_ahead: how it looks ahead: ``no``; ``network``: with a virtual step of the whole network, differentiated
             as ``--lookahead`` says; ``head``: with the last linear layer alone, in closed form.
         one_label: whether it is defined for one label an example only, so that nothing may mix or smooth targets.
+        per_example: whether it keeps state by position in the training set.
+        final_network: ``final_network(model)`` returns a network of the structure that the hook `final_model` returns,
+            whose weights are then read from the run; None if it has no such hook.
         presets: better defaults of any option by the name of ``--preset``, then by option name (underscores).
     """
 
@@ -109,6 +133,8 @@ class MethodPlugin:
     reuses_weights: bool = False
     looks_ahead: Literal["no", "network", "head"] = "no"
     one_label: bool = False
+    per_example: bool = False
+    final_network: Callable[[nn.Module], nn.Module] | None = None
     presets: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
 
 
@@ -123,6 +149,7 @@ class ComponentPlugin:
         config: attrs class whose fields, made with `reweight_core.option`, become options ``--NAME-FIELD``.
         mixes_targets: whether targets are no longer one label an example.
         per_example: whether it keeps state by position in the training set.
+        final_network: as in `MethodPlugin`.
     """
 
     name: str
@@ -131,6 +158,47 @@ class ComponentPlugin:
     config: type = NoOptions
     mixes_targets: bool = False
     per_example: bool = False
+    final_network: Callable[[nn.Module], nn.Module] | None = None
+
+
+@attrs.frozen
+class LossPlugin:
+    """A training loss for any method, chosen by ``--loss``, registered under the group ``reweight.losses``.
+
+    Attributes:
+        name: name on the command line; must equal the entry point's name.
+        summary: one line for ``reweight list``.
+        build: ``build(config, context)`` returns the object with the hook `losses`, and others; import torch inside it.
+        config: attrs class whose fields, made with `reweight_core.option`, become options ``--NAME-FIELD``.
+        one_label: whether it is defined for one label an example only, so that nothing may mix or smooth targets.
+        per_example: whether it keeps state by position in the training set, and so has no value for a meta batch.
+        defaults: better defaults of core's options while this loss is used, by option name (underscores).
+    """
+
+    name: str
+    summary: str
+    build: Callable[[Any, Context], object]
+    config: type = NoOptions
+    one_label: bool = True
+    per_example: bool = False
+    defaults: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class ObserverPlugin:
+    """Something that hears of a run and changes nothing, added by ``--observe``; group ``reweight.observers``.
+
+    Attributes:
+        name: name on the command line; must equal the entry point's name.
+        summary: one line for ``reweight list``.
+        build: ``build(config)`` returns the object with `begin_run`, `observe_step`, `observe_epoch` or `finish_run`.
+        config: attrs class whose fields, made with `reweight_core.option`, become options ``--NAME-FIELD``.
+    """
+
+    name: str
+    summary: str
+    build: Callable[[Any], object]
+    config: type = NoOptions
 
 
 @attrs.frozen
@@ -144,6 +212,9 @@ class DataPlugin:
         config: attrs class whose fields, made with `reweight_core.option`, become options.
         defaults: better defaults of any option while this dataset is used, by option name
             (underscores); names that the chosen method does not declare are left alone.
+        read_new: ``read_new(config, path)`` reads examples without known labels for ``reweight predict`` and returns
+            ``(images, names)``: an array like the dataset's images, (N, ...), and a name for each; None if ``predict``
+            reads image files and tables by itself.
     """
 
     name: str
@@ -151,6 +222,7 @@ class DataPlugin:
     build: Callable[[Any], Dataset]
     config: type = NoOptions
     defaults: Mapping[str, Any] = attrs.field(factory=dict)
+    read_new: Callable[[Any, Path], tuple[np.ndarray, Sequence[str]]] | None = None
 
 
 @attrs.frozen
@@ -164,12 +236,15 @@ class NoisePlugin:
             ``corrupt(labels, num_classes, rng) -> labels``: int64 arrays of shape (N,), all draws from
             the numpy RandomState ``rng``.
         takes_file: whether the argument is the path of a file; a run's options keep it as an absolute one.
+        needs_images: whether the function wants the images too: ``corrupt(labels, num_classes, rng, images)``, images
+            an uint8 array (N, channels, height, width).
     """
 
     name: str
     summary: str
     build: Callable[[str], Corruption]
     takes_file: bool = False
+    needs_images: bool = False
 
 
 @attrs.frozen
@@ -238,6 +313,7 @@ class CommandPlugin:
             Exception: whatever the import raises, or a `TypeError` if it is no command.
         """
         import click
+    import numpy as np
 
         module, _, name = self.command.partition(":")
         try:

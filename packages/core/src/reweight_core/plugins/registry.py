@@ -15,9 +15,11 @@ from reweight_core.plugins.records import (
     CommandPlugin,
     ComponentPlugin,
     DataPlugin,
+    LossPlugin,
     MethodPlugin,
     ModelPlugin,
     NoisePlugin,
+    ObserverPlugin,
     TablePlugin,
 )
 
@@ -26,6 +28,8 @@ GROUPS: dict[str, tuple[str, type]] = {
     "component": ("reweight.components", ComponentPlugin),
     "data": ("reweight.data", DataPlugin),
     "noise": ("reweight.noise", NoisePlugin),
+    "loss": ("reweight.losses", LossPlugin),
+    "observer": ("reweight.observers", ObserverPlugin),
     "model": ("reweight.models", ModelPlugin),
     "table": ("reweight.tables", TablePlugin),
     "command": ("reweight.commands", CommandPlugin),
