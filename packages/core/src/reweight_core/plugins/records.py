@@ -80,8 +80,8 @@ class Context:
         new_optimizer: ``new_optimizer(name, parameters, **settings)`` returns a `ParameterOptimizer` of tensors of the
             plugin's own, by name; settings other than the run's may be given (``lr``, ``momentum``, ``weight_decay``).
             Core saves and restores the parameters and what the optimizer remembers.
-        predict: ``predict(examples, model=None)`` returns the `Outputs` (``logits`` (N, C), ``features`` (N, d) or None) of the network, or of another one, for a
-            set of examples: in eval mode, not augmented, between steps.
+        predict: ``predict(examples, model=None)`` returns the `Outputs` (``logits`` (N, C), ``features`` (N, d) or None)
+            of the network, or of another one, for a set of examples: in eval mode, not augmented, between steps.
         best_network: ``best_network()`` returns a copy of the network as it was best on the validation set so far, or
             None before the first evaluation or without a validation set.
     """
@@ -313,7 +313,6 @@ class CommandPlugin:
             Exception: whatever the import raises, or a `TypeError` if it is no command.
         """
         import click
-    import numpy as np
 
         module, _, name = self.command.partition(":")
         try:
