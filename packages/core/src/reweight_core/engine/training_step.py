@@ -18,8 +18,12 @@ from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.optimizers import OptimizerSettings, load_state_tensors, state_tensors
 from reweight_core.engine.passes import Passes
 from reweight_core.engine.sample_table import SampleTable
+from reweight_core.engine.stage import Source, Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.step import Step
+
+TRAINING = Stage("train", 1, 0.0)
+"""The stage of a step that is part of no run."""
 
 
 class StepHooks(Protocol):
@@ -84,6 +88,7 @@ class TrainingStep:
         autocast: number type that the network computes in, or None for its parameters' own.
         head: path of the network's last linear layer, if a look-ahead needs it.
         lean: whether to run the training forward again rather than keep its graph during the look-ahead.
+        both: the training examples and the meta set's behind them, if any stage trains on the two.
 
     Attributes:
         model: the network.
@@ -110,6 +115,7 @@ class TrainingStep:
         autocast: torch.dtype | None = None,
         head: str | None = None,
         lean: bool = False,
+        both: Examples | None = None,
     ):
         device = train.labels.device
         self.generators = {
@@ -118,7 +124,7 @@ class TrainingStep:
         self.lr = torch.zeros((), device=device)
         self.sums = EpochSums.zeros(device)
         self.health = Health(device)
-        self.samples = SampleTable(len(train), device)
+        self.samples = SampleTable(len(train), device, 0 if both is None else len(both) - len(train))
         self.passes = Passes(model, self.generators["network"], autocast, head, lean)
         parameters = list(self.passes.parameters.values())
         for parameter in parameters:
@@ -127,8 +133,13 @@ class TrainingStep:
         self._optimizer = settings.build(parameters, self.lr)
         self._update = settings.build_virtual_step(self._optimizer, self.lr)
         self.model, self.hooks, self.lookahead = model, hooks, lookahead
-        self._sources = {"train": train, "meta": meta}
+        self._sources: dict[Source, Examples | BatchSource | None] = {"train": train, "meta": meta, "both": both}
+        self._train_size = len(train)
         self._fed: dict[int, Fed] = {}
+
+    def forget_updates(self) -> None:
+        """Make the optimizer one that remembers nothing, in place."""
+        load_state_tensors(self._optimizer, list(self.passes.parameters), {})
 
     def begin_epoch(self) -> None:
         """Forget the sums of the epoch before."""
@@ -141,15 +152,16 @@ class TrainingStep:
             held = self._fed[len(fed.ids)] = fed.empty()
         held.copy_(fed)
 
-    def run(self, size: int, source: str = "train", looks_ahead: bool = True) -> None:
+    def run(self, size: int, stage: Stage = TRAINING, looks_ahead: bool = True, epoch: int = 0) -> None:
         """Take one step with the `size` examples that were fed last.
 
         Args:
             size: number of examples n.
-            source: ``train``, or ``meta`` to train on the meta set itself.
+            stage: the stage of the run; its source is what the batch is taken from.
             looks_ahead: whether the method may look ahead in this step.
+            epoch: number of epochs finished.
         """
-        step = self.open(size, source, looks_ahead)
+        step = self.open(size, stage, looks_ahead, epoch)
         weights = self.hooks.generate_weights(step)
         D_prime = self.hooks.manipulate_gradient(step, weights)
         # only here: differentiating a look-ahead may have left gradients behind
@@ -159,14 +171,14 @@ class TrainingStep:
             torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
         self._optimizer.step()
         self.hooks.follow_update(self.passes.parameters)
-        self._note(step, weights, D_prime, source)
+        self._note(step, weights, D_prime, stage.source)
         # step and look-ahead know each other: apart, they and all their tensors are freed now and not some time later
         step.look = None
 
-    def open(self, size: int, source: str = "train", looks_ahead: bool = True) -> Step:
+    def open(self, size: int, stage: Stage = TRAINING, looks_ahead: bool = True, epoch: int = 0) -> Step:
         """Return the step as a method sees it (arguments as `run`)."""
         fed = self._fed[size]
-        original = self._draw(source, fed.ids, fed.pixels)
+        original = self._draw(stage.source, fed.ids, fed.pixels)
         return Step(
             self.hooks.transform_batch(original),
             self.passes,
@@ -179,21 +191,23 @@ class TrainingStep:
             self._optimizer.state,
         )
 
-    def _draw(self, source: str, ids: Tensor, pixels: Tensor | None) -> Batch:
+    def _draw(self, source: Source, ids: Tensor, pixels: Tensor | None) -> Batch:
         examples = self._sources[source]
         assert examples is not None, "a method that needs a meta set is refused without one"
         if isinstance(examples, Examples):
-            return examples.batch(ids, self.generators["augmentation"], pixels)
-        return examples.draw_batch()
+            batch = examples.batch(ids, self.generators["augmentation"], pixels)
+        else:
+            batch = examples.draw_batch()
+        return attrs.evolve(batch, source=source, trusted=ids >= self._train_size if source == "both" else None)
 
-    def _note(self, step: Step, weights: Tensor, D_prime: Tensor, source: str) -> None:
+    def _note(self, step: Step, weights: Tensor, D_prime: Tensor, source: Source) -> None:
         self.health.note(losses=step.losses, weights=weights, gradient=D_prime, meta_loss=step.meta_value)
         self.sums.train_loss.add_(step.losses.sum())
         self.sums.examples.add_(step.n)
         if step.meta_value is not None:
             self.sums.meta_loss.add_(step.meta_value)
             self.sums.meta_steps.add_(1)
-        if source == "train":
+        if source != "meta":
             self.samples.record(step, self.hooks.example_weights(step, weights))
 
     def state_dict(self) -> dict[str, Tensor]:
