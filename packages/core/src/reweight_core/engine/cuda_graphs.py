@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from reweight_core.engine.stage import Stage
-from reweight_core.engine.training_step import TRAINING, TrainingStep
+from reweight_core.engine.stage import TRAINING, Stage
+from reweight_core.engine.training_step import TrainingStep
 from reweight_core.errors import UserError, reason
 
 _READS: frozenset[Any] = frozenset(

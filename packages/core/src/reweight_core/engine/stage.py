@@ -33,7 +33,7 @@ class Stage:
         start: the network that it begins with, weights and running statistics.
         fresh_optimizer: whether it begins with an optimizer that remembers nothing (momentum).
         ids: positions in the training set, int64, if the stage is to go through these alone.
-        plain: whether no plugin may change the batch, the loss or the update's weights: cross-entropy with weights of 1.
+        plain: whether no plugin may change the batch, the loss or the weights: cross-entropy with weights of 1.
     """
 
     name: str
@@ -46,3 +46,7 @@ class Stage:
     fresh_optimizer: bool = False
     ids: np.ndarray | None = attrs.field(default=None, eq=False)
     plain: bool = False
+
+
+TRAINING = Stage("train", 1, 0.0)
+"""The stage of a step that is part of no run."""

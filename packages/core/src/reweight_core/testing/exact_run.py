@@ -84,7 +84,7 @@ def batch(split: Split, ids: Iterable[int]) -> tuple[Tensor, Tensor]:
 
 def make_context(**changes: Any) -> Context:
     """Return what a method is built with, some of it changed."""
-    model, (train, _) = make_network(), make_splits()
+    model, (train, meta) = make_network(), make_splits()
     settings: dict[str, Any] = {
         "num_classes": CLASSES,
         "train_size": SIZE,
@@ -94,15 +94,11 @@ def make_context(**changes: Any) -> Context:
         "dtype": torch.float64,
         "model": model,
         "train": make_examples(train),
+        "meta": make_examples(meta),
+        "batch_size": 10,
+        "lr": torch.zeros((), dtype=torch.float64),
         "epochs": 9,
         "steps": 27,
-        "meta": None,
-        "batch_size": 10,
-        "lr": torch.zeros(()),
-        "new_network": None,
-        "new_optimizer": None,
-        "predict": None,
-        "best_network": lambda: None,
     }
     return Context(**settings | changes)
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from reweight_core.engine.lookahead import Choice
-from reweight_core.engine.stage import Stage
-from reweight_core.engine.training_step import TRAINING, TrainingStep
+from reweight_core.engine.stage import TRAINING, Stage
+from reweight_core.engine.training_step import TrainingStep
 from reweight_core.machine.precision import set_products
 
 LENGTHS = (1e-3, 1e-4, 1e-5)
@@ -87,10 +87,10 @@ def tried(step: TrainingStep, size: int, lookahead: Choice, stage: Stage = TRAIN
     with _untouched(step):
         step.lookahead = lookahead
         opened = step.open(size, stage, epoch=epoch)
-        weights = step.hooks.generate_weights(opened)
-        D_prime = step.hooks.manipulate_gradient(opened, weights)
+        step.weigh(opened)
+        assert opened.weights is not None and opened.D_prime is not None, "the step was weighed"
         looked_ahead, opened.look = opened.look is not None, None
-        return Tried(weights, D_prime, looked_ahead)
+        return Tried(opened.weights, opened.D_prime, looked_ahead)
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:

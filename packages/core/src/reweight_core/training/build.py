@@ -24,6 +24,7 @@ from reweight_core.data.seeds import derived_seed
 from reweight_core.engine.cuda_graphs import CudaGraphs, RecordedSteps
 from reweight_core.engine.head import find_head
 from reweight_core.engine.lookahead import Choice
+from reweight_core.engine.losses import cross_entropy
 from reweight_core.engine.optimizers import OptimizerSettings
 from reweight_core.engine.stage import Stage
 from reweight_core.engine.training_step import TrainingStep
@@ -33,7 +34,7 @@ from reweight_core.models.build import build_model
 from reweight_core.models.initial import initialise, pretrained_weights, read_weights
 from reweight_core.plugins import registry
 from reweight_core.plugins.hooks import MethodHooks
-from reweight_core.plugins.records import ComponentPlugin, Context, MethodPlugin
+from reweight_core.plugins.records import ComponentPlugin, Context, LossPlugin, MethodPlugin
 from reweight_core.training.best import BestNetwork
 from reweight_core.training.preflight import rehearsed_lookahead
 from reweight_core.training.schedules import Schedule, schedule
@@ -100,10 +101,12 @@ def build_parts(config: RunConfig, data: PreparedData, observers: Sequence[objec
         keep_freed_memory()
     method = registry.find("method", config.method)
     components = {name: registry.find("component", name) for name in config.with_}
-    refuse_misfits(config, method, components, has_meta_set=data.meta is not None)
+    loss = registry.find("loss", config.loss)
+    refuse_misfits(config, method, loss, components, has_meta_set=data.meta is not None)
     with _seeded(config.seed, device):
         model = build_network(config, data, device)
         train = _examples(config, data.dataset, data.train, device)
+        held_out = _examples(config, data.dataset, data.meta, device) if data.meta else None
         sizes = batch_sizes(len(train), config.batch_size)
         stage = Stage("train", math.ceil(config.steps / len(sizes)) if config.steps else config.epochs, config.lr)
         best = BestNetwork(model)
@@ -116,18 +119,15 @@ def build_parts(config: RunConfig, data: PreparedData, observers: Sequence[objec
             dtype=next(model.parameters()).dtype,
             model=model,
             train=train,
-            epochs=stage.epochs,
-            steps=config.steps or stage.epochs * len(sizes),
-            meta=None,
+            meta=held_out,
             batch_size=config.batch_size,
             lr=torch.zeros((), device=device),
-            new_network=None,
-            new_optimizer=None,
-            predict=None,
+            epochs=stage.epochs,
+            steps=config.steps or stage.epochs * len(sizes),
             best_network=best.copy,
         )
-        hooks = _build_hooks(config, method, components, context, observers)
-    meta = hooks.provide_meta_set(_examples(config, data.dataset, data.meta, device) if data.meta else None)
+        hooks = _build_hooks(config, method, loss, components, context, observers)
+    meta = hooks.provide_meta_set(held_out)
     if meta is None and method.looks_ahead != "no":
         raise UserError(
             f"method '{config.method}' looks ahead at clean examples, and there are none: give --meta-size N"
@@ -145,7 +145,7 @@ def build_parts(config: RunConfig, data: PreparedData, observers: Sequence[objec
     if any(stage.source == "both" for stage in stages):
         assert isinstance(meta, Examples), "a stage on what there is not is refused"
         both = train.followed_by(meta)
-    step = _build_step(config, model, hooks, train, meta, both, head, lookahead)
+    step = _build_step(config, model, hooks, train, meta, both, head, lookahead, context.lr)
     begins_again = any(stage.start == "initial" for stage in stages[1:])
     return Parts(
         config=config,
@@ -236,6 +236,7 @@ def _examples(config: RunConfig, dataset: Dataset, split: Split, device: torch.d
 def _build_hooks(
     config: RunConfig,
     method: MethodPlugin,
+    loss: LossPlugin,
     components: Mapping[str, ComponentPlugin],
     context: Context,
     observers: Sequence[object],
@@ -244,7 +245,10 @@ def _build_hooks(
         name: record.build(options, attrs.evolve(context, seed=derived_seed(config.seed, name)))
         for (name, record), options in zip(components.items(), config.component_options, strict=True)
     }
-    return MethodHooks(method.build(config.method_options, context), config.method, observers, built)
+    built_loss = loss.build(config.loss_options, attrs.evolve(context, seed=derived_seed(config.seed, config.loss)))
+    return MethodHooks(
+        method.build(config.method_options, context), config.method, observers, built, (config.loss, built_loss)
+    )
 
 
 def _build_step(
@@ -256,6 +260,7 @@ def _build_step(
     both: Examples | None,
     head: str | None,
     lookahead: Choice,
+    lr: Tensor,
 ) -> TrainingStep:
     return TrainingStep(
         model,
@@ -275,6 +280,8 @@ def _build_step(
         head=head,
         lean=config.memory == "lean",
         both=both,
+        meta_losses=hooks.losses if config.meta_loss == "training" else cross_entropy,
+        lr=lr,
     )
 
 
