@@ -15,7 +15,7 @@ from reweight_core.data.feeder import Fed
 from reweight_core.data.seeds import derived_seed
 from reweight_core.engine.finite import Health
 from reweight_core.engine.lookahead import Choice
-from reweight_core.engine.optimizers import OptimizerSettings, load_state_tensors, state_tensors
+from reweight_core.engine.optimizers import NamedOptimizer, OptimizerSettings
 from reweight_core.engine.passes import Passes
 from reweight_core.engine.sample_table import SampleTable
 from reweight_core.engine.state import part_of, prefixed
@@ -84,6 +84,7 @@ class TrainingStep:
         autocast: number type that the network computes in, or None for its parameters' own.
         head: path of the network's last linear layer, if a look-ahead needs it.
         lean: whether to run the training forward again rather than keep its graph during the look-ahead.
+        lr: the tensor of the learning rate, without dimensions; None for a new one.
 
     Attributes:
         model: the network.
@@ -110,22 +111,19 @@ class TrainingStep:
         autocast: torch.dtype | None = None,
         head: str | None = None,
         lean: bool = False,
+        lr: Tensor | None = None,
     ):
         device = train.labels.device
         self.generators = {
             name: torch.Generator(device).manual_seed(derived_seed(seed, name)) for name in ("augmentation", "network")
         }
-        self.lr = torch.zeros((), device=device)
+        self.lr = torch.zeros((), device=device) if lr is None else lr
         self.sums = EpochSums.zeros(device)
         self.health = Health(device)
         self.samples = SampleTable(len(train), device)
         self.passes = Passes(model, self.generators["network"], autocast, head, lean)
-        parameters = list(self.passes.parameters.values())
-        for parameter in parameters:
-            parameter.grad = torch.zeros_like(parameter)
-        self._parameters, self._max_grad_norm = parameters, settings.max_grad_norm
-        self._optimizer = settings.build(parameters, self.lr)
-        self._update = settings.build_virtual_step(self._optimizer, self.lr)
+        self._optimizer = NamedOptimizer(self.passes.parameters, settings, self.lr)
+        self._update = settings.build_virtual_step(self._optimizer.torch_optimizer, self.lr)
         self.model, self.hooks, self.lookahead = model, hooks, lookahead
         self._sources = {"train": train, "meta": meta}
         self._fed: dict[int, Fed] = {}
@@ -153,10 +151,8 @@ class TrainingStep:
         weights = self.hooks.generate_weights(step)
         D_prime = self.hooks.manipulate_gradient(step, weights)
         # only here: differentiating a look-ahead may have left gradients behind
-        self._optimizer.zero_grad(set_to_none=False)
+        self._optimizer.zero_grad()
         self.passes.backward(D_prime)
-        if self._max_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
         self._optimizer.step()
         self.hooks.follow_update(self.passes.parameters)
         self._note(step, weights, D_prime, source)
@@ -176,7 +172,7 @@ class TrainingStep:
             lambda: self._draw("meta", fed.meta_ids, fed.meta_pixels),
             looks_ahead,
             original,
-            self._optimizer.state,
+            self._optimizer.torch_optimizer.state,
         )
 
     def _draw(self, source: str, ids: Tensor, pixels: Tensor | None) -> Batch:
@@ -198,17 +194,16 @@ class TrainingStep:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what the step carries from one call to the next, network and plugins aside, as tensors."""
-        optimizer = state_tensors(self._optimizer, list(self.passes.parameters))
         generators = {name: generator.get_state() for name, generator in self.generators.items()}
         return (
-            prefixed("optimizer", optimizer)
+            prefixed("optimizer", self._optimizer.state_dict())
             | prefixed("samples", self.samples.tensors)
             | prefixed("generator", generators)
         )
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state_dict` returned, in place."""
-        load_state_tensors(self._optimizer, list(self.passes.parameters), part_of(state, "optimizer"))
+        self._optimizer.load_state_dict(part_of(state, "optimizer"))
         samples, generators = part_of(state, "samples"), part_of(state, "generator")
         for name, tensor in self.samples.tensors.items():
             tensor.copy_(samples[name])

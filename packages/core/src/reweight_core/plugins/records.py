@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from reweight_core.data.dataset import Dataset
     from reweight_core.data.examples import Examples
     from reweight_core.data.prepare import Corruption
-    from reweight_core.engine.network import Network, Outputs, ParameterOptimizer
+    from reweight_core.engine.network import Network, ParameterOptimizer
+    from reweight_core.engine.outputs import Outputs
 
 
 @attrs.frozen
@@ -80,8 +81,8 @@ class Context:
         new_optimizer: ``new_optimizer(name, parameters, **settings)`` returns a `ParameterOptimizer` of tensors of the
             plugin's own, by name; settings other than the run's may be given (``lr``, ``momentum``, ``weight_decay``).
             Core saves and restores the parameters and what the optimizer remembers.
-        predict: ``predict(examples, model=None)`` returns the `Outputs` (``logits`` (N, C), ``features`` (N, d) or None)
-            of the network, or of another one, for a set of examples: in eval mode, not augmented, between steps.
+        predict: ``predict(examples, model=None)`` returns the `Outputs` (``logits`` (N, C), ``features`` (N, d) or
+            None) of the network, or of another one, for a set of examples: in eval mode, not augmented, between steps.
         best_network: ``best_network()`` returns a copy of the network as it was best on the validation set so far, or
             None before the first evaluation or without a validation set.
     """
