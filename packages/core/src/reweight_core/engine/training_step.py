@@ -95,6 +95,7 @@ class TrainingStep:
         autocast: number type that the network computes in, or None for its parameters' own.
         head: path of the network's last linear layer, if a look-ahead needs it.
         lean: whether to run the training forward again rather than keep its graph during the look-ahead.
+        both: the training examples and the meta set's behind them, if any stage trains on the two.
         meta_losses: the loss of a meta batch.
         lr: the tensor of the learning rate, without dimensions; None for a new one.
 
@@ -123,6 +124,7 @@ class TrainingStep:
         autocast: torch.dtype | None = None,
         head: str | None = None,
         lean: bool = False,
+        both: Examples | None = None,
         meta_losses: Losses = cross_entropy,
         lr: Tensor | None = None,
     ):
@@ -133,14 +135,19 @@ class TrainingStep:
         self.lr = torch.zeros((), device=device) if lr is None else lr
         self.sums = EpochSums.zeros(device)
         self.health = Health(device)
-        self.samples = SampleTable(len(train), device)
+        self.samples = SampleTable(len(train), device, 0 if both is None else len(both) - len(train))
         self.passes = Passes(model, self.generators["network"], autocast, head, lean)
         self._optimizer = NamedOptimizer(self.passes.parameters, settings, self.lr)
         self._update = settings.build_virtual_step(self._optimizer.torch_optimizer, self.lr)
         self.model, self.hooks, self.lookahead = model, hooks, lookahead
         self._meta_losses = meta_losses
-        self._sources: dict[Source, Examples | BatchSource | None] = {"train": train, "meta": meta}
+        self._sources: dict[Source, Examples | BatchSource | None] = {"train": train, "meta": meta, "both": both}
+        self._train_size = len(train)
         self._fed: dict[int, Fed] = {}
+
+    def forget_updates(self) -> None:
+        """Make the optimizer one that remembers nothing, in place."""
+        load_state_tensors(self._optimizer, list(self.passes.parameters), {})
 
     def begin_epoch(self) -> None:
         """Forget the sums of the epoch before."""
@@ -222,7 +229,7 @@ class TrainingStep:
             batch = examples.batch(ids, self.generators["augmentation"], pixels)
         else:
             batch = examples.draw_batch()
-        return attrs.evolve(batch, source=source)
+        return attrs.evolve(batch, source=source, trusted=ids >= self._train_size if source == "both" else None)
 
     def _note(self, step: Step, weights: Tensor, D_prime: Tensor) -> None:
         self.health.note(losses=step.losses, weights=weights, gradient=D_prime, meta_loss=step.meta_value)
@@ -231,7 +238,7 @@ class TrainingStep:
         if step.meta_value is not None:
             self.sums.meta_loss.add_(step.meta_value)
             self.sums.meta_steps.add_(1)
-        if step.source == "train":
+        if step.stage.source != "meta":
             self.samples.record(step, weights if step.stage.plain else self.hooks.example_weights(step, weights))
 
     def state_dict(self) -> dict[str, Tensor]:

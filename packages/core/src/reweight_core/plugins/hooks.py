@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, get_args
 
+import numpy as np
 import pluggy
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,11 @@ class Defaults:
     @hookimpl(trylast=True)
     def evaluation_model(self, model: nn.Module) -> nn.Module:
         """The network in training."""
+        return model
+
+    @hookimpl(trylast=True)
+    def final_model(self, model: nn.Module) -> nn.Module:
+        """The network that is kept."""
         return model
 
 
@@ -148,6 +154,8 @@ class MethodHooks:
             self._manager.hook.manipulate_update,
             self._manager.hook.example_weights,
             self._manager.hook.evaluation_model,
+            self._manager.hook.order_epoch,
+            self._manager.hook.final_model,
         ):
             chosen = [i.plugin_name for i in hook.get_hookimpls() if not i.wrapper and i.plugin is not defaults]
             if len(chosen) > 1:
@@ -195,6 +203,35 @@ class MethodHooks:
                     f"it must be {' or '.join(get_args(Source))}"
                 )
         return list(stages)
+
+    def begin_stage(self, stage: Stage) -> None:
+        """See `Hooks.begin_stage`."""
+        self._manager.hook.begin_stage(stage=stage)
+
+    def order_epoch(self, stage: Stage, epoch: int, size: int, rng: np.random.RandomState) -> np.ndarray | None:
+        """See `Hooks.order_epoch`; positions outside the stage's own (`Stage.ids`) are refused too."""
+        order = self._called["order_epoch"](stage=stage, epoch=epoch, size=size, rng=rng)
+        if order is None:
+            return None
+        problem = None
+        if not isinstance(order, np.ndarray):
+            problem = f"{type(order).__name__}, not a numpy array of positions"
+        elif order.dtype != np.int64 or order.ndim != 1:
+            problem = f"an array of {order.dtype}, shape {order.shape}; it must be int64 (k,)"
+        elif len(order) < 2:
+            problem = f"{len(order)} positions; a batch needs at least 2"
+        elif ((order < 0) | (order >= size)).any():
+            problem = f"positions from {order.min()} to {order.max()}; they must be in 0..{size - 1}"
+        elif stage.ids is not None and not np.isin(order, stage.ids).all():
+            problem = f"positions that stage '{stage.name}' does not go through (Stage.ids)"
+        if problem is not None:
+            raise UserError(f"{self._implementers('order_epoch')}: order_epoch returned {problem}")
+        return order
+
+    def _implementers(self, hook: str) -> str:
+        """Say which plugins implement a hook, by kind and name."""
+        found = getattr(self._manager.hook, hook).get_hookimpls()
+        return " with ".join(i.plugin_name for i in found if i.plugin_name != _DEFAULTS) or self._whose
 
     def provide_meta_set(self, held_out: Examples | None) -> Examples | BatchSource | None:
         """See `Hooks.provide_meta_set`."""
