@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from reweight_core.data.batch import Batch, BatchSource
+from reweight_core.data.batch import Batch, BatchSource, Source
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Fed
 from reweight_core.data.seeds import derived_seed
@@ -19,7 +19,7 @@ from reweight_core.engine.losses import cross_entropy
 from reweight_core.engine.optimizers import NamedOptimizer, OptimizerSettings
 from reweight_core.engine.passes import Passes
 from reweight_core.engine.sample_table import SampleTable
-from reweight_core.engine.stage import TRAINING, Source, Stage
+from reweight_core.engine.stage import TRAINING, Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.step import Losses, Step, Surroundings
 
@@ -147,7 +147,7 @@ class TrainingStep:
 
     def forget_updates(self) -> None:
         """Make the optimizer one that remembers nothing, in place."""
-        load_state_tensors(self._optimizer, list(self.passes.parameters), {})
+        self._optimizer.load_state_dict({})
 
     def begin_epoch(self) -> None:
         """Forget the sums of the epoch before."""

@@ -10,12 +10,12 @@ import pluggy
 import torch
 from torch import Tensor, nn
 
-from reweight_core.data.batch import Batch, BatchSource
+from reweight_core.data.batch import Batch, BatchSource, Source
 from reweight_core.data.examples import Examples
 from reweight_core.engine.losses import cross_entropy
 from reweight_core.engine.made import Made
 from reweight_core.engine.network import Network
-from reweight_core.engine.stage import Source, Stage
+from reweight_core.engine.stage import Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.step import Step
 from reweight_core.errors import UserError
