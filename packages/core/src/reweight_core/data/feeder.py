@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reweight_core.data.batch import BatchSource
+from reweight_core.data.batch import BatchSource, Source
 from reweight_core.data.examples import Examples
 from reweight_core.data.reader import ReadRequest, read_ahead
 from reweight_core.data.seeds import Stream, cycled_order, epoch_order
-from reweight_core.engine.stage import Source
 
 
 @attrs.frozen(eq=False)

@@ -89,6 +89,7 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
         _choose_lookahead(state, epoch.sizes[0])
         evaluated = parts.hooks.evaluation_model(parts.model)
         metrics |= held_out.accuracies(evaluated)
+        metrics |= held_out.accuracies_of_further(parts.hooks.networks)
         parts.best.note(evaluated, metrics["val_accuracy"])
         state.history.append(folder.append_metrics(run, metrics))
         parts.hooks.observe_epoch(metrics=metrics)
