@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -228,10 +228,10 @@ class MethodHooks:
             raise UserError(f"{self._implementers('order_epoch')}: order_epoch returned {problem}")
         return order
 
-    def _implementers(self, hook: str) -> str:
+    def _implementers(self, hook: str, between: str = " with ") -> str:
         """Say which plugins implement a hook, by kind and name."""
         found = getattr(self._manager.hook, hook).get_hookimpls()
-        return " with ".join(i.plugin_name for i in found if i.plugin_name != _DEFAULTS) or self._whose
+        return between.join(i.plugin_name for i in found if i.plugin_name != _DEFAULTS)
 
     def provide_meta_set(self, held_out: Examples | None) -> Examples | BatchSource | None:
         """See `Hooks.provide_meta_set`."""
@@ -259,9 +259,16 @@ class MethodHooks:
         """See `Hooks.follow_update`."""
         self._manager.hook.follow_update(parameters=parameters)
 
-    def finish_epoch(self, epoch: int) -> dict[str, float]:
-        """See `Hooks.finish_epoch`; the figures of all implementations together."""
-        return _merged(self._manager.hook.finish_epoch(epoch=epoch))
+    def finish_epoch(self, epoch: int, taken: Collection[str] = ()) -> dict[str, float]:
+        """See `Hooks.finish_epoch`; the figures of all implementations together, none of them called as in `taken`."""
+        figures = _merged(self._manager.hook.finish_epoch(epoch=epoch))
+        for name in figures:
+            if name in taken:
+                raise UserError(
+                    f"{self._implementers('finish_epoch', ' or ')}: finish_epoch gives a figure '{name}', which is the "
+                    "name of one of core's: it must have another"
+                )
+        return figures
 
     def trusted_examples(self) -> dict[str, Tensor]:
         """See `Hooks.trusted_examples`; the sets of all implementations together."""
@@ -291,6 +298,18 @@ class MethodHooks:
         if not losses.requires_grad and logits.requires_grad:
             raise UserError(f"{self._whose}: losses returned losses that do not depend on the logits (detached?)")
         return losses
+
+    def final_model(self, model: nn.Module) -> tuple[nn.Module, list[tuple[str, str]]]:
+        """See `Hooks.final_model`; return the network, and kind and name of those that made it, the last first."""
+        final = self._called["final_model"](model=model)
+        if not isinstance(final, nn.Module):
+            raise UserError(
+                f"{self._implementers('final_model')}: final_model returned {type(final).__name__}, not a network "
+                "(a forgotten return?)"
+            )
+        labels = [i.plugin_name for i in self._manager.hook.final_model.get_hookimpls() if i.plugin_name != _DEFAULTS]
+        split = [label.partition(" ") for label in reversed(labels)]
+        return final, [(kind, name.strip("'")) for kind, _, name in split]
 
     def generate_weights(self, step: Step) -> Tensor:
         """See `Hooks.generate_weights`."""
