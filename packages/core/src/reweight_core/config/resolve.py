@@ -188,8 +188,10 @@ def noise_of(config: DataConfig) -> Any:
     parts = noise_parts(config)
     if parts is None:
         return None
+    from reweight_core.plugins.noise import Noise
+
     kind, argument = parts
-    return registry.find("noise", kind).build(argument)
+    return Noise(kind, registry.build("noise", kind, argument), registry.find("noise", kind).needs_images)
 
 
 def test_share(config: DataConfig) -> float | None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import attrs
 
-from reweight_core.errors import UserError, nearest, reason
+from reweight_core.errors import PluginError, UserError, nearest, reason
+from reweight_core.plugins.blame import blamed
 from reweight_core.plugins.records import (
     CommandPlugin,
     ComponentPlugin,
@@ -75,6 +76,20 @@ def find(kind: str, name: str) -> Any:
         raise UserError(
             f"{kind} '{name}' of {_source(entry)} cannot be loaded: {reason(error)}; mend or uninstall that package"
         ) from error
+
+
+def build(kind: str, name: str, *arguments: Any) -> Any:
+    """Let the plugin of this kind and name build what it is for.
+
+    Raises:
+        UserError: as `find`; or if it fails, or builds nothing.
+    """
+    record = find(kind, name)
+    with blamed(kind, name, "build", find_entry(kind, name).module):
+        built = record.build(*arguments)
+    if built is None:
+        raise PluginError(f"{kind} '{name}': build returned None (a forgotten return?)")
+    return built
 
 
 def find_entry(kind: str, name: str) -> metadata.EntryPoint:
