@@ -9,7 +9,7 @@ from reweight_core.plugins.noise import Noise
 
 
 def call(function, name="mine"):
-    with blamed("component", name, "transform_batch", __name__):
+    with blamed(f"component '{name}'", "transform_batch", __name__):
         return function()
 
 

@@ -15,10 +15,11 @@ from reweight_core.engine.losses import cross_entropy
 from reweight_core.engine.stage import Source, Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.step import Step
-from reweight_core.errors import UserError
+from reweight_core.errors import PluginError
+from reweight_core.plugins.guard import checked_state, guarded, guarded_observer
 from reweight_core.plugins.hookspecs import PROJECT, Hooks, hookimpl
 
-_DEFAULTS = "core's defaults"
+_DEFAULTS, _CORE = "core's defaults", "core"
 
 
 class Defaults:
@@ -88,13 +89,14 @@ class MethodHooks:
         observers: further objects with hooks (progress display).
         components: objects of component plugins by name, in the order in which they act.
         loss: the object of the loss plugin and its name.
+        listeners: objects of observer plugins by name.
 
     Attributes:
         plugins: the method, the loss and the components by name.
 
     Raises:
-        UserError: if a hook is misspelled or has wrong arguments, or if one that only one may implement has two
-            implementations.
+        PluginError: if a hook is misspelled, not marked or has wrong arguments, or if one that only one may implement
+            has two implementations.
     """
 
     def __init__(
@@ -104,35 +106,38 @@ class MethodHooks:
         observers: Sequence[object] = (),
         components: Mapping[str, object] | None = None,
         loss: tuple[str, object] | None = None,
+        listeners: Mapping[str, object] | None = None,
     ):
         components = components or {}
         losses = dict([loss] if loss else [])
         self.plugins = {name: method, **losses, **components}
-        self._whose = " with ".join([f"method '{name}'", *(f"'{component}'" for component in components)])
+        deciding = {
+            f"{kind} '{part}'": plugin
+            for kind, parts in (("method", {name: method}), ("loss", losses), ("component", components))
+            for part, plugin in parts.items()
+        }
+        self._deciding = deciding
         defaults = Defaults()
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(Hooks)
-        labels = [f"{type(observer).__name__} (observer {i})" for i, observer in enumerate(observers)]
-        labels = [
-            _DEFAULTS,
-            f"method '{name}'",
-            *(f"loss '{name}'" for name in losses),
-            "core",
-            *(f"component '{name}'" for name in components),
-            *labels,
-        ]
-        plugins = [defaults, method, *losses.values(), _Noting(), *components.values(), *observers]
-        for plugin, label in zip(plugins, labels, strict=True):
+        hooks = {label: guarded(plugin, label) for label, plugin in deciding.items()}
+        of_components = {label: hooks.pop(label) for label in [f"component '{part}'" for part in components]}
+        registered: dict[str, object] = {_DEFAULTS: defaults, **hooks, _CORE: _Noting(), **of_components}
+        for part, plugin in (listeners or {}).items():
+            registered[f"observer '{part}'"] = guarded_observer(plugin, f"observer '{part}'")
+        for i, observer in enumerate(observers):
+            registered[f"{type(observer).__name__} (observer {i})"] = observer
+        for label, plugin in registered.items():
             try:
                 self._manager.register(plugin, label)
                 self._manager.check_pending()
             except pluggy.PluginValidationError as error:
-                raise UserError(f"{label}: {' '.join(str(error).split())}") from error
+                raise PluginError(f"{label}: {' '.join(str(error).split())}") from error
             for caller in self._manager.get_hookcallers(plugin) or []:
                 for implementation in caller.get_hookimpls():
                     if implementation.kwargnames:
                         # pluggy 1.6 never passes an argument that has a default, 1.7 does
-                        raise UserError(f"{label}: the arguments of {caller.name} must not have defaults")
+                        raise PluginError(f"{label}: the arguments of {caller.name} must not have defaults")
         self._called = {}
         for hook in (
             self._manager.hook.plan_stages,
@@ -147,9 +152,19 @@ class MethodHooks:
         ):
             chosen = [i.plugin_name for i in hook.get_hookimpls() if not i.wrapper and i.plugin is not defaults]
             if len(chosen) > 1:
-                raise UserError(f"{hook.name} is implemented by {' and by '.join(chosen)}: only one can be used")
+                raise PluginError(f"{hook.name} is implemented by {' and by '.join(chosen)}: only one can be used")
             # without the defaults behind it, a hook that forgets to return is found out
             self._called[hook.name] = self._manager.subset_hook_caller(hook.name, [defaults] if chosen else [])
+
+    @property
+    def begin_run(self) -> pluggy.HookCaller:
+        """See `Hooks.begin_run`."""
+        return self._manager.hook.begin_run
+
+    @property
+    def finish_run(self) -> pluggy.HookCaller:
+        """See `Hooks.finish_run`."""
+        return self._manager.hook.finish_run
 
     @property
     def observe_epoch(self) -> pluggy.HookCaller:
@@ -161,23 +176,30 @@ class MethodHooks:
         """See `Hooks.observe_step`."""
         return self._manager.hook.observe_step
 
+    def _implementers(self, hook: str) -> str:
+        """Say which plugins implement a hook, by kind and name."""
+        found = getattr(self._manager.hook, hook).get_hookimpls()
+        return " with ".join(i.plugin_name for i in found if i.plugin_name not in (_DEFAULTS, _CORE)) or _CORE
+
+    def _wrong(self, hook: str, problem: str) -> PluginError:
+        """Return the error for what a hook did."""
+        return PluginError(f"{self._implementers(hook)}: {hook} {problem}")
+
     def plan_stages(self, stage: Stage) -> list[Stage]:
         """See `Hooks.plan_stages`."""
         stages = self._called["plan_stages"](stage=stage)
         if not isinstance(stages, Sequence):
-            raise UserError(
-                f"{self._whose}: plan_stages returned {type(stages).__name__}, not a list of stages "
-                "(a forgotten return?)"
-            )
+            raise self._wrong("plan_stages", f"returned {type(stages).__name__}, not a list of stages")
         if not stages:
-            raise UserError(f"{self._whose}: plan_stages returned no stage")
+            raise self._wrong("plan_stages", "returned no stage")
         for planned in stages:
             if not isinstance(planned, Stage):
-                raise UserError(f"{self._whose}: plan_stages returned a {type(planned).__name__} among the stages")
+                raise self._wrong("plan_stages", f"returned a {type(planned).__name__} among the stages")
             if planned.source not in get_args(Source):
-                raise UserError(
-                    f"{self._whose}: plan_stages returned stage '{planned.name}' with the source '{planned.source}'; "
-                    f"it must be {' or '.join(get_args(Source))}"
+                raise self._wrong(
+                    "plan_stages",
+                    f"returned stage '{planned.name}' with the source '{planned.source}'; it must be "
+                    f"{' or '.join(get_args(Source))}",
                 )
         return list(stages)
 
@@ -187,9 +209,10 @@ class MethodHooks:
         if meta is None and held_out is None:
             return None
         if not isinstance(meta, Examples) and not callable(getattr(meta, "draw_batch", None)):
-            raise UserError(
-                f"{self._whose}: provide_meta_set returned {type(meta).__name__}, neither examples nor an object with "
-                "draw_batch() (a forgotten return?)"
+            raise self._wrong(
+                "provide_meta_set",
+                f"returned {type(meta).__name__}, neither examples nor an object with draw_batch() (a forgotten "
+                "return?)",
             )
         return meta
 
@@ -197,10 +220,17 @@ class MethodHooks:
         """See `Hooks.transform_batch`."""
         transformed = self._called["transform_batch"](batch=batch)
         if not isinstance(transformed, Batch):
-            raise UserError(
-                f"{self._whose}: transform_batch returned {type(transformed).__name__}, not a batch "
-                "(a forgotten return?)"
+            problem = f"returned {type(transformed).__name__}, not a batch"
+        elif transformed.ids is not batch.ids:
+            # the same tensor and not an equal one: comparing would wait for the device
+            problem = (
+                "changed the ids of the batch, by which core finds what is known of an example; they must stay "
+                "(order_epoch chooses the examples of an epoch)"
             )
+        elif problem := _misshapen(transformed):
+            problem = f"returned {problem}"
+        if problem:
+            raise self._wrong("transform_batch", problem)
         return transformed
 
     def follow_update(self, parameters: Mapping[str, Tensor]) -> None:
@@ -213,19 +243,13 @@ class MethodHooks:
 
     def trusted_examples(self) -> dict[str, Tensor]:
         """See `Hooks.trusted_examples`; the sets of all implementations together."""
-        sets = _merged(self._manager.hook.trusted_examples())
-        for name, ids in sets.items():
-            if not isinstance(ids, Tensor) or ids.dtype != torch.int64 or ids.dim() != 1:
-                raise UserError(f"{self._whose}: trusted_examples gave '{name}', which is no tensor of int64 (k,)")
-        return sets
+        return _merged(self._manager.hook.trusted_examples())
 
     def evaluation_model(self, model: nn.Module) -> nn.Module:
         """See `Hooks.evaluation_model`."""
         chosen = self._called["evaluation_model"](model=model)
         if not isinstance(chosen, nn.Module):
-            raise UserError(
-                f"{self._whose}: evaluation_model returned {type(chosen).__name__}, not a network (a forgotten return?)"
-            )
+            raise self._wrong("evaluation_model", f"returned {type(chosen).__name__}, not a network")
         return chosen
 
     def follow_forward(self, step: Step) -> None:
@@ -237,7 +261,9 @@ class MethodHooks:
         losses = self._called["losses"](batch=batch, logits=logits)
         self._checked("losses", losses, logits, [(len(logits),)])
         if not losses.requires_grad and logits.requires_grad:
-            raise UserError(f"{self._whose}: losses returned losses that do not depend on the logits (detached?)")
+            raise PluginError(
+                f"{self._implementers('losses')}: losses returned losses that do not depend on the logits (detached?)"
+            )
         return losses
 
     def generate_weights(self, step: Step) -> Tensor:
@@ -254,7 +280,7 @@ class MethodHooks:
         """See `Hooks.manipulate_update`."""
         manipulated = self._called["manipulate_update"](step=step, gradients=gradients)
         if not isinstance(manipulated, Mapping) or manipulated.keys() != gradients.keys():
-            raise UserError(f"{self._whose}: manipulate_update must return a gradient for each that it is given")
+            raise self._wrong("manipulate_update", "must return a gradient for each that it is given")
         return {
             name: gradient
             if gradient is gradients[name]
@@ -282,17 +308,21 @@ class MethodHooks:
     def _with_state(self) -> dict[str, Any]:
         return {name: part for name, part in self.plugins.items() if hasattr(part, "state_dict")}
 
+    def check_state(self) -> None:
+        """Refuse state of a plugin that a checkpoint could not hold, before any training (`checked_state`)."""
+        for whose, plugin in self._deciding.items():
+            checked_state(plugin, whose)
+
     def _checked(self, hook: str, result: object, like: Tensor, shapes: list[tuple[int, ...]]) -> Tensor:
         """Compare a result with the contract; only descriptions of tensors are read, never values."""
         if not isinstance(result, torch.Tensor):
-            raise UserError(
-                f"{self._whose}: {hook} returned {type(result).__name__}, not a tensor (a forgotten return?)"
-            )
+            raise self._wrong(hook, f"returned {type(result).__name__}, not a tensor")
         found = (tuple(result.shape), result.dtype, result.device)
         if found not in [(shape, like.dtype, like.device) for shape in shapes]:
-            raise UserError(
-                f"{self._whose}: {hook} returned shape {found[0]}, {found[1]} on {found[2]}; it must be "
-                f"{' or '.join(map(str, shapes))}, {like.dtype} on {like.device}"
+            raise self._wrong(
+                hook,
+                f"returned shape {found[0]}, {found[1]} on {found[2]}; it must be {' or '.join(map(str, shapes))}, "
+                f"{like.dtype} on {like.device}",
             )
         return result.detach()
 
@@ -301,3 +331,15 @@ def _merged(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the entries of all results, of the method's first."""
     # pluggy gives the last one registered first
     return {name: value for result in reversed(found) for name, value in result.items()}
+
+
+def _misshapen(batch: Batch) -> str:
+    """Say what of a batch does not fit its ids, or nothing."""
+    n = len(batch.ids)
+    if len(batch.inputs) != n:
+        return f"{len(batch.inputs)} images for {n} ids"
+    if batch.labels.shape != (n,) or batch.labels.dtype != torch.int64:
+        return f"labels of {batch.labels.dtype}, shape {tuple(batch.labels.shape)}; they must be int64 ({n},)"
+    if batch.targets is not None and (batch.targets.dim() != 2 or len(batch.targets) != n):
+        return f"targets of shape {tuple(batch.targets.shape)}; they must be rows ({n}, C)"
+    return ""

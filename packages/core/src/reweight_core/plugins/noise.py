@@ -39,7 +39,7 @@ class Noise:
             PluginError: if the plugin fails, or returns something else than N labels in 0..C-1.
         """
         count = len(labels)
-        with blamed("noise", self.name, "corrupt", getattr(self.corrupt, "__module__", "")):
+        with blamed(f"noise '{self.name}'", "corrupt", getattr(self.corrupt, "__module__", "")):
             noisy = self.corrupt(labels, num_classes, rng, *images)
         if not isinstance(noisy, np.ndarray):
             found = f"{type(noisy).__name__} (a forgotten return?)" if noisy is None else type(noisy).__name__

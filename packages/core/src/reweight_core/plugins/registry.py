@@ -16,6 +16,7 @@ from reweight_core.plugins.records import (
     CommandPlugin,
     ComponentPlugin,
     DataPlugin,
+    Imported,
     LossPlugin,
     MethodPlugin,
     ModelPlugin,
@@ -85,7 +86,8 @@ def build(kind: str, name: str, *arguments: Any) -> Any:
         UserError: as `find`; or if it fails, or builds nothing.
     """
     record = find(kind, name)
-    with blamed(kind, name, "build", find_entry(kind, name).module):
+    module = record.build.target if isinstance(record.build, Imported) else getattr(record.build, "__module__", "")
+    with blamed(f"{kind} '{name}'", "build", module):
         built = record.build(*arguments)
     if built is None:
         raise PluginError(f"{kind} '{name}': build returned None (a forgotten return?)")

@@ -34,7 +34,7 @@ from reweight_core.models.build import build_model
 from reweight_core.models.initial import initialise, pretrained_weights, read_weights
 from reweight_core.plugins import registry
 from reweight_core.plugins.hooks import MethodHooks
-from reweight_core.plugins.records import ComponentPlugin, Context, LossPlugin, MethodPlugin
+from reweight_core.plugins.records import ComponentPlugin, Context
 from reweight_core.training.preflight import rehearsed_lookahead
 from reweight_core.training.schedules import Schedule, schedule
 
@@ -115,7 +115,7 @@ def build_parts(config: RunConfig, data: PreparedData, observers: Sequence[objec
             epochs=stage.epochs,
             steps=config.steps or stage.epochs * len(sizes),
         )
-        hooks = _build_hooks(config, method, loss, components, context, observers)
+        hooks = _build_hooks(config, context, observers)
     meta = hooks.provide_meta_set(held_out)
     if meta is None and method.looks_ahead != "no":
         raise UserError(
@@ -211,22 +211,17 @@ def _examples(config: RunConfig, dataset: Dataset, split: Split, device: torch.d
     )
 
 
-def _build_hooks(
-    config: RunConfig,
-    method: MethodPlugin,
-    loss: LossPlugin,
-    components: Mapping[str, ComponentPlugin],
-    context: Context,
-    observers: Sequence[object],
-) -> MethodHooks:
+def _build_hooks(config: RunConfig, context: Context, observers: Sequence[object]) -> MethodHooks:
     built: dict[str, Any] = {
-        name: record.build(options, attrs.evolve(context, seed=derived_seed(config.seed, name)))
-        for (name, record), options in zip(components.items(), config.component_options, strict=True)
+        name: registry.build("component", name, options, attrs.evolve(context, seed=derived_seed(config.seed, name)))
+        for name, options in zip(config.with_, config.component_options, strict=True)
     }
-    built_loss = loss.build(config.loss_options, attrs.evolve(context, seed=derived_seed(config.seed, config.loss)))
-    return MethodHooks(
-        method.build(config.method_options, context), config.method, observers, built, (config.loss, built_loss)
-    )
+    of_loss = attrs.evolve(context, seed=derived_seed(config.seed, config.loss))
+    built_loss = registry.build("loss", config.loss, config.loss_options, of_loss)
+    method = registry.build("method", config.method, config.method_options, context)
+    hooks = MethodHooks(method, config.method, observers, built, (config.loss, built_loss))
+    hooks.check_state()
+    return hooks
 
 
 def _build_step(
