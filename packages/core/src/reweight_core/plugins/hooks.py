@@ -176,14 +176,14 @@ class MethodHooks:
         """See `Hooks.observe_step`."""
         return self._manager.hook.observe_step
 
-    def _implementers(self, hook: str) -> str:
-        """Say which plugins implement a hook, by kind and name."""
+    def implementers(self, hook: str) -> str:
+        """Say which plugins implement a hook, by kind and name; nothing if core alone does."""
         found = getattr(self._manager.hook, hook).get_hookimpls()
-        return " with ".join(i.plugin_name for i in found if i.plugin_name not in (_DEFAULTS, _CORE)) or _CORE
+        return " with ".join(i.plugin_name for i in found if i.plugin_name not in (_DEFAULTS, _CORE))
 
     def _wrong(self, hook: str, problem: str) -> PluginError:
         """Return the error for what a hook did."""
-        return PluginError(f"{self._implementers(hook)}: {hook} {problem}")
+        return PluginError(f"{self.implementers(hook) or _CORE}: {hook} {problem}")
 
     def plan_stages(self, stage: Stage) -> list[Stage]:
         """See `Hooks.plan_stages`."""
@@ -261,9 +261,7 @@ class MethodHooks:
         losses = self._called["losses"](batch=batch, logits=logits)
         self._checked("losses", losses, logits, [(len(logits),)])
         if not losses.requires_grad and logits.requires_grad:
-            raise PluginError(
-                f"{self._implementers('losses')}: losses returned losses that do not depend on the logits (detached?)"
-            )
+            raise self._wrong("losses", "returned losses that do not depend on the logits (detached?)")
         return losses
 
     def generate_weights(self, step: Step) -> Tensor:

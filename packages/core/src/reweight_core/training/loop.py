@@ -96,7 +96,7 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
         metrics |= held_out.accuracies(parts.hooks.evaluation_model(parts.model))
         state.history.append(folder.append_metrics(run, metrics))
         parts.hooks.observe_epoch(metrics=metrics)
-        parts.step.health.check()
+        parts.step.health.check(parts.hooks.implementers)
         if state.steps_done == parts.total or state.epochs_done % parts.config.checkpoint_every == 0:
             checkpoint.save(run / "checkpoints", state.checkpoint(stage.name, held_out.test_digest))
     folder.write_samples(run, parts.data, parts.step.samples)
