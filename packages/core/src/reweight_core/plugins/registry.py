@@ -185,6 +185,9 @@ def _load(kind: str, entry: metadata.EntryPoint) -> Any:
         raise TypeError(f"entry point {entry.value} is of type {type(record).__name__}, not {record_class.__name__}")
     if record.name != entry.name:  # type: ignore[attr-defined]  # every record class has a name
         raise ValueError(f"entry point '{entry.name}' holds a record named '{record.name}'")  # type: ignore[attr-defined]
+    if kind in ("component", "observer") and record.name == "none":  # type: ignore[attr-defined]
+        flag = {"component": "--with", "observer": "--observe"}[kind]
+        raise ValueError(f"'none' can never be chosen, because {flag} none means no {kind}: rename it")
     return record
 
 

@@ -219,7 +219,11 @@ def _build_hooks(config: RunConfig, context: Context, observers: Sequence[object
     of_loss = attrs.evolve(context, seed=derived_seed(config.seed, config.loss))
     built_loss = registry.build("loss", config.loss, config.loss_options, of_loss)
     method = registry.build("method", config.method, config.method_options, context)
-    hooks = MethodHooks(method, config.method, observers, built, (config.loss, built_loss))
+    listeners = {
+        name: registry.build("observer", name, options)
+        for name, options in zip(config.observe, config.observer_options, strict=True)
+    }
+    hooks = MethodHooks(method, config.method, observers, built, (config.loss, built_loss), listeners)
     hooks.check_state()
     return hooks
 

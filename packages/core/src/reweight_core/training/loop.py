@@ -11,6 +11,7 @@ import attrs
 from torch import nn
 
 from reweight_core.config.load_data import load_data
+from reweight_core.config.resolve import as_values
 from reweight_core.config.run_config import RunConfig
 from reweight_core.engine.stage import Stage
 from reweight_core.files import locked, write_json
@@ -79,6 +80,7 @@ def train_parts(parts: Parts, held_out: HeldOut, run: Path) -> FinishedRun:
 def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> FinishedRun:
     """Train what is left of a run, after the epochs that its state has seen, and write it to its folder."""
     parts = state.parts
+    parts.hooks.begin_run(folder=run, config=as_values(parts.config), epochs_done=state.epochs_done)
     state.start_clock()
     parts.model.train()
     epochs_of_stages = [
@@ -102,6 +104,7 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
     folder.write_samples(run, parts.data, parts.step.samples)
     summary = summary_of(state)
     write_json(run / "summary.json", summary)
+    parts.hooks.finish_run(summary=summary)
     return FinishedRun(run, summary, parts.hooks.evaluation_model(parts.model).eval())
 
 
