@@ -17,11 +17,11 @@ from reweight_core.plugins.hookspecs import PROJECT, Hooks
 
 _SPECIFIED = {name: function for name, function in vars(Hooks).items() if hasattr(function, f"{PROJECT}_spec")}
 
-_NEVER_NONE = {name for name, function in _SPECIFIED.items() if function.reweight_spec["firstresult"]} - {
-    "provide_meta_set",
-    "order_epoch",
-}
-"""Hooks of which one result is used, and that must give one."""
+ONE_RESULT = tuple(name for name, function in _SPECIFIED.items() if function.reweight_spec["firstresult"])
+"""Hooks of which one result is used."""
+
+_MAY_BE_NONE = ("provide_meta_set", "order_epoch")
+"""Those of them that need not give one."""
 
 OBSERVING = ("begin_run", "observe_step", "observe_epoch", "finish_run")
 """Hooks that hear of a run and change nothing."""
@@ -128,7 +128,7 @@ def _guarded(function: Callable[..., Any], whose: str) -> Callable[..., Any]:
 
 
 def _checked(hook: str, result: Any, whose: str) -> Any:
-    if result is None and hook in _NEVER_NONE:
+    if result is None and hook in ONE_RESULT and hook not in _MAY_BE_NONE:
         raise PluginError(f"{whose}: {hook} returned None (a forgotten return?)")
     if hook == "finish_epoch" and result is not None:
         return _figures(result, whose)

@@ -5,70 +5,24 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, get_args
 
+import numpy as np
 import pluggy
 import torch
 from torch import Tensor, nn
 
-from reweight_core.data.batch import Batch, BatchSource
+from reweight_core.data.batch import Batch, BatchSource, Source
 from reweight_core.data.examples import Examples
-from reweight_core.engine.losses import cross_entropy
-from reweight_core.engine.stage import Source, Stage
+from reweight_core.engine.made import Made
+from reweight_core.engine.network import Network
+from reweight_core.engine.stage import Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.step import Step
 from reweight_core.errors import PluginError
-from reweight_core.plugins.guard import checked_state, guarded, guarded_observer
+from reweight_core.plugins.defaults import Defaults
+from reweight_core.plugins.guard import ONE_RESULT, checked_state, guarded, guarded_observer
 from reweight_core.plugins.hookspecs import PROJECT, Hooks, hookimpl
 
 _DEFAULTS, _CORE = "core's defaults", "core"
-
-
-class Defaults:
-    """Registered last, so that a method's implementation of the same hook is used instead."""
-
-    @hookimpl(trylast=True)
-    def plan_stages(self, stage: Stage) -> list[Stage]:
-        """One stage."""
-        return [stage]
-
-    @hookimpl(trylast=True)
-    def provide_meta_set(self, held_out: Examples | None) -> Examples | None:
-        """The clean examples that the data hold out."""
-        return held_out
-
-    @hookimpl(trylast=True)
-    def transform_batch(self, batch: Batch) -> Batch:
-        """The batch as it is."""
-        return batch
-
-    @hookimpl(trylast=True)
-    def losses(self, batch: Batch, logits: Tensor) -> Tensor:
-        """The cross-entropy of each example with its target, (n,)."""
-        return cross_entropy(batch, logits)
-
-    @hookimpl(trylast=True)
-    def generate_weights(self, step: Step) -> Tensor:
-        """A weight of 1 for every example, (n,)."""
-        return torch.ones_like(step.losses)
-
-    @hookimpl(trylast=True)
-    def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
-        """The logit gradient times its weights, (n, C)."""
-        return (weights if weights.dim() == 2 else weights[:, None]) * step.D
-
-    @hookimpl(trylast=True)
-    def manipulate_update(self, step: Step, gradients: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The gradients as they are."""
-        return gradients
-
-    @hookimpl(trylast=True)
-    def example_weights(self, step: Step, weights: Tensor) -> Tensor:
-        """The weights, class-level ones as their mean over the classes, (n,)."""
-        return weights if weights.dim() == 1 else weights.mean(1)
-
-    @hookimpl(trylast=True)
-    def evaluation_model(self, model: nn.Module) -> nn.Module:
-        """The network in training."""
-        return model
 
 
 class _Noting:
@@ -89,6 +43,7 @@ class MethodHooks:
         observers: further objects with hooks (progress display).
         components: objects of component plugins by name, in the order in which they act.
         loss: the object of the loss plugin and its name.
+        made: what plugins made while they were built, by the plugin's name.
         listeners: objects of observer plugins by name.
 
     Attributes:
@@ -106,21 +61,21 @@ class MethodHooks:
         observers: Sequence[object] = (),
         components: Mapping[str, object] | None = None,
         loss: tuple[str, object] | None = None,
+        made: Mapping[str, Made] | None = None,
         listeners: Mapping[str, object] | None = None,
     ):
-        components = components or {}
+        components, self._made = components or {}, made or {}
         losses = dict([loss] if loss else [])
-        self.plugins = {name: method, **losses, **components}
-        deciding = {
+        self.plugins: dict[str, Any] = {name: method, **losses, **components}
+        self._deciding = {
             f"{kind} '{part}'": plugin
             for kind, parts in (("method", {name: method}), ("loss", losses), ("component", components))
             for part, plugin in parts.items()
         }
-        self._deciding = deciding
         defaults = Defaults()
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(Hooks)
-        hooks = {label: guarded(plugin, label) for label, plugin in deciding.items()}
+        hooks = {label: guarded(plugin, label) for label, plugin in self._deciding.items()}
         of_components = {label: hooks.pop(label) for label in [f"component '{part}'" for part in components]}
         registered: dict[str, object] = {_DEFAULTS: defaults, **hooks, _CORE: _Noting(), **of_components}
         for part, plugin in (listeners or {}).items():
@@ -139,17 +94,8 @@ class MethodHooks:
                         # pluggy 1.6 never passes an argument that has a default, 1.7 does
                         raise PluginError(f"{label}: the arguments of {caller.name} must not have defaults")
         self._called = {}
-        for hook in (
-            self._manager.hook.plan_stages,
-            self._manager.hook.provide_meta_set,
-            self._manager.hook.transform_batch,
-            self._manager.hook.losses,
-            self._manager.hook.generate_weights,
-            self._manager.hook.manipulate_gradient,
-            self._manager.hook.manipulate_update,
-            self._manager.hook.example_weights,
-            self._manager.hook.evaluation_model,
-        ):
+        for name in ONE_RESULT:
+            hook = getattr(self._manager.hook, name)
             chosen = [i.plugin_name for i in hook.get_hookimpls() if not i.wrapper and i.plugin is not defaults]
             if len(chosen) > 1:
                 raise PluginError(f"{hook.name} is implemented by {' and by '.join(chosen)}: only one can be used")
@@ -185,6 +131,17 @@ class MethodHooks:
         """Return the error for what a hook did."""
         return PluginError(f"{self.implementers(hook) or _CORE}: {hook} {problem}")
 
+    @property
+    def networks(self) -> dict[str, Network]:
+        """The further networks of all plugins, by name."""
+        return {name: network for made in self._made.values() for name, network in made.networks.items()}
+
+    @torch.no_grad()
+    def initialise_networks(self, model: nn.Module) -> None:
+        """See `Hooks.initialise_network`: of the run's network, then of the further ones."""
+        for network in [model, *(further.model for further in self.networks.values())]:
+            self._manager.hook.initialise_network(model=network)
+
     def plan_stages(self, stage: Stage) -> list[Stage]:
         """See `Hooks.plan_stages`."""
         stages = self._called["plan_stages"](stage=stage)
@@ -202,6 +159,30 @@ class MethodHooks:
                     f"{' or '.join(get_args(Source))}",
                 )
         return list(stages)
+
+    def begin_stage(self, stage: Stage) -> None:
+        """See `Hooks.begin_stage`."""
+        self._manager.hook.begin_stage(stage=stage)
+
+    def order_epoch(self, stage: Stage, epoch: int, size: int, rng: np.random.RandomState) -> np.ndarray | None:
+        """See `Hooks.order_epoch`; positions outside the stage's own (`Stage.ids`) are refused too."""
+        order = self._called["order_epoch"](stage=stage, epoch=epoch, size=size, rng=rng)
+        if order is None:
+            return None
+        problem = None
+        if not isinstance(order, np.ndarray):
+            problem = f"{type(order).__name__}, not a numpy array of positions"
+        elif order.dtype != np.int64 or order.ndim != 1:
+            problem = f"an array of {order.dtype}, shape {order.shape}; it must be int64 (k,)"
+        elif len(order) < 2:
+            problem = f"{len(order)} positions; a batch needs at least 2"
+        elif ((order < 0) | (order >= size)).any():
+            problem = f"positions from {order.min()} to {order.max()}; they must be in 0..{size - 1}"
+        elif stage.ids is not None and not np.isin(order, stage.ids).all():
+            problem = f"positions that stage '{stage.name}' does not go through (Stage.ids)"
+        if problem is not None:
+            raise self._wrong("order_epoch", f"returned {problem}")
+        return order
 
     def provide_meta_set(self, held_out: Examples | None) -> Examples | BatchSource | None:
         """See `Hooks.provide_meta_set`."""
@@ -292,19 +273,23 @@ class MethodHooks:
         return self._checked("example_weights", found, step.D, [(step.n,)])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the state of the method and of the components, each tensor's name after its plugin's."""
+        """Return the state of the plugins, each tensor's name after its plugin's; of what they made after ``made``."""
         state: dict[str, Tensor] = {}
-        for name, part in self._with_state().items():
-            state |= prefixed(name, part.state_dict())
+        for name, part in self.plugins.items():
+            if hasattr(part, "state_dict"):
+                state |= prefixed(name, part.state_dict())
+            if name in self._made:
+                state |= prefixed(f"{name}.made", self._made[name].state_dict())
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state_dict` returned."""
-        for name, part in self._with_state().items():
-            part.load_state_dict(part_of(state, name))
-
-    def _with_state(self) -> dict[str, Any]:
-        return {name: part for name, part in self.plugins.items() if hasattr(part, "state_dict")}
+        for name, part in self.plugins.items():
+            own = part_of(state, name)
+            if name in self._made:
+                self._made[name].load_state_dict(part_of(own, "made"))
+            if hasattr(part, "state_dict"):
+                part.load_state_dict({key: value for key, value in own.items() if not key.startswith("made.")})
 
     def check_state(self) -> None:
         """Refuse state of a plugin that a checkpoint could not hold, before any training (`checked_state`)."""
