@@ -32,7 +32,7 @@ from reweight_core.training.best import BestNetwork
 from reweight_core.training.context import Contexts, autocast_of, settings_of
 from reweight_core.training.networks import build_network, seeded
 from reweight_core.training.preflight import rehearsed_lookahead
-from reweight_core.training.schedules import Schedule, schedule
+from reweight_core.training.schedules import Schedule, schedules
 from reweight_core.training.stages import length_in_epochs, refuse_stages, source_size, usual_order, usual_sizes
 
 
@@ -153,11 +153,9 @@ def build_parts(
         step=step,
         runner=_recorded(config, step, device),
         stages=stages,
-        schedules=[
-            stage.schedule
-            or schedule(config.schedule, length_in_epochs(stage, len(of_stage)), config.lr_drops, config.lr_drop_factor)
-            for stage, of_stage in zip(stages, of_stages, strict=True)
-        ],
+        schedules=schedules(
+            config, stages, [length_in_epochs(s, len(sizes)) for s, sizes in zip(stages, of_stages, strict=True)]
+        ),
         batch_sizes=of_stages,
         initial={name: tensor.clone() for name, tensor in model.state_dict().items()} if begins_again else None,
         best=best,
@@ -165,14 +163,14 @@ def build_parts(
 
 
 def begin(parts: Parts) -> int:
-    """Begin the first stage and feed a batch of it, at its first rate; return the batch's size.
+    """Begin the first stage and feed a batch of it, at the stage's rate; return the batch's size.
 
     No plugin is asked for the epoch's order yet.
     """
     stage, size = parts.stages[0], parts.batch_sizes[0][0]
     parts.model.train()
     parts.hooks.begin_stage(stage)
-    parts.step.lr.fill_(stage.lr * parts.schedules[0](0.0))
+    parts.step.lr.fill_(stage.lr)
     order = usual_order(stage, parts.config.seed, 0)
     parts.step.feed(next(parts.feeder.epoch(0, stage.source, [size], order)))
     return size
