@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reweight_core.data.dataset import Dataset, Split
+from reweight_core.data.images import ImageFiles
 from reweight_core.data.prepare import NoTestSetError, Plan, long_tail_counts, prepare
 from reweight_core.errors import UserError
 from reweight_core.testing import tiny_dataset
@@ -267,21 +268,21 @@ def test_noise_sees_the_remaining_labels_in_the_order_of_the_dataset(monkeypatch
     assert len(data.train) < 75
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        lambda labels: None,
-        lambda labels: labels.astype(float),
-        lambda labels: labels[1:],
-        lambda labels: labels + 1,
-        lambda labels: labels - 1,
-    ],
-)
-def test_what_is_no_noisy_labels_is_an_error_of_the_noise_plugin(wrong, monkeypatch):
-    use_noise(monkeypatch, lambda labels, num_classes, rng: wrong(labels))
-    message = refusal(make_dataset())
-    assert message.startswith("--noise: must return int64 labels of shape (120,) in 0..2, and returned something else")
-    assert "author" in message
+def test_noise_that_needs_the_images_sees_those_of_its_labels():
+    def by_image(labels, num_classes, rng, images):
+        return (images[:, 0, 0, 0] + 256 * images[:, 0, 0, 1].astype(np.int64)) % num_classes
+
+    data = prepare(make_dataset((40, 30, 20)), options(meta_size=9, corrupt=by_image, noise_needs_images=True))
+    assert (data.train.labels == codes_of(data.train) % 3).all()
+
+
+def test_noise_that_needs_the_images_is_refused_where_they_are_read_while_training(tmp_path):
+    files = ImageFiles(tmp_path, np.array([f"{i}.png" for i in range(6)], dtype=object), 8)
+    split = Split(files, np.arange(6) % 3)
+    dataset = Dataset(train=split, test=split, classes=("a", "b", "c"), mean=(0.0,) * 3, std=(1.0,) * 3)
+    assert "looks at the images, which are read while training here" in refusal(
+        dataset, corrupt=next_class, noise_needs_images=True
+    )
 
 
 def test_realised_noise_is_measured(monkeypatch):

@@ -22,6 +22,7 @@ PLUGIN_OPTIONS = {
     "data": "data",
     "noise": "noise",
     "model": "model",
+    "observe": "observer",
 }
 """Core's options that choose plugins -> the kind of plugin."""
 
@@ -212,6 +213,13 @@ class RunConfig(DataConfig):
         group="machine",
         changes_result=False,
     )
+    observe: tuple[str, ...] = option(
+        (),
+        "Observer that hears of the run, or none; again for another. A run goes on and is tested without it, too.",
+        group="output",
+        changes_result=False,
+        metavar="NAME",
+    )
     checkpoint_every: int = option(
         10,
         "Epochs between checkpoints; the last epoch always has one.",
@@ -225,3 +233,4 @@ class RunConfig(DataConfig):
     method_options: Any = NoOptions()
     loss_options: Any = NoOptions()
     component_options: tuple[Any, ...] = ()
+    observer_options: tuple[Any, ...] = ()

@@ -20,8 +20,11 @@ from reweight_core.data.images import ImageFiles
 from reweight_core.data.seeds import Stream, random_state
 from reweight_core.errors import UserError
 
-Corruption = Callable[[np.ndarray, int, np.random.RandomState], np.ndarray]
-"""``corrupt(labels, num_classes, rng) -> labels``: int64 arrays of shape (N,), all draws from `rng`."""
+Corruption = Callable[..., np.ndarray]
+"""``corrupt(labels, num_classes, rng) -> labels``: int64 arrays of shape (N,), all draws from `rng`.
+
+A kind that needs them gets the images as a fourth argument, as the dataset has them: (N, channels, height, width).
+"""
 
 
 class NoTestSetError(UserError):
@@ -41,6 +44,7 @@ class Plan:
         val_size: validation examples.
         val_labels: whether they have clean labels, or observed ones like the training set.
         test: the test set: the dataset's ``own``, ``none``, or the share of every class that is held out for it.
+        noise_needs_images: whether the label noise is given the images too.
     """
 
     seed: int = 0
@@ -51,6 +55,7 @@ class Plan:
     val_size: int = 0
     val_labels: Literal["clean", "observed"] = "clean"
     test: Literal["own", "none"] | float = "own"
+    noise_needs_images: bool = False
 
 
 @attrs.frozen(eq=False)
@@ -136,7 +141,8 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
     labels = (dataset.train.labels if dataset.observed is None else dataset.observed).copy()
     rest = np.sort(np.concatenate(pools))
     if corrupt is not None:
-        labels[rest] = _checked_noise(corrupt(labels[rest], classes, noise_rng), len(rest), classes)
+        images = [_in_memory(dataset.train)[rest]] if plan.noise_needs_images else []
+        labels[rest] = corrupt(labels[rest], classes, noise_rng, *images)
 
     if observed_val:
         by_observed = [rest[part] for part in _shuffled_by_class(labels[rest], classes, split_rng)]
@@ -179,15 +185,14 @@ def _with_labels(split: Split, ids: np.ndarray, labels: np.ndarray) -> Split | N
     return attrs.evolve(split.take(ids), labels=labels[ids]) if len(ids) else None
 
 
-def _checked_noise(labels: np.ndarray, count: int, classes: int) -> np.ndarray:
-    """Return what a noise plugin made of `count` labels if labels it is."""
-    is_array = isinstance(labels, np.ndarray) and labels.dtype == np.int64 and labels.shape == (count,)
-    if not is_array or ((labels < 0) | (labels >= classes)).any():
+def _in_memory(split: Split) -> np.ndarray:
+    """Return the images that noise is to see."""
+    if isinstance(split.images, ImageFiles):
         raise UserError(
-            f"--noise: must return int64 labels of shape ({count},) in 0..{classes - 1}, and returned something else: "
-            "report it to the noise plugin's author"
+            "--noise: this kind looks at the images, which are read while training here; give --stream off, if the "
+            "dataset has it, or another kind"
         )
-    return labels
+    return split.images
 
 
 def _fingerprint(drawn: Sequence[np.ndarray], names: Sequence[tuple[str, ...] | None]) -> str:

@@ -22,6 +22,7 @@ from reweight_core.engine.sample_table import SampleTable
 from reweight_core.engine.stage import TRAINING, Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.step import Losses, Step, Surroundings
+from reweight_core.errors import UserError
 
 
 class StepHooks(Protocol):
@@ -224,7 +225,11 @@ class TrainingStep:
 
     def _draw(self, source: Source, ids: Tensor, pixels: Tensor | None) -> Batch:
         examples = self._sources[source]
-        assert examples is not None, "a method that needs a meta set is refused without one"
+        if examples is None:
+            raise UserError(
+                "asks for clean examples, and there are none: give --meta-size N (a method that needs them says so in "
+                "its record: needs_meta_set=True)"
+            )
         if isinstance(examples, Examples):
             batch = examples.batch(ids, self.generators["augmentation"], pixels)
         else:

@@ -28,7 +28,6 @@ from reweight_core.errors import UserError
 from reweight_core.machine.device import keep_freed_memory, memory_format, resolve_device, usable_cpus
 from reweight_core.plugins import registry
 from reweight_core.plugins.hooks import MethodHooks
-from reweight_core.plugins.records import ComponentPlugin, LossPlugin, MethodPlugin
 from reweight_core.training.best import BestNetwork
 from reweight_core.training.context import Contexts, autocast_of, settings_of
 from reweight_core.training.networks import build_network, seeded
@@ -118,7 +117,7 @@ def build_parts(
         best = BestNetwork(model)
         steps = config.steps or stage.epochs * len(sizes)
         contexts = Contexts(config, data, model, train, held_out, stage.epochs, steps, best.copy)
-        hooks = _build_hooks(config, method, loss, components, contexts, observers)
+        hooks = _build_hooks(config, contexts, observers)
         contexts.close()
         if not (restored or config.init_from or config.pretrained):
             hooks.initialise_networks(model)
@@ -193,21 +192,20 @@ def _examples(config: RunConfig, dataset: Dataset, split: Split, device: torch.d
     )
 
 
-def _build_hooks(
-    config: RunConfig,
-    method: MethodPlugin,
-    loss: LossPlugin,
-    components: Mapping[str, ComponentPlugin],
-    contexts: Contexts,
-    observers: Sequence[object],
-) -> MethodHooks:
+def _build_hooks(config: RunConfig, contexts: Contexts, observers: Sequence[object]) -> MethodHooks:
     built: dict[str, Any] = {
-        name: record.build(options, contexts.of("component", name))
-        for (name, record), options in zip(components.items(), config.component_options, strict=True)
+        name: registry.build("component", name, options, contexts.of("component", name))
+        for name, options in zip(config.with_, config.component_options, strict=True)
     }
-    built_loss = loss.build(config.loss_options, contexts.of("loss", config.loss))
-    built_method = method.build(config.method_options, contexts.of("method", config.method))
-    return MethodHooks(built_method, config.method, observers, built, (config.loss, built_loss), contexts.made)
+    loss = registry.build("loss", config.loss, config.loss_options, contexts.of("loss", config.loss))
+    method = registry.build("method", config.method, config.method_options, contexts.of("method", config.method))
+    listeners = {
+        name: registry.build("observer", name, options)
+        for name, options in zip(config.observe, config.observer_options, strict=True)
+    }
+    hooks = MethodHooks(method, config.method, observers, built, (config.loss, loss), contexts.made, listeners)
+    hooks.check_state()
+    return hooks
 
 
 def _build_step(

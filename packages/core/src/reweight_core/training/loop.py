@@ -11,6 +11,7 @@ import attrs
 from torch import nn
 
 from reweight_core.config.load_data import load_data
+from reweight_core.config.resolve import as_values
 from reweight_core.config.run_config import RunConfig
 from reweight_core.files import locked, write_json
 from reweight_core.machine.precision import products
@@ -78,6 +79,7 @@ def train_parts(parts: Parts, held_out: HeldOut, run: Path) -> FinishedRun:
 def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> FinishedRun:
     """Train what is left of a run, after the epochs that its state has seen, and write it to its folder."""
     parts = state.parts
+    parts.hooks.begin_run(folder=run, config=as_values(parts.config), epochs_done=state.epochs_done)
     state.start_clock()
     parts.model.train()
     while not state.is_over:
@@ -94,7 +96,7 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
         parts.best.note(evaluated, metrics["val_accuracy"])
         state.history.append(folder.append_metrics(run, metrics))
         parts.hooks.observe_epoch(metrics=metrics)
-        parts.step.health.check()
+        parts.step.health.check(parts.hooks.implementers)
         if state.is_over or state.stage_is_over or state.epochs_done % parts.config.checkpoint_every == 0:
             checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest))
     kept = parts.hooks.evaluation_model(parts.model).eval()
@@ -105,6 +107,7 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
         checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest, final))
     folder.write_samples(run, parts.data, parts.step.samples)
     write_json(run / "summary.json", summary)
+    parts.hooks.finish_run(summary=summary)
     return FinishedRun(run, summary, kept if final is None else final[0])
 
 
