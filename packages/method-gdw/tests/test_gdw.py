@@ -25,7 +25,7 @@ from reweight_core.testing.exact_run import (
     make_network,
     make_splits,
 )
-from reweight_method_gdw.gdw import clamped, constrain, manipulate
+from reweight_method_gdw.gdw import constrain, manipulate, residuals
 from reweight_method_gdw.options import GDWConfig
 from reweight_method_gdw.plugin import plugin
 
@@ -272,7 +272,7 @@ class TestRecordedWeights:
         y = torch.eye(CLASSES, dtype=torch.float64)[:2]
         step = SimpleNamespace(n=2, labels=torch.arange(2), probabilities=p, one_hot=y, D=(p - y) / 2)
         hooks = MethodHooks(method, "gdw", components={"adding": Adding()})
-        weights = constrain(torch.full_like(p, 3.0), p, y)
+        weights = constrain(torch.full_like(p, 3.0), residuals(step), y)
 
         hooks.manipulate_gradient(step, weights)
 
@@ -324,6 +324,12 @@ def weights_for(p, seed):
     return torch.rand(p.shape, generator=generator, dtype=torch.float64) * 10 + 1e-6
 
 
+def of_cross_entropy(p, y):
+    """The residuals of cross-entropy."""
+    n = len(p)
+    return residuals(SimpleNamespace(n=n, probabilities=p, one_hot=y, D=(p - y) / n))
+
+
 several = settings(max_examples=100, deadline=None)
 
 
@@ -332,8 +338,8 @@ class TestInvariants:
     @given(rows(), st.integers(0, 2**31))
     def test_each_row_of_a_constrained_gradient_sums_to_zero(self, drawn, seed):
         p, y, _ = drawn
-        p = clamped(p)
-        D_prime = manipulate(constrain(weights_for(p, seed), p, y), p, y)
+        r = of_cross_entropy(p, y)
+        D_prime = manipulate(constrain(weights_for(p, seed), r, y), r)
 
         assert D_prime.sum(1).abs().max().item() < 1e-13
 
@@ -345,16 +351,17 @@ class TestInvariants:
         v = torch.tensor(v[: len(p)], dtype=torch.float64)[:, None]
         D = (p - y) / len(p)
 
-        omega = constrain(v.expand_as(p), clamped(p), y)
+        r = of_cross_entropy(p, y)
+        omega = constrain(v.expand_as(p), r, y)
 
-        torch.testing.assert_close(manipulate(omega, clamped(p), y), v * D, rtol=1e-11, atol=1e-14)
+        torch.testing.assert_close(manipulate(omega, r), v * D, rtol=1e-11, atol=1e-14)
 
     @several
     @given(rows(), st.integers(0, 2**31))
     def test_only_the_weight_at_the_label_is_set(self, drawn, seed):
         p, y, labels = drawn
         omega = weights_for(p, seed)
-        constrained = constrain(omega, clamped(p), y)
+        constrained = constrain(omega, of_cross_entropy(p, y), y)
         elsewhere = y == 0
 
         assert torch.equal(constrained[elsewhere], omega[elsewhere])
@@ -364,22 +371,20 @@ class TestInvariants:
 
     @several
     @given(rows())
-    def test_clamped_probabilities_are_bounded_and_otherwise_unchanged(self, drawn):
-        p, _, _ = drawn
-        q = clamped(p)
+    def test_of_cross_entropy_they_are_the_clamped_probabilities_less_the_labels(self, drawn):
+        p, y, _ = drawn
 
-        assert q.max() <= 0.999
-        assert torch.equal(q[p <= 0.999], p[p <= 0.999])
+        torch.testing.assert_close(of_cross_entropy(p, y), p.clamp(max=0.999) - y, rtol=1e-12, atol=1e-12)
 
     @several
     @given(rows(), st.floats(0.1, 10), st.integers(0, 2**31))
     def test_the_gradient_is_linear_in_the_weights(self, drawn, factor, seed):
         p, y, _ = drawn
-        p = clamped(p)
+        r = of_cross_entropy(p, y)
         first, second = weights_for(p, seed), weights_for(p, seed + 1)
 
         def gradient(omega):
-            return manipulate(constrain(omega, p, y), p, y)
+            return manipulate(constrain(omega, r, y), r)
 
         torch.testing.assert_close(
             gradient(first + factor * second),
@@ -393,7 +398,7 @@ class TestInvariants:
         y = torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64)
         v = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
         g = torch.tensor([[2.0, 3.0, 5.0]], dtype=torch.float64)
-        omega = constrain(v.expand(1, 3), p, y)
+        omega = constrain(v.expand(1, 3), p - y, y)
 
         (gradient,) = torch.autograd.grad(omega, v, grad_outputs=g)
 
