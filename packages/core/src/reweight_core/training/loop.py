@@ -20,7 +20,7 @@ from reweight_core.training.auto import choose_lookahead, choose_precision
 from reweight_core.training.build import Parts, begin, build_parts, refuse_gpu_options
 from reweight_core.training.held_out import HeldOut
 from reweight_core.training.machine_errors import told_to_the_user
-from reweight_core.training.metrics import mean_losses, purity, summary_of, weight_figures
+from reweight_core.training.metrics import means, purity, summary_of, warn_of_few_examples, weight_figures
 from reweight_core.training.schedules import Schedule
 from reweight_core.training.state import TrainingState
 
@@ -95,6 +95,7 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
         _choose_lookahead(parts)
         metrics |= held_out.accuracies(parts.hooks.evaluation_model(parts.model))
         state.history.append(folder.append_metrics(run, metrics))
+        warn_of_few_examples(state.history, parts.config.batch_size)
         parts.hooks.observe_epoch(metrics=metrics)
         parts.step.health.check()
         if state.steps_done == parts.total or state.epochs_done % parts.config.checkpoint_every == 0:
@@ -121,7 +122,7 @@ def train_epoch(state: TrainingState, stage: Stage, factor: Schedule, epoch: int
         parts.hooks.observe_step(done=state.steps_done, total=parts.total)
     state.epochs_done += 1
     # reading them waits for the device, so the time that follows is that of the finished steps
-    losses = mean_losses(parts.step.sums)
+    of_steps = means(parts.step.sums)
     seconds = time.perf_counter() - started
     return {
         "stage": stage.name,
@@ -131,7 +132,7 @@ def train_epoch(state: TrainingState, stage: Stage, factor: Schedule, epoch: int
         "lookahead": parts.step.lookahead.name,
         "lookahead_length": parts.step.lookahead.length,
         "lookahead_error": parts.step.lookahead.error,
-        **losses,
+        **of_steps,
         **weight_figures(parts.step.samples, parts.data),
         "seconds": seconds,
         "seconds_per_step": seconds / (state.steps_done - steps_before),
