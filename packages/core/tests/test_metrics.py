@@ -110,5 +110,5 @@ def test_steps_that_rest_on_few_examples_for_three_epochs_give_one_warning(effec
 
 
 def test_the_warning_says_how_few_of_how_many():
-    with pytest.warns(UserWarning, match=r"of the last 3 epochs rest on 2\.5 of 32 examples .* lower --lr"):
+    with pytest.warns(UserWarning, match=r"of 3 epochs in a row rest on 2\.5 of 32 examples .* lower --lr"):
         warn_of_few_examples([{"effective_examples": 2.5}] * 3, 32)

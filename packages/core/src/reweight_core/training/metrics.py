@@ -46,8 +46,8 @@ def warn_of_few_examples(history: Sequence[Mapping[str, Any]], batch_size: int) 
     if found == [len(few)]:
         rests = f"{history[-1]['effective_examples']:.1f} of {batch_size} examples"
         warnings.warn(
-            f"the steps of the last {FEW_EPOCHS} epochs rest on {rests} (effective_examples in metrics.jsonl): they are "
-            "as noisy as steps of so small a batch, and training may collapse; give a lower --lr or a larger "
+            f"the steps of {FEW_EPOCHS} epochs in a row rest on {rests} (effective_examples in metrics.jsonl): they "
+            "are as noisy as steps of so small a batch, and training may collapse; give a lower --lr or a larger "
             "--batch-size, or bound the weights if the method has an option for it",
             stacklevel=2,
         )
