@@ -246,6 +246,82 @@ class TestSpecialCases:
         assert plugin.build(GDWConfig(eta_w=0.0), make_context()).eta_w == 0
 
 
+class Focal:
+    """Focal loss (1 - p_y)^2 (-log p_y)."""
+
+    @hookimpl
+    def losses(self, batch, logits):
+        log_p = logits.log_softmax(1).gather(1, batch.labels[:, None]).squeeze(1)
+        return -((1 - log_p.exp()) ** 2) * log_p
+
+
+class Forward:
+    """Cross-entropy of T^T p, with the labels of the first class mostly of another true class."""
+
+    T = torch.tensor(
+        [[0.1, 0.1, 0.1, 0.7], [0.3, 0.6, 0.0, 0.1], [0.0, 0.2, 0.8, 0.0], [0.6, 0.1, 0.1, 0.2]], dtype=torch.float64
+    )
+
+    @hookimpl
+    def losses(self, batch, logits):
+        return F.nll_loss((logits.softmax(1) @ self.T).log(), batch.labels, reduction="none")
+
+
+class UnderLoss(UnderTest):
+    def __init__(self, loss, config=CONFIG, strategy="jvp"):
+        super().__init__(config, strategy=strategy)
+        self.step.hooks = self.hooks = MethodHooks(self.method, "gdw", [self.watcher], loss=("loss", loss))
+
+
+@pytest.mark.parametrize("loss", [Focal(), Forward()], ids=["focal", "forward"])
+class TestOtherLosses:
+    def test_each_row_of_the_real_gradient_sums_to_zero(self, loss):
+        tested = UnderLoss(loss)
+        for ids, lr in STEPS:
+            _, D_prime = tested.take(ids, lr)
+            assert D_prime.sum(1).abs().max().item() < 1e-15
+            assert D_prime.abs().max().item() > 1e-3
+
+    def test_strategies_agree(self, loss):
+        runs = [UnderLoss(loss, strategy=strategy) for strategy in EXACT_STRATEGIES]
+        for ids, lr in STEPS:
+            for found, expected in zip(*(run.take(ids, lr) for run in runs), strict=True):
+                torch.testing.assert_close(found, expected, **EXACT)
+        assert_same(*(run.method.state_dict() for run in runs), **EXACT)
+
+    def test_without_the_second_stage_the_gradient_is_that_of_the_weighted_losses(self, loss):
+        tested = UnderLoss(loss, attrs.evolve(CONFIG, eta_w=0.0))
+        before = copy.deepcopy(tested.method.V)
+        _, D_prime = tested.take(range(20), 0.25)
+        step = tested.watcher.steps[0]
+        logits = step.logits.clone().requires_grad_()
+        losses = loss.losses(SimpleNamespace(labels=step.labels), logits)
+        (D,) = torch.autograd.grad((before(losses).detach() * losses).mean(), logits)
+
+        torch.testing.assert_close(D_prime, D, **EXACT)
+
+    def test_the_second_stage_moves_the_weights_against_their_share_of_the_clean_gradient(self, loss):
+        ids, lr = STEPS[0]
+        tested, still = UnderLoss(loss), UnderLoss(loss, attrs.evolve(CONFIG, eta_w=0.0))
+        (weights, _), (unmoved, D_prime) = tested.take(ids, lr), still.take(ids, lr)
+        step, model = tested.watcher.steps[0], make_network()
+        x, _ = batch(make_splits()[0], ids)
+        x_meta, y_meta = batch(make_splits()[1], range(META_SIZE))
+
+        # the clean loss after a virtual step, as a function of D', with a graph of the step
+        D_prime.requires_grad_()
+        names, theta = zip(*model.named_parameters(), strict=True)
+        gradients = torch.autograd.grad(model(x), theta, grad_outputs=D_prime, create_graph=True)
+        theta_hat = {name: p - lr * g for name, p, g in zip(names, theta, gradients, strict=True)}
+        clean_loss = F.cross_entropy(functional_call(copy.deepcopy(model), theta_hat, (x_meta,)), y_meta)
+        (slope,) = torch.autograd.grad(clean_loss, D_prime)
+        g = slope * step.D
+        expected = unmoved - (CONFIG.eta_w * g / g.abs().sum()).clamp(-CONFIG.clip, CONFIG.clip)
+
+        elsewhere = step.one_hot == 0
+        torch.testing.assert_close(weights[elsewhere], expected[elsewhere], **EXACT)
+
+
 class TestRecordedWeights:
     def test_it_is_the_factor_of_the_gradient_at_the_other_classes(self):
         tested = UnderTest()
