@@ -156,7 +156,7 @@ class Net(nn.Module):
 
 
 def test_a_network_without_forward_mode_gets_double_backward_with_a_warning(looking, monkeypatch):
-    monkeypatch.setattr("reweight_core.training.build.build_model", lambda *_: Net())
+    monkeypatch.setattr("reweight_core.training.networks.build_model", lambda *_: Net())
     with pytest.warns(UserWarning, match="double backward instead"):
         assert looking().step.lookahead == Choice("double")
     with pytest.raises(UserError, match="use --lookahead double"):

@@ -40,6 +40,7 @@ def save(folder, step, model=MODEL, state=STATE):
         lookahead=Choice("fd", 1e-3, 0.004),
         history=[{"epoch": 1, "train_loss": 0.5}],
         model="mlp",
+        head="linear",
         input_shape=(2, 1, 1),
         classes=("no", "yes"),
         mean=(0.0, 1.0),

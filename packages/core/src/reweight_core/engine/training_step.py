@@ -16,7 +16,7 @@ from reweight_core.data.seeds import derived_seed
 from reweight_core.engine.finite import Health
 from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.losses import cross_entropy
-from reweight_core.engine.optimizers import OptimizerSettings, load_state_tensors, state_tensors
+from reweight_core.engine.optimizers import NamedOptimizer, OptimizerSettings
 from reweight_core.engine.passes import Passes
 from reweight_core.engine.sample_table import SampleTable
 from reweight_core.engine.stage import TRAINING, Source, Stage
@@ -137,12 +137,8 @@ class TrainingStep:
         self.health = Health(device)
         self.samples = SampleTable(len(train), device)
         self.passes = Passes(model, self.generators["network"], autocast, head, lean)
-        parameters = list(self.passes.parameters.values())
-        for parameter in parameters:
-            parameter.grad = torch.zeros_like(parameter)
-        self._parameters, self._max_grad_norm = parameters, settings.max_grad_norm
-        self._optimizer = settings.build(parameters, self.lr)
-        self._update = settings.build_virtual_step(self._optimizer, self.lr)
+        self._optimizer = NamedOptimizer(self.passes.parameters, settings, self.lr)
+        self._update = settings.build_virtual_step(self._optimizer.torch_optimizer, self.lr)
         self.model, self.hooks, self.lookahead = model, hooks, lookahead
         self._meta_losses = meta_losses
         self._sources: dict[Source, Examples | BatchSource | None] = {"train": train, "meta": meta}
@@ -172,11 +168,9 @@ class TrainingStep:
         self.weigh(step)
         assert step.weights is not None and step.D_prime is not None, "the step was weighed"
         # only here: differentiating a look-ahead may have left gradients behind
-        self._optimizer.zero_grad(set_to_none=False)
+        self._optimizer.zero_grad()
         self.passes.backward(step.D_prime)
         self._manipulate(step)
-        if self._max_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
         self._optimizer.step()
         self.hooks.follow_update(self.passes.parameters)
         self._note(step, step.weights, step.D_prime)
@@ -187,7 +181,7 @@ class TrainingStep:
         """Return the step as a method sees it (arguments as `run`)."""
         fed = self._fed[size]
         original = self._draw(stage.source, fed.ids, fed.pixels)
-        surroundings = Surroundings(stage=stage, epoch=epoch, optimizer_state=self._optimizer.state)
+        surroundings = Surroundings(stage=stage, epoch=epoch, optimizer_state=self._optimizer.torch_optimizer.state)
         if not stage.plain:
             surroundings = attrs.evolve(
                 surroundings,
@@ -247,17 +241,16 @@ class TrainingStep:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what the step carries from one call to the next, network and plugins aside, as tensors."""
-        optimizer = state_tensors(self._optimizer, list(self.passes.parameters))
         generators = {name: generator.get_state() for name, generator in self.generators.items()}
         return (
-            prefixed("optimizer", optimizer)
+            prefixed("optimizer", self._optimizer.state_dict())
             | prefixed("samples", self.samples.tensors)
             | prefixed("generator", generators)
         )
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state_dict` returned, in place."""
-        load_state_tensors(self._optimizer, list(self.passes.parameters), part_of(state, "optimizer"))
+        self._optimizer.load_state_dict(part_of(state, "optimizer"))
         samples, generators = part_of(state, "samples"), part_of(state, "generator")
         for name, tensor in self.samples.tensors.items():
             tensor.copy_(samples[name])

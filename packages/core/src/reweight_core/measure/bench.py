@@ -226,11 +226,13 @@ def floor(parts: Parts) -> float | None:
     if parts.config.lookahead == "double":
         return None
     passed: list[float] = []
-    parts.step.passes.on_pass = lambda kind, inputs: passed.append(COSTS[kind] * inputs / parts.config.batch_size)
+    for passes in parts.passes:
+        passes.on_pass = lambda kind, inputs: passed.append(COSTS[kind] * inputs / parts.config.batch_size)
     try:
         parts.step.run(parts.config.batch_size, parts.stages[0])
     finally:
-        parts.step.passes.on_pass = ignore_pass
+        for passes in parts.passes:
+            passes.on_pass = ignore_pass
     return sum(passed) / 3
 
 

@@ -58,7 +58,8 @@ def _measure(values: dict[str, Any]) -> list[dict[str, Any]]:
     oracle: Tried | None = None
     for arithmetic, way in arithmetics:
         row: dict[str, Any] = {"strategy": way.name, "length": way.length, "precision": arithmetic}
-        parts.step.passes.autocast = torch.bfloat16 if arithmetic == "bf16" else None
+        for passes in parts.passes:
+            passes.autocast = torch.bfloat16 if arithmetic == "bf16" else None
         set_products(arithmetic)
         try:
             found = tried(parts.step, n, way)

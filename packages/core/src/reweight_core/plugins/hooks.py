@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from reweight_core.data.batch import Batch, BatchSource
 from reweight_core.data.examples import Examples
 from reweight_core.engine.losses import cross_entropy
+from reweight_core.engine.made import Made
+from reweight_core.engine.network import Network
 from reweight_core.engine.stage import Source, Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.step import Step
@@ -88,6 +90,7 @@ class MethodHooks:
         observers: further objects with hooks (progress display).
         components: objects of component plugins by name, in the order in which they act.
         loss: the object of the loss plugin and its name.
+        made: what plugins made while they were built, by the plugin's name.
 
     Attributes:
         plugins: the method, the loss and the components by name.
@@ -104,10 +107,11 @@ class MethodHooks:
         observers: Sequence[object] = (),
         components: Mapping[str, object] | None = None,
         loss: tuple[str, object] | None = None,
+        made: Mapping[str, Made] | None = None,
     ):
-        components = components or {}
+        components, self._made = components or {}, made or {}
         losses = dict([loss] if loss else [])
-        self.plugins = {name: method, **losses, **components}
+        self.plugins: dict[str, Any] = {name: method, **losses, **components}
         self._whose = " with ".join([f"method '{name}'", *(f"'{component}'" for component in components)])
         defaults = Defaults()
         self._manager = pluggy.PluginManager(PROJECT)
@@ -160,6 +164,17 @@ class MethodHooks:
     def observe_step(self) -> pluggy.HookCaller:
         """See `Hooks.observe_step`."""
         return self._manager.hook.observe_step
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """The further networks of all plugins, by name."""
+        return {name: network for made in self._made.values() for name, network in made.networks.items()}
+
+    @torch.no_grad()
+    def initialise_networks(self, model: nn.Module) -> None:
+        """See `Hooks.initialise_network`: of the run's network, then of the further ones."""
+        for network in [model, *(further.model for further in self.networks.values())]:
+            self._manager.hook.initialise_network(model=network)
 
     def plan_stages(self, stage: Stage) -> list[Stage]:
         """See `Hooks.plan_stages`."""
@@ -268,19 +283,23 @@ class MethodHooks:
         return self._checked("example_weights", found, step.D, [(step.n,)])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the state of the method and of the components, each tensor's name after its plugin's."""
+        """Return the state of the plugins, each tensor's name after its plugin's; of what they made after ``made``."""
         state: dict[str, Tensor] = {}
-        for name, part in self._with_state().items():
-            state |= prefixed(name, part.state_dict())
+        for name, part in self.plugins.items():
+            if hasattr(part, "state_dict"):
+                state |= prefixed(name, part.state_dict())
+            if name in self._made:
+                state |= prefixed(f"{name}.made", self._made[name].state_dict())
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state_dict` returned."""
-        for name, part in self._with_state().items():
-            part.load_state_dict(part_of(state, name))
-
-    def _with_state(self) -> dict[str, Any]:
-        return {name: part for name, part in self.plugins.items() if hasattr(part, "state_dict")}
+        for name, part in self.plugins.items():
+            own = part_of(state, name)
+            if name in self._made:
+                self._made[name].load_state_dict(part_of(own, "made"))
+            if hasattr(part, "state_dict"):
+                part.load_state_dict({key: value for key, value in own.items() if not key.startswith("made.")})
 
     def _checked(self, hook: str, result: object, like: Tensor, shapes: list[tuple[int, ...]]) -> Tensor:
         """Compare a result with the contract; only descriptions of tensors are read, never values."""

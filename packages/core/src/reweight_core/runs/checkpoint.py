@@ -13,7 +13,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 from safetensors import SafetensorError
@@ -25,7 +25,7 @@ from reweight_core.engine.lookahead import Choice
 from reweight_core.errors import UserError
 from reweight_core.files import flush, write_json
 
-FORMAT = 1
+FORMAT = 2
 
 KEEP = 2
 """How many checkpoints of a run stay on disk: the newest, and one before it in case the newest is damaged."""
@@ -46,6 +46,7 @@ class Manifest:
         lookahead: the look-ahead of the steps to come.
         history: metrics of the finished epochs.
         model: name of the network (``--model``).
+        head: its last layer (``--head``).
         input_shape: channels, height, width of an example.
         classes: class names, by index.
         mean: by channel; examples are normalised as (value - mean) / std.
@@ -62,6 +63,7 @@ class Manifest:
     lookahead: Choice
     history: Sequence[Mapping[str, Any]]
     model: str
+    head: Literal["linear", "cosine"]
     input_shape: tuple[int, int, int]
     classes: tuple[str, ...]
     mean: tuple[float, ...]

@@ -94,6 +94,7 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
         metrics |= purity(parts.hooks.trusted_examples(), parts.data)
         _choose_lookahead(parts)
         metrics |= held_out.accuracies(parts.hooks.evaluation_model(parts.model))
+        metrics |= held_out.accuracies_of_further(parts.hooks.networks)
         state.history.append(folder.append_metrics(run, metrics))
         warn_of_few_examples(state.history, parts.config.batch_size)
         parts.hooks.observe_epoch(metrics=metrics)

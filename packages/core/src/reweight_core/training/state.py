@@ -72,6 +72,7 @@ class TrainingState:
             lookahead=self.parts.step.lookahead,
             history=self.history,
             model=config.model,
+            head=config.head,
             input_shape=dataset.input_shape,
             classes=dataset.classes,
             mean=dataset.mean,
