@@ -204,7 +204,7 @@ def test_a_cell_with_wrong_options_is_named(read, line):
 def test_a_cell_whose_method_is_not_there_adds_no_options(read):
     table = read(f'{STEPS}\n[[cells]]\nname = "gone"\nmethod = "gone"\n[[cells]]\nname = "stir"\nmethod = "stir"')
     assert {"epochs", "speed"} <= set(options_of_cells(table.cells, {}))
-    with pytest.raises(UserError, match="no method is called 'gone'"):
+    with pytest.raises(UserError, match="not installed: method 'gone'; install what the chosen rows need"):
         options_of_cells([cell for cell in table.cells if cell.method == "gone"], {})
     with pytest.raises(UserError, match="table 'mine', cell gone: no method is called 'gone'"):
         planned_cells(table, table.cells, {})

@@ -215,6 +215,8 @@ def options_of_cells(cells: Sequence[PublishedCell], overrides: Mapping[str, Any
         except UserError as problem:
             problems.append(problem)
     if not tables:
+        # where they are not installed, this says what to install
+        installed_cells(cells, leave_out=False)
         raise problems[0]
     return union(tables)
 
