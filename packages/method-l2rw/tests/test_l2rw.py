@@ -111,7 +111,8 @@ class TestAgainstTheAlgorithm:
     def test_weight_decay_of_the_clean_loss_matters(self):
         ids, lr = STEPS[0]
         weights = [
-            UnderTest(make_method(plugin.l2rw, attrs.evolve(PAPER, clean_decay=each))).take(ids, lr) for each in (True, False)
+            UnderTest(make_method(plugin.l2rw, attrs.evolve(PAPER, clean_decay=each))).take(ids, lr)
+            for each in (True, False)
         ]
 
         assert (weights[0] - weights[1]).abs().max() > 1e-3
