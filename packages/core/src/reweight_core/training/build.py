@@ -20,14 +20,15 @@ from reweight_core.data.prepare import PreparedData
 from reweight_core.engine.cuda_graphs import CudaGraphs, RecordedSteps
 from reweight_core.engine.head import find_head
 from reweight_core.engine.lookahead import Choice
+from reweight_core.engine.losses import cross_entropy
 from reweight_core.engine.passes import Passes
+from reweight_core.engine.stage import Stage
 from reweight_core.engine.training_step import TrainingStep
 from reweight_core.errors import UserError
 from reweight_core.machine.device import keep_freed_memory, memory_format, resolve_device, usable_cpus
 from reweight_core.plugins import registry
 from reweight_core.plugins.hooks import MethodHooks
-from reweight_core.plugins.hookspecs import Stage
-from reweight_core.plugins.records import ComponentPlugin, MethodPlugin
+from reweight_core.plugins.records import ComponentPlugin, LossPlugin, MethodPlugin
 from reweight_core.training.context import Contexts, autocast_of, settings_of
 from reweight_core.training.networks import build_network, seeded
 from reweight_core.training.preflight import rehearsed_lookahead
@@ -95,19 +96,19 @@ def build_parts(
         keep_freed_memory()
     method = registry.find("method", config.method)
     components = {name: registry.find("component", name) for name in config.with_}
-    refuse_misfits(config, method, components, has_meta_set=data.meta is not None)
+    loss = registry.find("loss", config.loss)
+    refuse_misfits(config, method, loss, components, has_meta_set=data.meta is not None)
     if restored:
         config = attrs.evolve(config, init_from=None, pretrained=False)
     with seeded(config.seed, device):
         model = build_network(config, data, device)
         train = _examples(config, data.dataset, data.train, device)
+        held_out = _examples(config, data.dataset, data.meta, device) if data.meta else None
         sizes = batch_sizes(len(train), config.batch_size)
         stage = Stage("train", math.ceil(config.steps / len(sizes)) if config.steps else config.epochs, config.lr)
-        held_out = _examples(config, data.dataset, data.meta, device) if data.meta else None
-        contexts = Contexts(
-            config, data, model, train, held_out, stage.epochs, config.steps or stage.epochs * len(sizes)
-        )
-        hooks = _build_hooks(config, method, components, contexts, observers)
+        steps = config.steps or stage.epochs * len(sizes)
+        contexts = Contexts(config, data, model, train, held_out, stage.epochs, steps)
+        hooks = _build_hooks(config, method, loss, components, contexts, observers)
         contexts.close()
         if not (restored or config.init_from or config.pretrained):
             hooks.initialise_networks(model)
@@ -176,6 +177,7 @@ def _examples(config: RunConfig, dataset: Dataset, split: Split, device: torch.d
 def _build_hooks(
     config: RunConfig,
     method: MethodPlugin,
+    loss: LossPlugin,
     components: Mapping[str, ComponentPlugin],
     contexts: Contexts,
     observers: Sequence[object],
@@ -184,8 +186,9 @@ def _build_hooks(
         name: record.build(options, contexts.of("component", name))
         for (name, record), options in zip(components.items(), config.component_options, strict=True)
     }
+    built_loss = loss.build(config.loss_options, contexts.of("loss", config.loss))
     built_method = method.build(config.method_options, contexts.of("method", config.method))
-    return MethodHooks(built_method, config.method, observers, built, contexts.made)
+    return MethodHooks(built_method, config.method, observers, built, (config.loss, built_loss), made=contexts.made)
 
 
 def _build_step(
@@ -209,6 +212,7 @@ def _build_step(
         autocast=autocast_of(config),
         head=head,
         lean=config.memory == "lean",
+        meta_losses=hooks.losses if config.meta_loss == "training" else cross_entropy,
         lr=lr,
     )
 
