@@ -41,9 +41,31 @@ class GenLabelConfig:
     label_lr: float = option(
         30.0, "Step size of the label logits; the official 4000 for batches of 128 is 31 here.", check=ge(0)
     )
-    label_scale: float = option(10.0, "Label logit K of the observed class at the start; the others are 0.", check=gt(0))
+    label_scale: float = option(10.0, "Label logit K of the observed class at the start (others: 0).", check=gt(0))
     virtual_lr: float = option(0.5, "Rate of the virtual step, constant.", check=gt(0))
     entropy: float = option(1.0, "Factor of the predictions' entropy in the loss.", check=ge(0))
     warmup_epochs: int | None = option(
         None, "Epochs of plain training before labels are learned. Default: a third of the run's.", check=ge(0)
+    )
+
+
+@attrs.frozen
+class GLCConfig:
+    """Options of ``--method glc``."""
+
+    first_epochs: int | None = option(
+        None,
+        "Epochs of the network that the corruption matrix is estimated with. Default: as many as the run's, which then "
+        "has twice as many.",
+        check=gt(0),
+    )
+
+
+@attrs.frozen
+class FineTuneConfig:
+    """Options of ``--with fine-tune``."""
+
+    steps: int | None = option(None, "Steps on the trusted examples. Default: a sixteenth of the run's.", check=gt(0))
+    lr: float | None = option(
+        None, "Learning rate, constant. Default: a hundredth of that at the last stage's start.", check=ge(0)
     )

@@ -1,7 +1,7 @@
 """The plugin records of the methods that learn from trusted examples."""
 
-from reweight_core import MethodPlugin, imported
-from reweight_method_trusted.options import GenLabelConfig, INSWConfig, SoftLabelConfig
+from reweight_core import ComponentPlugin, MethodPlugin, imported
+from reweight_method_trusted.options import FineTuneConfig, GenLabelConfig, GLCConfig, INSWConfig, SoftLabelConfig
 
 insw = MethodPlugin(
     name="insw",
@@ -34,4 +34,18 @@ gen_label = MethodPlugin(
     reuses_weights=True,
     one_label=True,
     per_example=True,
+)
+glc = MethodPlugin(
+    name="glc",
+    summary="a corruption matrix from the trusted examples corrects the loss of the others (Hendrycks et al. 2018)",
+    build=imported("reweight_method_trusted.glc:GLC"),
+    config=GLCConfig,
+    needs_meta_set=True,
+    one_label=True,
+)
+fine_tune = ComponentPlugin(
+    name="fine-tune",
+    summary="plain training on the clean meta set alone after any method",
+    build=imported("reweight_method_trusted.fine_tune:FineTune"),
+    config=FineTuneConfig,
 )

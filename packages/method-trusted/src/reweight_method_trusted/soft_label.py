@@ -1,7 +1,7 @@
 """Soft labels learned by looking ahead: Vyas, Saxena & Voice, "Learning Soft Labels via Meta Learning" (2020).
 
-As a rival of GDW it is described as one label smoothing for each example (Chen et al., NeurIPS 2021, section 4): that is
-the default. The paper itself learns the whole label row.
+Chen et al. (GDW, NeurIPS 2021) describe it as a learned label smoothing for each example, which is the default; the
+paper itself learns whole label rows.
 """
 
 import torch
@@ -29,7 +29,7 @@ class SoftLabel:
 
     @hookimpl
     def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
-        """D' = (p - y~)/n with the labels y~ after their own step, (n, C)."""
+        """D' = D + (y - y~)/n = (p - y~)/n with the labels y~ after their own step, (n, C)."""
         learned = self.learned.index_select(0, step.ids)
         if step.looks_ahead:
             meta_loss = step.meta_loss(self._gradient(step, learned.requires_grad_()))
@@ -48,7 +48,7 @@ class SoftLabel:
         if not self.rows:
             e = learned[:, None]
             learned = (1 - e) * step.one_hot + e / step.one_hot.shape[1]
-        return (step.probabilities - learned) / step.n
+        return step.D + (step.one_hot - learned) / step.n
 
     def _moved(self, learned: Tensor, change: Tensor) -> Tensor:
         if not self.rows:
