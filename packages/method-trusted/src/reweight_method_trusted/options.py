@@ -14,7 +14,7 @@ from reweight_core import option
 class INSWConfig:
     """Options of ``--method insw``."""
 
-    weight_lr: float = option(1.0, "Step size of the weights; 1 is the paper's.", check=ge(0))
+    weight_lr: float = option(3.0, "Step size of the weights; the official code's is 1.", check=ge(0))
     weight_divisor: float = option(
         1.0, "What a weight is divided by at each visit, before its step (w_decay of the official code).", check=ge(1)
     )
@@ -28,7 +28,7 @@ class INSWConfig:
 class SoftLabelConfig:
     """Options of ``--method soft-label``."""
 
-    label_lr: float = option(1.0, "Step size of what is learned.", check=ge(0))
+    label_lr: float = option(10.0, "Step size of what is learned.", check=ge(0))
     soft_labels: Literal["smoothing", "rows"] = option(
         "smoothing", "What is learned for each example: how far its label is smoothed, or its whole row of C entries."
     )
@@ -39,7 +39,7 @@ class GenLabelConfig:
     """Options of ``--method gen-label``."""
 
     label_lr: float = option(
-        30.0, "Step size of the label logits; the official 4000 for batches of 128 is 31 here.", check=ge(0)
+        10.0, "Step size of the label logits; the official 4000 for batches of 128 is 31 here.", check=ge(0)
     )
     label_scale: float = option(10.0, "Label logit K of the observed class at the start (others: 0).", check=gt(0))
     virtual_lr: float = option(0.5, "Rate of the virtual step, constant.", check=gt(0))
