@@ -5,8 +5,8 @@ from collections.abc import Generator, Sequence
 from reweight_core import Context, Stage, hookimpl
 from reweight_method_trusted.options import FineTuneConfig
 
-STEPS, RATE = 1 / 16, 1 / 100
-"""Length and rate of L2RW's official fine-tuning, as shares of its run: 5000 of 80,000 steps, 0.001 of 0.1."""
+STEPS, RATE = 1 / 16, 1 / 10
+"""Length and rate by default, as shares of the run's: the length is that of L2RW's code, 5000 of 80,000 steps."""
 
 
 class FineTune:
@@ -21,5 +21,5 @@ class FineTune:
         stages = yield
         steps = self.config.steps or max(1, round(STEPS * self.run_steps))
         lr = RATE * stages[-1].lr if self.config.lr is None else self.config.lr
-        last = Stage("fine-tune", 0, lr, source="meta", steps=steps, schedule=lambda epochs: 1.0, plain=True)
+        last = Stage("fine-tune", 1, lr, source="meta", steps=steps, schedule=lambda epochs: 1.0, plain=True)
         return [*stages, last]

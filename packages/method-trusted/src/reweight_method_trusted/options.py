@@ -67,5 +67,5 @@ class FineTuneConfig:
 
     steps: int | None = option(None, "Steps on the trusted examples. Default: a sixteenth of the run's.", check=gt(0))
     lr: float | None = option(
-        None, "Learning rate, constant. Default: a hundredth of that at the last stage's start.", check=ge(0)
+        None, "Learning rate, constant. Default: a tenth of that at the last stage's start.", check=ge(0)
     )
