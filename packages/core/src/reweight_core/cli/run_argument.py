@@ -14,6 +14,17 @@ def run_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("run", type=Path, callback=_a_run)(function)
 
 
+def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option ``--network``."""
+    return click.option(
+        "--network",
+        type=click.Choice(["final", "best"]),
+        default="final",
+        show_default=True,
+        help="The network that the run ends with, or the best on the validation set.",
+    )(function)
+
+
 def _a_run(ctx: click.Context, parameter: click.Parameter, run: Path) -> Path:
     # what reads the run imports torch, which takes seconds; a wrong name is told at once
     if not any((run / part).exists() for part in ("config.json", "checkpoints")):

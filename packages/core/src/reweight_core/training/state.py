@@ -8,14 +8,14 @@ from typing import Any
 
 import attrs
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from reweight_core.data.feeder import batch_sizes
 from reweight_core.data.seeds import Stream, random_state
 from reweight_core.engine.stage import Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.errors import UserError, reason
-from reweight_core.runs.checkpoint import Checkpoint, Manifest, Position
+from reweight_core.runs.checkpoint import Checkpoint, Final, Manifest, Position
 from reweight_core.training.build import Parts
 from reweight_core.training.stages import source_size, usual_order
 
@@ -146,11 +146,12 @@ class TrainingState:
             | prefixed("initial", self.parts.initial or {})
         )
 
-    def checkpoint(self, held_out_test: str | None = None) -> Checkpoint:
+    def checkpoint(self, held_out_test: str | None = None, final: tuple[nn.Module, Final] | None = None) -> Checkpoint:
         """Return what is to be kept after an epoch.
 
         Args:
             held_out_test: digest of the test set, where it was taken out of the training set.
+            final: the network that a plugin made at the run's end, and which plugin, or None.
         """
         config, data = self.parts.config, self.parts.data
         dataset, kept = data.dataset, self.parts.hooks.evaluation_model(self.parts.model)
@@ -171,10 +172,11 @@ class TrainingState:
             features=dataset.features,
             data_fingerprint=data.fingerprint,
             held_out_test=held_out_test,
+            final=final and final[1],
         )
         # the checkpoint's own file has the kept network, which may be another than the trained one
         state = self._beside_the_network() if kept is self.parts.model else self.state_dict()
-        return Checkpoint(kept.state_dict(), state, manifest, self.parts.best.weights)
+        return Checkpoint(kept.state_dict(), state, manifest, self.parts.best.weights, final and final[0].state_dict())
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written.
