@@ -79,7 +79,7 @@ def test_the_methods_are_found():
 
 
 def test_a_run_is_a_folder_of_json_and_safetensors(run):
-    checkpoint = ["manifest.json", "model.safetensors", "state.safetensors"]
+    checkpoint = ["best.safetensors", "manifest.json", "model.safetensors", "state.safetensors"]
     assert sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()) == sorted(
         [
             "config.json",
@@ -685,10 +685,10 @@ def test_an_interrupt_says_how_to_go_on(reweight, monkeypatch):
 
     train_epoch = loop.train_epoch
 
-    def interrupt(state, stage, factor, epoch):
-        if epoch == 1:
+    def interrupt(state, epoch):
+        if state.epochs_done == 1:
             raise KeyboardInterrupt
-        return train_epoch(state, stage, factor, epoch)
+        return train_epoch(state, epoch)
 
     monkeypatch.setattr(loop, "train_epoch", interrupt)
     result = reweight("train", "--epochs", "2", "--checkpoint-every", "1", "--out", "begun")

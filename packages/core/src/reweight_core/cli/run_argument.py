@@ -14,6 +14,17 @@ def run_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("run", type=Path, callback=lambda ctx, parameter, run: a_run(run))(function)
 
 
+def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option ``--network``."""
+    return click.option(
+        "--network",
+        type=click.Choice(["final", "best"]),
+        default="final",
+        show_default=True,
+        help="The network that the run ends with, or the best on the validation set.",
+    )(function)
+
+
 def a_run(run: Path) -> Path:
     """Return what may be the folder of a run.
 

@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from reweight_core.data.batch import Batch, BatchSource
+from reweight_core.data.batch import Batch, BatchSource, Source
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Fed
 from reweight_core.data.seeds import derived_seed
@@ -19,9 +19,10 @@ from reweight_core.engine.losses import cross_entropy
 from reweight_core.engine.optimizers import NamedOptimizer, OptimizerSettings
 from reweight_core.engine.passes import Passes
 from reweight_core.engine.sample_table import SampleTable
-from reweight_core.engine.stage import TRAINING, Source, Stage
+from reweight_core.engine.stage import TRAINING, Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.step import Losses, Step, Surroundings
+from reweight_core.errors import UserError
 
 
 class StepHooks(Protocol):
@@ -97,6 +98,7 @@ class TrainingStep:
         autocast: number type that the network computes in, or None for its parameters' own.
         head: path of the network's last linear layer, if a look-ahead needs it.
         lean: whether to run the training forward again rather than keep its graph during the look-ahead.
+        both: the training examples and the meta set's behind them, if any stage trains on the two.
         meta_losses: the loss of a meta batch.
         lr: the tensor of the learning rate, without dimensions; None for a new one.
 
@@ -125,6 +127,7 @@ class TrainingStep:
         autocast: torch.dtype | None = None,
         head: str | None = None,
         lean: bool = False,
+        both: Examples | None = None,
         meta_losses: Losses = cross_entropy,
         lr: Tensor | None = None,
     ):
@@ -135,14 +138,19 @@ class TrainingStep:
         self.lr = torch.zeros((), device=device) if lr is None else lr
         self.sums = EpochSums.zeros(device)
         self.health = Health(device)
-        self.samples = SampleTable(len(train), device)
+        self.samples = SampleTable(len(train), device, 0 if both is None else len(both) - len(train))
         self.passes = Passes(model, self.generators["network"], autocast, head, lean)
         self._optimizer = NamedOptimizer(self.passes.parameters, settings, self.lr)
         self._update = settings.build_virtual_step(self._optimizer.torch_optimizer, self.lr)
         self.model, self.hooks, self.lookahead = model, hooks, lookahead
         self._meta_losses = meta_losses
-        self._sources: dict[Source, Examples | BatchSource | None] = {"train": train, "meta": meta}
+        self._sources: dict[Source, Examples | BatchSource | None] = {"train": train, "meta": meta, "both": both}
+        self._train_size = len(train)
         self._fed: dict[int, Fed] = {}
+
+    def forget_updates(self) -> None:
+        """Make the optimizer one that remembers nothing, in place."""
+        self._optimizer.load_state_dict({})
 
     def begin_epoch(self) -> None:
         """Forget the sums of the epoch before."""
@@ -219,12 +227,16 @@ class TrainingStep:
 
     def _draw(self, source: Source, ids: Tensor, pixels: Tensor | None) -> Batch:
         examples = self._sources[source]
-        assert examples is not None, "a method that needs a meta set is refused without one"
+        if examples is None:
+            raise UserError(
+                "asks for clean examples, and there are none: give --meta-size N (a method that needs them says so in "
+                "its record: needs_meta_set=True)"
+            )
         if isinstance(examples, Examples):
             batch = examples.batch(ids, self.generators["augmentation"], pixels)
         else:
             batch = examples.draw_batch()
-        return attrs.evolve(batch, source=source)
+        return attrs.evolve(batch, source=source, trusted=ids >= self._train_size if source == "both" else None)
 
     def _note(self, step: Step, weights: Tensor, D_prime: Tensor) -> None:
         self.health.note(losses=step.losses, weights=weights, gradient=D_prime, meta_loss=step.meta_value)
@@ -236,7 +248,7 @@ class TrainingStep:
         if step.meta_value is not None:
             self.sums.meta_loss.add_(step.meta_value)
             self.sums.meta_steps.add_(1)
-        if step.source == "train":
+        if step.source != "meta":
             self.samples.record(step, recorded)
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from reweight_core.data.prepare import PreparedData
 from reweight_core.engine.sample_table import SampleTable
 from reweight_core.engine.training_step import EpochSums
 from reweight_core.machine.meters import peak_memory
+from reweight_core.runs.checkpoint import best_epoch
 from reweight_core.training.state import TrainingState
 
 
@@ -101,7 +102,7 @@ def purity(trusted: Mapping[str, Tensor], data: PreparedData) -> dict[str, float
 def summary_of(state: TrainingState) -> dict[str, Any]:
     """Return what summary.json holds."""
     config, history, samples = state.parts.config, state.history, state.parts.step.samples
-    last = history[-1]
+    last, best = history[-1], best_epoch(history) or {}
     tested = last["test_accuracy"] is not None
     return {
         "method": config.method,
@@ -109,6 +110,9 @@ def summary_of(state: TrainingState) -> dict[str, Any]:
         "test_accuracy": last["test_accuracy"],
         "test_accuracy_mean5": fmean(metrics["test_accuracy"] for metrics in history[-5:]) if tested else None,
         "val_accuracy": last["val_accuracy"],
+        "best_epoch": best.get("epoch"),
+        "best_val_accuracy": best.get("val_accuracy"),
+        "best_test_accuracy": best.get("test_accuracy"),
         **{
             figure: last[figure]
             for name in state.parts.hooks.networks
