@@ -113,7 +113,8 @@ def build_parts(
         train = _examples(config, data.dataset, data.train, device)
         held_out = _examples(config, data.dataset, data.meta, device) if data.meta else None
         sizes = batch_sizes(len(train), config.batch_size)
-        stage = Stage("train", math.ceil(config.steps / len(sizes)) if config.steps else config.epochs, config.lr)
+        epochs = math.ceil(config.steps / len(sizes)) if config.steps else config.epochs
+        stage = Stage("train", epochs, config.lr, steps=config.steps)
         best = BestNetwork(model)
         steps = config.steps or stage.epochs * len(sizes)
         contexts = Contexts(config, data, model, train, held_out, stage.epochs, steps, best.copy)

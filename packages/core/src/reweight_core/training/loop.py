@@ -21,7 +21,7 @@ from reweight_core.training.build import Parts, begin, build_parts, refuse_gpu_o
 from reweight_core.training.final import final_network
 from reweight_core.training.held_out import ACCURACIES, HeldOut
 from reweight_core.training.machine_errors import told_to_the_user
-from reweight_core.training.metrics import mean_losses, purity, summary_of, weight_figures
+from reweight_core.training.metrics import means, purity, summary_of, warn_of_few_examples, weight_figures
 from reweight_core.training.state import Epoch, TrainingState
 
 
@@ -95,6 +95,7 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
         metrics |= held_out.accuracies_of_further(parts.hooks.networks)
         parts.best.note(evaluated, metrics["val_accuracy"])
         state.history.append(folder.append_metrics(run, metrics))
+        warn_of_few_examples(state.history, parts.config.batch_size)
         parts.hooks.observe_epoch(metrics=metrics)
         parts.step.health.check(parts.hooks.implementers)
         if state.is_over or state.stage_is_over or state.epochs_done % parts.config.checkpoint_every == 0:
@@ -127,7 +128,7 @@ def train_epoch(state: TrainingState, epoch: Epoch) -> dict[str, Any]:
         parts.hooks.observe_step(done=state.steps_done, total=expected)
     state.finish_epoch(epoch)
     # reading them waits for the device, so the time that follows is that of the finished steps
-    losses = mean_losses(parts.step.sums)
+    of_steps = means(parts.step.sums)
     seconds = time.perf_counter() - started
     return {
         "stage": stage.name,
@@ -137,7 +138,7 @@ def train_epoch(state: TrainingState, epoch: Epoch) -> dict[str, Any]:
         "lookahead": parts.step.lookahead.name,
         "lookahead_length": parts.step.lookahead.length,
         "lookahead_error": parts.step.lookahead.error,
-        **losses,
+        **of_steps,
         **weight_figures(parts.step.samples, parts.data),
         "seconds": seconds,
         "seconds_per_step": seconds / len(epoch.sizes),
