@@ -68,6 +68,26 @@ def test_comparing_leaves_everything_as_it_was(looking):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_a_batch_that_moves_the_network_is_tried_without_a_trace(looking):
+    parts = looking()
+
+    class Moving:
+        """Moves the weights before the forward pass, to move them back after the update: which is not called."""
+
+        @hookimpl(wrapper=True)
+        def transform_batch(self, batch):
+            with torch.no_grad():
+                for tensor in (*parts.model.parameters(), *parts.model.buffers()):
+                    tensor.add_(1)
+            return (yield)
+
+    parts.hooks._manager.register(Moving())
+    before = copy.deepcopy(TrainingState(parts).state_dict())
+    tried(parts.step, N, Choice("jvp"))
+    after = TrainingState(parts).state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
 def test_what_is_tried_is_what_the_step_would_do(looking):
     one, other = looking(), looking()
     found = tried(one.step, N, Choice("jvp"))
@@ -84,7 +104,7 @@ def test_differences_are_taken_up_to_an_error_of_one_percent(looking, monkeypatc
     exact = torch.full((N,), 2.0)
     answers = {None: exact, 1e-3: exact * (1 + 3 * error), 1e-4: exact * (1 + error), 1e-5: exact * (1 - 2 * error)}
     # weights that learned labels, say, leave at 1: what counts is D'
-    monkeypatch.setattr(auto, "tried", lambda step, size, way: Tried(torch.ones(N), answers[way.length], True))
+    monkeypatch.setattr(auto, "tried", lambda step, size, way, *_: Tried(torch.ones(N), answers[way.length], True))
     choice = choose_lookahead(parts.step, N)
     assert (choice.name, choice.length) == (name, 1e-4 if name == "fd" else None)
     assert choice.error == pytest.approx(error, rel=1e-4)
@@ -101,7 +121,7 @@ def test_an_error_that_is_no_number_is_never_the_best(looking, monkeypatch):
     parts = looking()
     exact = torch.full((N,), 2.0)
     answers = {None: exact, 1e-3: exact * torch.nan, 1e-4: exact * 1.005, 1e-5: exact * torch.inf}
-    monkeypatch.setattr(auto, "tried", lambda step, size, way: Tried(torch.ones(N), answers[way.length], True))
+    monkeypatch.setattr(auto, "tried", lambda step, size, way, *_: Tried(torch.ones(N), answers[way.length], True))
     assert choose_lookahead(parts.step, N).length == 1e-4
     answers[1e-4] = exact * torch.nan
     assert choose_lookahead(parts.step, N) == Choice("jvp")

@@ -36,6 +36,7 @@ def save(folder, step, model=MODEL, state=STATE):
         step=step,
         epoch=step,
         stage="train",
+        position=checkpoint.Position(1, 2, 3),
         seconds=1.5,
         lookahead=Choice("fd", 1e-3, 0.004),
         history=[{"epoch": 1, "train_loss": 0.5}],

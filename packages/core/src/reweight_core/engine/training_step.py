@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from reweight_core.data.batch import Batch, BatchSource
+from reweight_core.data.batch import Batch, BatchSource, Source
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Fed
 from reweight_core.data.seeds import derived_seed
@@ -19,9 +19,10 @@ from reweight_core.engine.losses import cross_entropy
 from reweight_core.engine.optimizers import NamedOptimizer, OptimizerSettings
 from reweight_core.engine.passes import Passes
 from reweight_core.engine.sample_table import SampleTable
-from reweight_core.engine.stage import TRAINING, Source, Stage
+from reweight_core.engine.stage import TRAINING, Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.step import Losses, Step, Surroundings
+from reweight_core.errors import UserError
 
 
 class StepHooks(Protocol):
@@ -62,8 +63,10 @@ class StepHooks(Protocol):
 class EpochSums:
     """Sums over the steps of an epoch, on the device: tensors without dimensions."""
 
+    steps: Tensor
     train_loss: Tensor
     examples: Tensor
+    effective_examples: Tensor
     meta_loss: Tensor
     meta_steps: Tensor
 
@@ -95,6 +98,7 @@ class TrainingStep:
         autocast: number type that the network computes in, or None for its parameters' own.
         head: path of the network's last linear layer, if a look-ahead needs it.
         lean: whether to run the training forward again rather than keep its graph during the look-ahead.
+        both: the training examples and the meta set's behind them, if any stage trains on the two.
         meta_losses: the loss of a meta batch.
         lr: the tensor of the learning rate, without dimensions; None for a new one.
 
@@ -123,6 +127,7 @@ class TrainingStep:
         autocast: torch.dtype | None = None,
         head: str | None = None,
         lean: bool = False,
+        both: Examples | None = None,
         meta_losses: Losses = cross_entropy,
         lr: Tensor | None = None,
     ):
@@ -133,14 +138,19 @@ class TrainingStep:
         self.lr = torch.zeros((), device=device) if lr is None else lr
         self.sums = EpochSums.zeros(device)
         self.health = Health(device)
-        self.samples = SampleTable(len(train), device)
+        self.samples = SampleTable(len(train), device, 0 if both is None else len(both) - len(train))
         self.passes = Passes(model, self.generators["network"], autocast, head, lean)
         self._optimizer = NamedOptimizer(self.passes.parameters, settings, self.lr)
         self._update = settings.build_virtual_step(self._optimizer.torch_optimizer, self.lr)
         self.model, self.hooks, self.lookahead = model, hooks, lookahead
         self._meta_losses = meta_losses
-        self._sources: dict[Source, Examples | BatchSource | None] = {"train": train, "meta": meta}
+        self._sources: dict[Source, Examples | BatchSource | None] = {"train": train, "meta": meta, "both": both}
+        self._train_size = len(train)
         self._fed: dict[int, Fed] = {}
+
+    def forget_updates(self) -> None:
+        """Make the optimizer one that remembers nothing, in place."""
+        self._optimizer.load_state_dict({})
 
     def begin_epoch(self) -> None:
         """Forget the sums of the epoch before."""
@@ -179,8 +189,7 @@ class TrainingStep:
         """Return the step as a method sees it (arguments as `run`)."""
         fed = self._fed[size]
         original = self._draw(stage.source, fed.ids, fed.pixels)
-        optimizer_state = self._optimizer.torch_optimizer.state
-        surroundings = Surroundings(stage=stage, epoch=epoch, optimizer_state=optimizer_state)
+        surroundings = Surroundings(stage=stage, epoch=epoch, optimizer_state=self._optimizer.torch_optimizer.state)
         if not stage.plain:
             surroundings = attrs.evolve(
                 surroundings,
@@ -218,22 +227,29 @@ class TrainingStep:
 
     def _draw(self, source: Source, ids: Tensor, pixels: Tensor | None) -> Batch:
         examples = self._sources[source]
-        assert examples is not None, "a method that needs a meta set is refused without one"
+        if examples is None:
+            raise UserError(
+                "asks for clean examples, and there are none: give --meta-size N (a method that needs them says so in "
+                "its record: needs_meta_set=True)"
+            )
         if isinstance(examples, Examples):
             batch = examples.batch(ids, self.generators["augmentation"], pixels)
         else:
             batch = examples.draw_batch()
-        return attrs.evolve(batch, source=source)
+        return attrs.evolve(batch, source=source, trusted=ids >= self._train_size if source == "both" else None)
 
     def _note(self, step: Step, weights: Tensor, D_prime: Tensor) -> None:
         self.health.note(losses=step.losses, weights=weights, gradient=D_prime, meta_loss=step.meta_value)
+        recorded = weights if step.stage.plain else self.hooks.example_weights(step, weights)
+        self.sums.steps.add_(1)
         self.sums.train_loss.add_(step.losses.sum())
         self.sums.examples.add_(step.n)
+        self.sums.effective_examples.add_(effective_number(recorded))
         if step.meta_value is not None:
             self.sums.meta_loss.add_(step.meta_value)
             self.sums.meta_steps.add_(1)
-        if step.source == "train":
-            self.samples.record(step, weights if step.stage.plain else self.hooks.example_weights(step, weights))
+        if step.source != "meta":
+            self.samples.record(step, recorded)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what the step carries from one call to the next, network and plugins aside, as tensors."""
@@ -252,3 +268,15 @@ class TrainingStep:
             tensor.copy_(samples[name])
         for name, generator in self.generators.items():
             generator.set_state(generators[name])
+
+
+def effective_number(weights: Tensor) -> Tensor:
+    """Return the number of equally weighted examples that would average out as much as these: (sum w)^2 / sum w^2.
+
+    It is also called Kish's effective sample size; 0 where all weights are 0.
+
+    Args:
+        weights: of the examples, (n,).
+    """
+    squares = weights.square().sum()
+    return weights.sum().square() / torch.where(squares == 0, 1, squares)

@@ -144,7 +144,7 @@ def parts_of(setting: Setting, subject: Subject) -> Parts:
         method_options=fill(Owner(subject.method, plugin.config), setting.options),
     )
     parts = build_parts(config, synthetic(setting))
-    begin(parts, parts.stages[0].source)
+    begin(parts)
     return parts
 
 

@@ -2,7 +2,9 @@
 
 checkpoints/step-00012345/model.safetensors    the network
                           state.safetensors    optimizer, method, generators, per-example records
-                          manifest.json        sizes and SHA-256 of both; where training was, and what prediction needs
+                          best.safetensors     the network as it was best on the validation set, if there is one
+                          final.safetensors    what a plugin made of the network at the run's end, if one did
+                          manifest.json        sizes and SHA-256 of all; where training was, and what prediction needs
 """
 
 from __future__ import annotations
@@ -31,7 +33,35 @@ KEEP = 2
 """How many checkpoints of a run stay on disk: the newest, and one before it in case the newest is damaged."""
 
 _NAME = re.compile(r"step-(\d{8})")
-_FILES = ("model.safetensors", "state.safetensors")
+_PARTS = ("model", "state", "best", "final")
+
+
+@attrs.frozen
+class Position:
+    """Where a run is in its stages.
+
+    Attributes:
+        stage: number of the stage, from 0.
+        epochs: epochs of it that are finished.
+        steps: steps of it that are taken.
+    """
+
+    stage: int = 0
+    epochs: int = 0
+    steps: int = 0
+
+
+@attrs.frozen
+class Final:
+    """The plugin that made the network that a run ends with.
+
+    Attributes:
+        kind: ``method``, ``component`` or ``loss``.
+        name: its name.
+    """
+
+    kind: str
+    name: str
 
 
 @attrs.frozen
@@ -42,6 +72,7 @@ class Manifest:
         step: steps taken.
         epoch: epochs finished.
         stage: name of the stage of the last one.
+        position: how far in it.
         seconds: time that training has taken so far.
         lookahead: the look-ahead of the steps to come.
         history: metrics of the finished epochs.
@@ -54,11 +85,13 @@ class Manifest:
         features: the columns, for data that are a table of features, or None.
         data_fingerprint: of the prepared data (`PreparedData.fingerprint`).
         held_out_test: digest of the test set, where it was taken out of the training set, or None.
+        final: who made the network that the run ends with, if a plugin did at its end, or None.
     """
 
     step: int
     epoch: int
     stage: str
+    position: Position
     seconds: float
     lookahead: Choice
     history: Sequence[Mapping[str, Any]]
@@ -71,6 +104,12 @@ class Manifest:
     features: Features | None
     data_fingerprint: str
     held_out_test: str | None
+    final: Final | None = None
+
+    @property
+    def best(self) -> Mapping[str, Any] | None:
+        """The metrics of the epoch that was best on the validation set (`best_epoch`)."""
+        return best_epoch(self.history)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -83,8 +122,10 @@ class Manifest:
         Raises:
             KeyError, TypeError: if a field is missing, or there is one too many.
         """
-        given = {**values, "lookahead": Choice(**values["lookahead"])}
+        given = {**values, "lookahead": Choice(**values["lookahead"]), "position": Position(**values["position"])}
         given |= {name: tuple(values[name]) for name in ("input_shape", "classes", "mean", "std")}
+        if values["final"] is not None:
+            given["final"] = Final(**values["final"])
         if values["features"] is not None:
             given["features"] = Features(**{name: tuple(columns) for name, columns in values["features"].items()})
         return cls(**given)
@@ -97,13 +138,24 @@ class Checkpoint:
     Attributes:
         model: state dict of the network that is evaluated and kept.
         state: everything else that training carries on: ``step.*`` (optimizer, generators, per-example records),
-            ``plugin.NAME.*``, and ``network.*`` where the trained network is not the kept one.
+            ``plugin.NAME.*``, ``network.*`` where the trained network is not the kept one, and ``initial.*`` where a
+            later stage begins with the initial network.
         manifest: what it says of itself.
+        best: state dict of the network as it was best on the validation set, or None.
+        final: state dict of the network that a plugin made at the run's end, or None.
     """
 
     model: Mapping[str, Tensor]
     state: Mapping[str, Tensor]
     manifest: Manifest
+    best: Mapping[str, Tensor] | None = None
+    final: Mapping[str, Tensor] | None = None
+
+
+def best_epoch(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the metrics of the epoch that was best on the validation set, the first of equals; None without one."""
+    validated = [metrics for metrics in history if metrics["val_accuracy"] is not None]
+    return max(validated, key=lambda metrics: metrics["val_accuracy"]) if validated else None
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -113,7 +165,10 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     files = {}
-    for name, tensors in zip(_FILES, (checkpoint.model, checkpoint.state), strict=True):
+    for part in _PARTS:
+        name, tensors = f"{part}.safetensors", getattr(checkpoint, part)
+        if tensors is None:
+            continue
         # shared tensors and views are stored once each: safetensors refuses aliases
         save_file(
             {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()},
@@ -159,11 +214,11 @@ def _read(path: Path) -> Checkpoint:
         raise ValueError("manifest.json differs from its checksum")
     if content["format"] != FORMAT:
         raise ValueError(f"format {content['format']} is not {FORMAT}")
-    for name in _FILES:
-        if _sha256(path / name) != content["files"][name]["sha256"]:
+    for name, file in content["files"].items():
+        if _sha256(path / name) != file["sha256"]:
             raise ValueError(f"{name} differs from its checksum")
-    model, state = (load_file(path / name) for name in _FILES)
-    return Checkpoint(model, state, Manifest.from_json(content["manifest"]))
+    parts = {name.removesuffix(".safetensors"): load_file(path / name) for name in content["files"]}
+    return Checkpoint(**parts, manifest=Manifest.from_json(content["manifest"]))
 
 
 def _complete(folder: Path) -> list[Path]:

@@ -28,11 +28,12 @@ from reweight_core.errors import UserError
 from reweight_core.machine.device import keep_freed_memory, memory_format, resolve_device, usable_cpus
 from reweight_core.plugins import registry
 from reweight_core.plugins.hooks import MethodHooks
-from reweight_core.plugins.records import ComponentPlugin, LossPlugin, MethodPlugin
+from reweight_core.training.best import BestNetwork
 from reweight_core.training.context import Contexts, autocast_of, settings_of
 from reweight_core.training.networks import build_network, seeded
 from reweight_core.training.preflight import rehearsed_lookahead
-from reweight_core.training.schedules import Schedule, schedule
+from reweight_core.training.schedules import Schedule, schedules
+from reweight_core.training.stages import length_in_epochs, refuse_stages, source_size, usual_order, usual_sizes
 
 
 @attrs.frozen(eq=False)
@@ -52,8 +53,9 @@ class Parts:
         runner: what runs the step: itself, or recordings of it.
         stages: the stages of the run.
         schedules: the factor of the learning rate in each stage.
-        batch_sizes: the sizes of an epoch's batches.
-        total: steps of the whole run.
+        batch_sizes: the sizes of an epoch's batches in each stage, in the default order.
+        initial: weights and buffers that the run begins with, if a later stage begins with them again, or None.
+        best: the network as it was best on the validation set.
     """
 
     config: RunConfig
@@ -68,8 +70,14 @@ class Parts:
     runner: TrainingStep | RecordedSteps
     stages: Sequence[Stage]
     schedules: Sequence[Schedule]
-    batch_sizes: Sequence[int]
-    total: int
+    batch_sizes: Sequence[Sequence[int]]
+    initial: Mapping[str, Tensor] | None
+    best: BestNetwork
+
+    def expected_steps(self, stage: int) -> int:
+        """Return how many steps a stage has, in the default order."""
+        steps = self.stages[stage].steps
+        return self.stages[stage].epochs * len(self.batch_sizes[stage]) if steps is None else steps
 
     @property
     def passes(self) -> list[Passes]:
@@ -105,10 +113,12 @@ def build_parts(
         train = _examples(config, data.dataset, data.train, device)
         held_out = _examples(config, data.dataset, data.meta, device) if data.meta else None
         sizes = batch_sizes(len(train), config.batch_size)
-        stage = Stage("train", math.ceil(config.steps / len(sizes)) if config.steps else config.epochs, config.lr)
+        epochs = math.ceil(config.steps / len(sizes)) if config.steps else config.epochs
+        stage = Stage("train", epochs, config.lr, steps=config.steps)
+        best = BestNetwork(model)
         steps = config.steps or stage.epochs * len(sizes)
-        contexts = Contexts(config, data, model, train, held_out, stage.epochs, steps)
-        hooks = _build_hooks(config, method, loss, components, contexts, observers)
+        contexts = Contexts(config, data, model, train, held_out, stage.epochs, steps, best.copy)
+        hooks = _build_hooks(config, contexts, observers)
         contexts.close()
         if not (restored or config.init_from or config.pretrained):
             hooks.initialise_networks(model)
@@ -123,10 +133,15 @@ def build_parts(
     lookahead = rehearsed_lookahead(
         model, images, len(data.dataset.classes), head, method.looks_ahead, config.lookahead
     )
-    step = _build_step(config, model, hooks, train, meta, head, lookahead, contexts.lr)
     stages = hooks.plan_stages(stage)
-    _refuse_stages(config, components, stages)
-    steps_of_stages = sum(stage.epochs for stage in stages) * len(sizes)
+    refuse_stages(config, components, stages, train, meta, has_val_set=data.val is not None)
+    of_stages = [usual_sizes(stage, source_size(stage, train, meta), config.batch_size) for stage in stages]
+    both = None
+    if any(stage.source == "both" for stage in stages):
+        assert isinstance(meta, Examples), "a stage on what there is not is refused"
+        both = train.followed_by(meta)
+    step = _build_step(config, model, hooks, train, meta, both, head, lookahead, contexts.lr)
+    begins_again = any(stage.start == "initial" for stage in stages[1:])
     return Parts(
         config=config,
         data=data,
@@ -135,27 +150,31 @@ def build_parts(
         hooks=hooks,
         train=train,
         meta=meta,
-        feeder=Feeder(train, meta, config.meta_batch_size, config.seed, workers),
+        feeder=Feeder(train, meta, config.meta_batch_size, config.seed, workers, both),
         step=step,
         runner=_recorded(config, step, device),
         stages=stages,
-        schedules=[schedule(config.schedule, s.epochs, config.lr_drops, config.lr_drop_factor) for s in stages],
-        batch_sizes=sizes,
-        total=min(steps_of_stages, config.steps or steps_of_stages),
+        schedules=schedules(
+            config, stages, [length_in_epochs(s, len(sizes)) for s, sizes in zip(stages, of_stages, strict=True)]
+        ),
+        batch_sizes=of_stages,
+        initial={name: tensor.clone() for name, tensor in model.state_dict().items()} if begins_again else None,
+        best=best,
     )
 
 
-def begin(parts: Parts, source: str = "train") -> int:
-    """Put the network into train mode and feed the first batch, at the first rate; return the batch's size.
+def begin(parts: Parts) -> int:
+    """Begin the first stage and feed a batch of it, at the stage's rate; return the batch's size.
 
-    Args:
-        parts: what a run trains with.
-        source: ``train`` or ``meta``, what the batch is taken from.
+    No plugin is asked for the epoch's order yet.
     """
+    stage, size = parts.stages[0], parts.batch_sizes[0][0]
     parts.model.train()
-    parts.step.lr.fill_(parts.stages[0].lr)
-    parts.step.feed(next(parts.feeder.epoch(0, source, parts.batch_sizes[:1])))
-    return parts.batch_sizes[0]
+    parts.hooks.begin_stage(stage)
+    parts.step.lr.fill_(stage.lr)
+    order = usual_order(stage, parts.config.seed, 0)
+    parts.step.feed(next(parts.feeder.epoch(0, stage.source, [size], order)))
+    return size
 
 
 def refuse_gpu_options(config: RunConfig) -> None:
@@ -174,21 +193,20 @@ def _examples(config: RunConfig, dataset: Dataset, split: Split, device: torch.d
     )
 
 
-def _build_hooks(
-    config: RunConfig,
-    method: MethodPlugin,
-    loss: LossPlugin,
-    components: Mapping[str, ComponentPlugin],
-    contexts: Contexts,
-    observers: Sequence[object],
-) -> MethodHooks:
+def _build_hooks(config: RunConfig, contexts: Contexts, observers: Sequence[object]) -> MethodHooks:
     built: dict[str, Any] = {
-        name: record.build(options, contexts.of("component", name))
-        for (name, record), options in zip(components.items(), config.component_options, strict=True)
+        name: registry.build("component", name, options, contexts.of("component", name))
+        for name, options in zip(config.with_, config.component_options, strict=True)
     }
-    built_loss = loss.build(config.loss_options, contexts.of("loss", config.loss))
-    built_method = method.build(config.method_options, contexts.of("method", config.method))
-    return MethodHooks(built_method, config.method, observers, built, (config.loss, built_loss), made=contexts.made)
+    loss = registry.build("loss", config.loss, config.loss_options, contexts.of("loss", config.loss))
+    method = registry.build("method", config.method, config.method_options, contexts.of("method", config.method))
+    listeners = {
+        name: registry.build("observer", name, options)
+        for name, options in zip(config.observe, config.observer_options, strict=True)
+    }
+    hooks = MethodHooks(method, config.method, observers, built, (config.loss, loss), contexts.made, listeners)
+    hooks.check_state()
+    return hooks
 
 
 def _build_step(
@@ -197,6 +215,7 @@ def _build_step(
     hooks: MethodHooks,
     train: Examples,
     meta: Examples | BatchSource | None,
+    both: Examples | None,
     head: str | None,
     lookahead: Choice,
     lr: Tensor,
@@ -212,6 +231,7 @@ def _build_step(
         autocast=autocast_of(config),
         head=head,
         lean=config.memory == "lean",
+        both=both,
         meta_losses=hooks.losses if config.meta_loss == "training" else cross_entropy,
         lr=lr,
     )
@@ -222,12 +242,3 @@ def _recorded(config: RunConfig, step: TrainingStep, device: torch.device) -> Tr
         return step
     graphs = CudaGraphs(device, step.generators.values())
     return RecordedSteps(step, graphs, required=config.graph == "on")
-
-
-def _refuse_stages(config: RunConfig, components: Mapping[str, ComponentPlugin], stages: Sequence[Stage]) -> None:
-    for name, component in components.items():
-        if component.per_example and any(stage.source == "meta" for stage in stages):
-            raise UserError(
-                f"--with {name}: it keeps what it learns by training example, but method '{config.method}' "
-                "trains on the meta set"
-            )

@@ -33,11 +33,11 @@ class Contexts:
         meta: the clean examples that the data hold out, or None.
         epochs: number of epochs that the options ask for.
         steps: number of steps in them.
+        best_network: what `Context.best_network` calls.
 
     Attributes:
         lr: learning rate of the run, a tensor without dimensions.
         made: what each plugin made, by the plugin's name.
-        best_network: what `Context.best_network` calls; it may be replaced once validation is known.
     """
 
     def __init__(
@@ -49,13 +49,14 @@ class Contexts:
         meta: Examples | None,
         epochs: int,
         steps: int,
+        best_network: Callable[[], nn.Module | None],
     ):
         self._config, self._data, self._model, self._train, self._meta = config, data, model, train, meta
         self._epochs, self._steps = epochs, steps
         self._device = train.labels.device
         self.lr = torch.zeros((), device=self._device)
         self.made: dict[str, Made] = {}
-        self.best_network: Callable[[], nn.Module | None] = lambda: None
+        self._best_network = best_network
 
     def of(self, kind: str, name: str) -> Context:
         """Return the context of one plugin.
@@ -90,7 +91,7 @@ class Contexts:
             new_network=made.new_network,
             new_optimizer=made.new_optimizer,
             predict=self._predict,
-            best_network=lambda: self.best_network(),
+            best_network=self._best_network,
         )
 
     def close(self) -> None:

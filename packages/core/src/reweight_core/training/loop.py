@@ -11,18 +11,18 @@ import attrs
 from torch import nn
 
 from reweight_core.config.load_data import load_data
+from reweight_core.config.resolve import as_values
 from reweight_core.config.run_config import RunConfig
-from reweight_core.engine.stage import Stage
 from reweight_core.files import locked, write_json
 from reweight_core.machine.precision import products
 from reweight_core.runs import checkpoint, folder
 from reweight_core.training.auto import choose_lookahead, choose_precision
 from reweight_core.training.build import Parts, begin, build_parts, refuse_gpu_options
-from reweight_core.training.held_out import HeldOut
+from reweight_core.training.final import final_network
+from reweight_core.training.held_out import ACCURACIES, HeldOut
 from reweight_core.training.machine_errors import told_to_the_user
-from reweight_core.training.metrics import mean_losses, purity, summary_of, weight_figures
-from reweight_core.training.schedules import Schedule
-from reweight_core.training.state import TrainingState
+from reweight_core.training.metrics import means, purity, summary_of, warn_of_few_examples, weight_figures
+from reweight_core.training.state import Epoch, TrainingState
 
 
 @attrs.frozen(eq=False)
@@ -32,7 +32,7 @@ class FinishedRun:
     Attributes:
         folder: where it lies.
         summary: what summary.json holds.
-        model: the network that is kept, the trained one or what a component makes of it, in eval mode.
+        model: the network that the run ends with, the trained one or what a plugin makes of it, in eval mode.
     """
 
     folder: Path
@@ -69,8 +69,8 @@ def train_parts(parts: Parts, held_out: HeldOut, run: Path) -> FinishedRun:
     size = begin(parts)
     precision = parts.config.precision
     if precision == "auto":
-        precision = choose_precision(parts.step, size) if parts.device.type == "cuda" else "fp32"
-    _choose_lookahead(parts)
+        precision = choose_precision(parts.step, size, state.stage) if parts.device.type == "cuda" else "fp32"
+    _choose_lookahead(state, size)
     chosen = {"lookahead": attrs.asdict(parts.step.lookahead), "precision": precision}
     folder.write_config(run, parts.config, parts.data, parts.device, chosen)
     return train_to_the_end(state, held_out, run)
@@ -79,50 +79,56 @@ def train_parts(parts: Parts, held_out: HeldOut, run: Path) -> FinishedRun:
 def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> FinishedRun:
     """Train what is left of a run, after the epochs that its state has seen, and write it to its folder."""
     parts = state.parts
+    parts.hooks.begin_run(folder=run, config=as_values(parts.config), epochs_done=state.epochs_done)
     state.start_clock()
     parts.model.train()
-    epochs_of_stages = [
-        (stage, factor, epoch)
-        for stage, factor in zip(parts.stages, parts.schedules, strict=True)
-        for epoch in range(stage.epochs)
-    ]
-    for stage, factor, epoch in epochs_of_stages[state.epochs_done :]:
-        if state.steps_done == parts.total:
-            break
-        metrics = train_epoch(state, stage, factor, epoch)
-        metrics |= parts.hooks.finish_epoch(state.epochs_done)
+    while not state.is_over:
+        if state.stage_is_over:
+            state.begin_next_stage()
+        epoch = state.next_epoch()
+        metrics = train_epoch(state, epoch)
+        metrics |= parts.hooks.finish_epoch(state.epochs_done, taken={*metrics, *ACCURACIES})
         metrics |= purity(parts.hooks.trusted_examples(), parts.data)
-        _choose_lookahead(parts)
-        metrics |= held_out.accuracies(parts.hooks.evaluation_model(parts.model))
+        _choose_lookahead(state, epoch.sizes[0])
+        evaluated = parts.hooks.evaluation_model(parts.model)
+        metrics |= held_out.accuracies(evaluated)
         metrics |= held_out.accuracies_of_further(parts.hooks.networks)
+        parts.best.note(evaluated, metrics["val_accuracy"])
         state.history.append(folder.append_metrics(run, metrics))
+        warn_of_few_examples(state.history, parts.config.batch_size)
         parts.hooks.observe_epoch(metrics=metrics)
-        parts.step.health.check()
-        if state.steps_done == parts.total or state.epochs_done % parts.config.checkpoint_every == 0:
-            checkpoint.save(run / "checkpoints", state.checkpoint(stage.name, held_out.test_digest))
-    folder.write_samples(run, parts.data, parts.step.samples)
+        parts.step.health.check(parts.hooks.implementers)
+        if state.is_over or state.stage_is_over or state.epochs_done % parts.config.checkpoint_every == 0:
+            checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest))
+    kept = parts.hooks.evaluation_model(parts.model).eval()
+    final = final_network(parts, kept)
     summary = summary_of(state)
+    if final is not None:
+        summary |= {f"final_{name}": value for name, value in held_out.accuracies(final[0]).items()}
+        checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest, final))
+    folder.write_samples(run, parts.data, parts.step.samples)
     write_json(run / "summary.json", summary)
-    return FinishedRun(run, summary, parts.hooks.evaluation_model(parts.model).eval())
+    parts.hooks.finish_run(summary=summary)
+    return FinishedRun(run, summary, kept if final is None else final[0])
 
 
-def train_epoch(state: TrainingState, stage: Stage, factor: Schedule, epoch: int) -> dict[str, Any]:
+def train_epoch(state: TrainingState, epoch: Epoch) -> dict[str, Any]:
     """Train one epoch of a stage; return its metrics."""
-    parts, steps_before, started = state.parts, state.steps_done, time.perf_counter()
+    parts, stage, started = state.parts, state.stage, time.perf_counter()
     parts.runner.begin_epoch()
-    sizes = parts.batch_sizes[: parts.total - state.steps_done]
-    rate = 0.0
-    for index, fed in enumerate(parts.feeder.epoch(state.epochs_done, stage.source, sizes)):
-        rate = stage.lr * factor(epoch + index / len(parts.batch_sizes))
+    factor, rate = parts.schedules[state.position.stage], 0.0
+    expected = state.expected_steps(epoch)
+    for index, fed in enumerate(parts.feeder.epoch(state.epochs_done, stage.source, epoch.sizes, epoch.order)):
+        rate = stage.lr * factor(state.position.epochs + index / epoch.full)
         parts.step.lr.fill_(rate)
         parts.step.feed(fed)
         looks_ahead = state.steps_done % parts.config.meta_every == 0
         parts.runner.run(len(fed.ids), stage, looks_ahead, epoch=state.epochs_done)
         state.steps_done += 1
-        parts.hooks.observe_step(done=state.steps_done, total=parts.total)
-    state.epochs_done += 1
+        parts.hooks.observe_step(done=state.steps_done, total=expected)
+    state.finish_epoch(epoch)
     # reading them waits for the device, so the time that follows is that of the finished steps
-    losses = mean_losses(parts.step.sums)
+    of_steps = means(parts.step.sums)
     seconds = time.perf_counter() - started
     return {
         "stage": stage.name,
@@ -132,14 +138,15 @@ def train_epoch(state: TrainingState, stage: Stage, factor: Schedule, epoch: int
         "lookahead": parts.step.lookahead.name,
         "lookahead_length": parts.step.lookahead.length,
         "lookahead_error": parts.step.lookahead.error,
-        **losses,
+        **of_steps,
         **weight_figures(parts.step.samples, parts.data),
         "seconds": seconds,
-        "seconds_per_step": seconds / (state.steps_done - steps_before),
+        "seconds_per_step": seconds / len(epoch.sizes),
     }
 
 
-def _choose_lookahead(parts: Parts) -> None:
-    """For ``auto``: choose by the batch fed last."""
-    if parts.config.lookahead == "auto" and parts.step.lookahead.name in ("jvp", "fd"):
-        parts.step.lookahead = choose_lookahead(parts.step, parts.batch_sizes[0])
+def _choose_lookahead(state: TrainingState, size: int) -> None:
+    """For ``auto``: choose by the batch of this size that was fed last."""
+    step = state.parts.step
+    if state.parts.config.lookahead == "auto" and step.lookahead.name in ("jvp", "fd"):
+        step.lookahead = choose_lookahead(step, size, state.stage, state.epochs_done)
