@@ -149,7 +149,10 @@ def test_a_diverging_run_stops_with_a_reason_and_valid_metrics(run, tmp_path):
         def generate_weights(self, step):
             return torch.full_like(step.losses, torch.inf)
 
-    with pytest.raises(UserError, match="step 1: the weights became infinite or not a number .method 'erm': generate_weights.; report it"):
+    with pytest.raises(
+        UserError,
+        match=r"step 1: the weights became infinite or not a number \(method 'erm': generate_weights\); report it",
+    ):
         run(Exploding({}))
     (line,) = (tmp_path / "0" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line, parse_constant=pytest.fail)["train_loss"] is None

@@ -71,6 +71,7 @@ class Manifest:
         features: the columns, for data that are a table of features, or None.
         data_fingerprint: of the prepared data (`PreparedData.fingerprint`).
         held_out_test: digest of the test set, where it was taken out of the training set, or None.
+        reader: name of the dataset, if its plugin reads new examples itself, or None.
     """
 
     step: int
@@ -89,6 +90,7 @@ class Manifest:
     features: Features | None
     data_fingerprint: str
     held_out_test: str | None
+    reader: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON values."""

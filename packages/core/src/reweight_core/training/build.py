@@ -141,6 +141,7 @@ def build_parts(
         both = train.followed_by(meta)
     step = _build_step(config, model, hooks, train, meta, both, head, lookahead, contexts.lr)
     begins_again = any(stage.start == "initial" for stage in stages[1:])
+    hooks.check_state()
     return Parts(
         config=config,
         data=data,
@@ -205,9 +206,7 @@ def _build_hooks(config: RunConfig, contexts: Contexts, observers: Sequence[obje
         name: registry.build("observer", name, options)
         for name, options in zip(config.observe, config.observer_options, strict=True)
     }
-    hooks = MethodHooks(method, config.method, observers, built, (config.loss, loss), contexts.made, listeners)
-    hooks.check_state()
-    return hooks
+    return MethodHooks(method, config.method, observers, built, (config.loss, loss), contexts.made, listeners)
 
 
 def _build_step(
