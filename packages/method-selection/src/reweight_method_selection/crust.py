@@ -85,10 +85,10 @@ class Crust:
         return medoids, cluster_sizes(distances, medoids)
 
     @hookimpl
-    def transform_batch(self, batch: Batch) -> Batch | None:
+    def transform_batch(self, batch: Batch) -> Batch:
         """Mix every image with one of its observed class, of the whole training set; one share for the batch."""
         if self.coreset is None or not self.config.mix:
-            return None
+            return batch
         device, generator = batch.labels.device, self.generator
         # uniform numbers become Beta(BETA, 1), the other image's share
         share = torch.rand((), generator=generator, device=device, dtype=batch.inputs.dtype) ** (1 / BETA)
@@ -99,11 +99,11 @@ class Crust:
         return attrs.evolve(batch, inputs=torch.lerp(batch.inputs, others.inputs, share))
 
     @hookimpl
-    def generate_weights(self, step: Step) -> Tensor | None:
+    def generate_weights(self, step: Step) -> Tensor:
         """The sizes of the clusters, normalised to mean 1 over the batch, shape (n,)."""
         if self.coreset is None:
-            return None
-        sizes = self.sizes.index_select(0, step.ids).to(step.D.dtype)
+            return torch.ones_like(step.losses)
+        sizes = self.sizes.index_select(0, step.ids).to(step.losses.dtype)
         return step.n * sizes / sizes.sum()
 
     @hookimpl

@@ -8,7 +8,6 @@ co_teaching = MethodPlugin(
     summary="two networks, each trained on the examples of small loss of the other (Han et al. 2018)",
     build=imported("reweight_method_selection.co_teaching:CoTeaching"),
     config=CoTeachingConfig,
-    one_label=True,
 )
 crust = MethodPlugin(
     name="crust",

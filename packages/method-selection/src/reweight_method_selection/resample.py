@@ -22,7 +22,8 @@ class Resample:
     ) -> Generator[None, np.ndarray | None, np.ndarray]:
         """As many positions as the method takes, of those examples that it takes, int64 (k,)."""
         order = yield
-        order = np.arange(size) if order is None else order
+        if order is None:
+            order = np.arange(size) if stage.ids is None else stage.ids
         return order[draw_balanced(self.labels[order], len(order), rng)]
 
 
