@@ -21,7 +21,15 @@ from reweight_core.config.resolve import (
 from reweight_core.config.run_config import DataConfig, RunConfig
 from reweight_core.errors import UserError
 from reweight_core.plugins import registry
-from reweight_core.plugins.records import ComponentPlugin, DataPlugin, LossPlugin, MethodPlugin, NoisePlugin, NoOptions
+from reweight_core.plugins.records import (
+    ComponentPlugin,
+    DataPlugin,
+    LossPlugin,
+    MethodPlugin,
+    NoisePlugin,
+    NoOptions,
+    ObserverPlugin,
+)
 
 
 @attrs.frozen
@@ -71,12 +79,18 @@ class SpiceOptions:
     amount: float = option(0.5, "How much.", check=gt(0))
 
 
+@attrs.frozen
+class ThermometerOptions:
+    """Options of the observer `thermometer`."""
+
+    scale: str = option("celsius", "Which one.")
+
+
 RECORDS = {
     "component": {
         "sweet-spice": ComponentPlugin("sweet-spice", "adds to any method", never_built, SpiceOptions),
         "lid": ComponentPlugin("lid", "has no options", never_built),
         "shelf": ComponentPlugin("shelf", "is called like a dataset", never_built),
-        "none": ComponentPlugin("none", "is called like no component", never_built),
     },
     "method": {
         "erm": MethodPlugin("erm", "plain", never_built),
@@ -116,6 +130,7 @@ RECORDS = {
         "table": NoisePlugin("table", "table:FILE", lambda argument: parse_rate("half"), takes_file=True),
     },
     "model": {},
+    "observer": {"thermometer": ObserverPlugin("thermometer", "measures", never_built, ThermometerOptions)},
     "loss": {"cross-entropy": LossPlugin("cross-entropy", "plain", never_built)},
 }
 
@@ -236,7 +251,6 @@ BAD_PLUGINS = {
     ("method", "stir"): "preset 'wrong' of method 'stir' sets unknown options (spede)",
     ("method", "lonely"): "no component is called 'nobody'",
     ("data", "rotten"): "data 'rotten' gives a default that cannot be used (--epochs 'many': must be int)",
-    ("component", "none"): "component 'none' can never be chosen",
 }
 
 
@@ -380,7 +394,15 @@ def test_a_file_that_cannot_be_read_is_refused_by_its_name(tmp_path):
 
 def test_only_options_that_say_where_or_how_a_run_is_made_change_no_result():
     without = {name for name, item in known_options(RunConfig, {}).items() if not item.changes_result}
-    assert without == {"device", "graph", "workers", "checkpoint_every", "out"}
+    assert without == {"device", "graph", "workers", "observe", "checkpoint_every", "out"}
+    assert not known_options(RunConfig, {"observe": "thermometer"})["thermometer_scale"].changes_result
+
+
+def test_an_observer_and_its_options_are_chosen_like_a_component():
+    config = configure(observe=["thermometer"], thermometer_scale="kelvin")
+    assert (config.observe, config.observer_options) == (("thermometer",), (ThermometerOptions(scale="kelvin"),))
+    assert configure(**as_values(config)) == config
+    assert configure(observe="none").observe == ()
 
 
 FINITE = st.floats(min_value=1e-6, max_value=1e6)

@@ -39,6 +39,29 @@ def test_the_cause_comes_before_its_effects(health):
         health.check()
 
 
+def given_by(**hooks):
+    return lambda hook: hooks.get(hook, "")
+
+
+@pytest.mark.parametrize(
+    ("step", "bad", "told"),
+    [
+        (1, "losses", "; look at the data and the initial weights"),
+        (2, "losses", "; lower --lr"),
+        (1, "weights", " (method 'mine': generate_weights); report it to the plugin's author"),
+        (2, "weights", " (method 'mine': generate_weights); lower --lr, or report it to the plugin's author"),
+        (2, "gradient", "; lower --lr"),
+    ],
+)
+def test_a_learning_rate_is_not_blamed_for_the_first_step_and_a_plugin_is_named(health, step, bad, told):
+    for _ in range(step - 1):
+        note(health)
+    note(health, **{bad: torch.tensor([torch.nan])})
+    with pytest.raises(UserError) as caught:
+        health.check(given_by(generate_weights="method 'mine'"))
+    assert str(caught.value) == f"step {step}: the {bad} became infinite or not a number{told}"
+
+
 def test_noting_reads_nothing_back(health):
     with Recorder():
         note(health, weights=torch.tensor([torch.nan]))

@@ -13,6 +13,7 @@ from reweight_core.plugins.hookspecs import Hooks, hookimpl
 from reweight_core.testing import tiny_parts
 
 N, C = 4, 3
+BATCH = Batch(torch.arange(N), torch.zeros(N, 1, 2, 2), torch.zeros(N, dtype=torch.int64))
 STAGE = Stage("train", 3, 0.1)
 ERM = erm.build(None, None)
 
@@ -139,7 +140,7 @@ def test_a_method_plans_its_stages_in_order():
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        (None, "returned NoneType, not a list of stages"),
+        (None, r"returned None \(a forgotten return\?\)"),
         (STAGE, "returned Stage, not a list of stages"),
         ([], "returned no stage"),
         ([STAGE, "clean"], "returned a str among the stages"),
@@ -157,7 +158,7 @@ def test_a_wrapper_that_forgets_to_return_the_plan_is_found_out():
         def plan_stages(self, stage):
             yield
 
-    with pytest.raises(UserError, match=r"^method 'erm' with 'forgetful': plan_stages returned NoneType"):
+    with pytest.raises(UserError, match=r"^component 'forgetful': plan_stages returned None"):
         MethodHooks(ERM, "erm", components={"forgetful": Forgetful()}).plan_stages(STAGE)
 
 
@@ -199,7 +200,7 @@ def test_a_wrapper_changes_the_result_and_is_no_second_generator(step):
 
 def test_a_wrapper_that_forgets_its_return_is_an_error(step):
     hooks = MethodHooks(Wrapping(returns=False), "mine")
-    with pytest.raises(UserError, match="'mine': generate_weights returned NoneType, not a tensor"):
+    with pytest.raises(UserError, match=r"^method 'mine': generate_weights returned None \(a forgotten return"):
         hooks.generate_weights(step)
 
 
@@ -271,7 +272,7 @@ def test_all_observers_hear_of_steps_and_epochs():
 
 def test_a_plain_hook_that_forgets_its_return_is_an_error(step):
     hooks = MethodHooks(Weighting(None), "mine")
-    with pytest.raises(UserError, match="'mine': generate_weights returned NoneType"):
+    with pytest.raises(UserError, match=r"^method 'mine': generate_weights returned None"):
         hooks.generate_weights(step)
 
 
@@ -309,8 +310,8 @@ def test_a_component_that_forgets_to_return_is_found_out(hook):
             return model if hook != "evaluation_model" else None
 
     hooks = MethodHooks(ERM, "erm", components={"forgetful": Forgetful()})
-    with pytest.raises(UserError, match=f"^method 'erm' with 'forgetful': {hook} returned NoneType"):
-        hooks.transform_batch(Batch(torch.zeros(1), torch.zeros(1), torch.zeros(1)))
+    with pytest.raises(UserError, match=f"^component 'forgetful': {hook} returned None"):
+        hooks.transform_batch(BATCH)
         hooks.evaluation_model(torch.nn.Identity())
 
 

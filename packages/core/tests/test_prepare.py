@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reweight_core.data.dataset import Dataset, Split
+from reweight_core.data.images import ImageFiles
 from reweight_core.data.prepare import NoTestSetError, Plan, long_tail_counts, prepare
 from reweight_core.errors import UserError
 from reweight_core.testing import tiny_dataset
@@ -267,21 +268,21 @@ def test_noise_sees_the_remaining_labels_in_the_order_of_the_dataset(monkeypatch
     assert len(data.train) < 75
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        lambda labels: None,
-        lambda labels: labels.astype(float),
-        lambda labels: labels[1:],
-        lambda labels: labels + 1,
-        lambda labels: labels - 1,
-    ],
-)
-def test_what_is_no_noisy_labels_is_an_error_of_the_noise_plugin(wrong, monkeypatch):
-    use_noise(monkeypatch, lambda labels, num_classes, rng: wrong(labels))
-    message = refusal(make_dataset())
-    assert message.startswith("--noise: must return int64 labels of shape (120,) in 0..2, and returned something else")
-    assert "author" in message
+def test_noise_that_needs_the_images_sees_those_of_its_labels():
+    def by_image(labels, num_classes, rng, images):
+        return (images[:, 0, 0, 0] + 256 * images[:, 0, 0, 1].astype(np.int64)) % num_classes
+
+    data = prepare(make_dataset((40, 30, 20)), options(meta_size=9, corrupt=by_image, noise_needs_images=True))
+    assert (data.train.labels == codes_of(data.train) % 3).all()
+
+
+def test_noise_that_needs_the_images_is_refused_where_they_are_read_while_training(tmp_path):
+    files = ImageFiles(tmp_path, np.array([f"{i}.png" for i in range(6)], dtype=object), 8)
+    split = Split(files, np.arange(6) % 3)
+    dataset = Dataset(train=split, test=split, classes=("a", "b", "c"), mean=(0.0,) * 3, std=(1.0,) * 3)
+    assert "looks at the images, which are read while training here" in refusal(
+        dataset, corrupt=next_class, noise_needs_images=True
+    )
 
 
 def test_realised_noise_is_measured(monkeypatch):
@@ -354,3 +355,64 @@ def test_a_random_meta_set_that_is_too_large_is_refused(size, message):
     dataset = attrs.evolve(tiny_dataset(), meta=None)
     with pytest.raises(UserError, match=message):
         prepare(dataset, Plan(meta_size=size, meta_draw="random"))
+
+
+def flip_half(labels, num_classes, rng):
+    """Noise that moves about half of the labels to the next class."""
+    return np.where(rng.random_sample(len(labels)) < 0.5, (labels + 1) % num_classes, labels)
+
+
+@pytest.mark.parametrize("imb", [None, 0.2])
+def test_an_observed_validation_set_has_the_noise_of_the_training_set(monkeypatch, imb):
+    use_noise(monkeypatch, flip_half)
+    dataset = make_dataset((200, 200, 200))
+    data = prepare(dataset, options(meta_size=9, val_size=90, val_labels="observed", imb=imb))
+    assert np.bincount(data.val.labels).tolist() == [30, 30, 30]
+    wrong = data.val.labels != dataset.train.labels[codes_of(data.val)]
+    # half, within four standard deviations
+    assert abs(wrong.mean() - 0.5) < 4 * 0.5 / np.sqrt(90)
+    taken = [set(codes_of(part)) for part in (data.train, data.meta, data.val)]
+    assert sum(map(len, taken)) == len(set.union(*taken))
+    if imb is None:
+        assert sum(map(len, taken)) == 600
+    # the meta set stays clean
+    assert (data.meta.labels == dataset.train.labels[codes_of(data.meta)]).all()
+
+
+def test_an_observed_validation_set_of_given_labels_has_these():
+    true = np.repeat(np.arange(3), 40)
+    given = np.roll(true, 20)
+    data = prepare(make_dataset(observed=given), options(val_size=9, val_labels="observed"))
+    assert (data.val.labels == given[codes_of(data.val)]).all()
+    assert (data.train.labels == given[codes_of(data.train)]).all()
+
+
+def test_the_fingerprint_covers_observed_validation_labels(monkeypatch):
+    def noise_of(examples):
+        """Noise that moves the labels of some examples, by position, to the next class."""
+
+        def corrupt(labels, num_classes, rng):
+            moved = labels.copy()
+            moved[examples] = (moved[examples] + 1) % num_classes
+            return moved
+
+        return corrupt
+
+    def prepared(corrupt):
+        use_noise(monkeypatch, corrupt)
+        return prepare(make_dataset(), options(val_size=9, val_labels="observed"))
+
+    # the same examples are drawn as long as each class keeps its number and order
+    monkeypatch.setattr(
+        "reweight_core.data.prepare._shuffled_by_class",
+        lambda labels, classes, rng: [np.arange(40 * c, 40 * c + 40) for c in range(classes)],
+    )
+    plain, changed = prepared(noise_of([])), prepared(noise_of([0]))
+    assert (codes_of(plain.val) == codes_of(changed.val)).all()
+    assert (plain.train.labels == changed.train.labels).all()
+    assert plain.fingerprint != changed.fingerprint
+
+
+def test_where_labels_are_observed_says_nothing_without_a_validation_set():
+    plain, observed = (prepare(make_dataset(), options(val_labels=kind)).fingerprint for kind in ("clean", "observed"))
+    assert plain == observed

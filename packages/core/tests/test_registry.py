@@ -103,6 +103,14 @@ def test_a_broken_plugin_is_one_warning_while_the_others_load(site, code, name, 
     assert reason in row.error
 
 
+@pytest.mark.parametrize(("kind", "record"), [("component", "ComponentPlugin"), ("observer", "ObserverPlugin")])
+def test_a_plugin_that_could_never_be_chosen_is_reported(site, kind, record):
+    site.add("fake-nothing", "none", GOOD.replace("MethodPlugin", record), group=registry.GROUPS[kind][0])
+    (row,) = [row for row in status_of("none") if row.kind == kind]
+    assert row.status == "broken"
+    assert f"none means no {kind}: rename it" in row.error
+
+
 def test_a_plugin_of_the_wrong_group_is_refused(site):
     site.add("fake-misplaced", "misplaced", GOOD, group="reweight.data")
     with pytest.raises(UserError, match="is of type MethodPlugin, not DataPlugin"):

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can fix this."""
+"""What went wrong, told to whoever can mend it."""
 
 import difflib
 from collections.abc import Iterable
@@ -11,9 +11,20 @@ class UserError(Exception):
     """
 
 
+class PluginError(UserError):
+    """A plugin failed, or gave something that cannot be used; the message names its kind, its name and what it did."""
+
+
 def reason(error: BaseException) -> str:
     """Return the type and the first line of an exception."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def means_full_memory(error: BaseException) -> bool:
+    """Whether an exception says that there is no memory left."""
+    # torch's class for the GPU is told by its name, to import no torch; it has none for the CPU
+    is_class_of_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return is_class_of_memory or "allocate memory" in str(error)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ l2rw = MethodPlugin(
     config=L2RWConfig,
     needs_meta_set=True,
     looks_ahead="network",
+    presets={"paper": {"max_weight": 0.0}},
 )
 random = MethodPlugin(
     name="random",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from reweight_core.config.resolve import noise_of, test_share
 from reweight_core.config.run_config import DataConfig
-from reweight_core.errors import UserError
+from reweight_core.errors import PluginError, UserError
 from reweight_core.plugins import registry
 
 if TYPE_CHECKING:
@@ -18,13 +18,16 @@ def plan_of(config: DataConfig) -> Plan:
     """Return what the options do to a dataset."""
     from reweight_core.data.prepare import Plan
 
+    noise = noise_of(config)
     return Plan(
         seed=config.seed,
-        corrupt=noise_of(config),
+        corrupt=noise,
+        noise_needs_images=noise is not None and noise.needs_images,
         imb=config.imb,
         meta_size=config.meta_size,
         meta_draw=config.meta_draw,
         val_size=config.val_size,
+        val_labels=config.val_labels,
         test=test_share(config) or ("none" if config.test_from == "none" else "own"),
     )
 
@@ -37,10 +40,11 @@ def load_dataset(config: DataConfig) -> Dataset:
     """
     from reweight_core.data.dataset import Dataset
 
-    dataset = registry.find("data", config.data).build(config.data_options)
+    dataset = registry.build("data", config.data, config.data_options)
     if not isinstance(dataset, Dataset):
-        raise UserError(
-            f"--data {config.data}: gives {type(dataset).__name__}, not a Dataset: report it to the plugin's author"
+        raise PluginError(
+            f"data '{config.data}': build returned {type(dataset).__name__}, not a Dataset: report it to the "
+            "plugin's author"
         )
     return dataset
 

@@ -59,7 +59,7 @@ class Option:
 
     Attributes:
         name: the option's name (underscores); the flag is ``--`` with hyphens.
-        field: the field's name: the same, but for the name of a component before it, or a ``_`` behind a keyword.
+        field: the field's name: the same, but for the name of a plugin before it, or a ``_`` behind a keyword.
         owner: who declares it: ``reweight``, or the plugin's name.
         type: ``str``, ``int``, ``float``, ``bool`` or ``Path``.
         choices: allowed values of a ``Literal`` field, else empty.
@@ -102,7 +102,8 @@ class Owner:
     Attributes:
         name: ``reweight``, or the plugin's name.
         config_class: the attrs class whose fields are the options.
-        prefix: what stands before the options' names: the name of a component or a loss and ``_``, else nothing.
+        prefix: what stands before the options' names: for a component, a loss or an observer its name and ``_``, else
+            nothing.
         kind: kind of plugin, for messages.
     """
 
@@ -113,7 +114,7 @@ class Owner:
 
     @classmethod
     def with_prefix(cls, name: str, config_class: type, kind: str) -> Owner:
-        """Return an owner whose options begin with its name: a component or a loss."""
+        """Return an owner whose options begin with its name: a component, a loss or an observer."""
         return cls(name, config_class, name.replace("-", "_") + "_", kind)
 
     def mistake(self, problem: str) -> UserError:
@@ -160,7 +161,7 @@ def _option(owner: Owner, field: attrs.Attribute[Any]) -> Option:
         default=field.default,
         help=declared.help,
         group=declared.group,
-        changes_result=declared.changes_result,
+        changes_result=declared.changes_result and owner.kind != "observer",
         comma_list=declared.comma_list,
         metavar=declared.metavar,
         check=partial(field.validator, None, field) if field.validator else None,

@@ -16,8 +16,11 @@ from reweight_core.plugins import registry
 
 Config = TypeVar("Config", bound="DataConfig")
 
-KINDS_WITH_OPTIONS = ("method", "loss", "data", "component")
+KINDS_WITH_OPTIONS = ("method", "loss", "data", "component", "observer")
 """Kinds of plugin that declare options."""
+
+REPEATED = {"with": "component", "observe": "observer"}
+"""Core's options that choose any number of plugins -> the kind of plugin."""
 
 
 def over(higher: Mapping[str, Any], lower: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,7 +38,7 @@ def core_options(config_class: type) -> dict[str, Option]:
 def owner_of(kind: str, name: str) -> Owner:
     """Return a plugin as the owner of its options (errors as `registry.find`)."""
     config_class = registry.find(kind, name).config
-    if kind in ("component", "loss"):
+    if kind in ("component", "loss", "observer"):
         return Owner.with_prefix(name, config_class, kind)
     return Owner(name, config_class, kind=kind)
 
@@ -53,11 +56,14 @@ def owners_of(config_class: type, given: Mapping[str, Any]) -> list[Owner]:
     if "with" in core:
         chosen = convert(core["with"], given.get("with", _preset_of(given).get("with", ())))
         owners += [owner_of("component", name) for name in chosen]
+    if "observe" in core:
+        owners += [owner_of("observer", name) for name in convert(core["observe"], given.get("observe", ()))]
     names = [owner.name for owner in owners]
     for name in names:
         if names.count(name) > 1:
             raise UserError(
-                f"'{name}' is chosen twice in this run (method, loss, data and components); use one of them alone"
+                f"'{name}' is chosen twice in this run (method, loss, data, components and observers); use one of them "
+                "alone"
             )
     return owners
 
@@ -83,8 +89,6 @@ def check_plugin(kind: str, name: str) -> None:
 
     A run finds the same when it uses the plugin.
     """
-    if (kind, name) == ("component", "none"):
-        raise UserError("component 'none' can never be chosen, because --with none means no component: rename it")
     core = Owner(OWNER, RunConfig)
     owner = owner_of(kind, name)
     options = table([core, owner])
@@ -165,9 +169,10 @@ def configure(config_class: type[Config] = RunConfig, /, **given: Any) -> Config
     for kind in ("method", "loss", "data"):
         if kind in options:
             plugins[f"{kind}_options"] = fill(owner_of(kind, values[kind]), values)
-    if "with" in options:
-        components = convert(options["with"], values["with"])
-        plugins["component_options"] = tuple(fill(owner_of("component", name), values) for name in components)
+    for flag, kind in REPEATED.items():
+        if flag in options:
+            chosen = convert(options[flag], values[flag])
+            plugins[f"{kind}_options"] = tuple(fill(owner_of(kind, name), values) for name in chosen)
     config: Config = fill(Owner(OWNER, config_class), values, **plugins)
     noise_of(config)
     test_share(config)
@@ -189,8 +194,10 @@ def noise_of(config: DataConfig) -> Any:
     parts = noise_parts(config)
     if parts is None:
         return None
+    from reweight_core.plugins.noise import Noise
+
     kind, argument = parts
-    return registry.find("noise", kind).build(argument)
+    return Noise(kind, registry.build("noise", kind, argument), registry.find("noise", kind).needs_images)
 
 
 def test_share(config: DataConfig) -> float | None:
@@ -273,6 +280,8 @@ def as_values(config: DataConfig) -> dict[str, Any]:
         sources.append((Owner.with_prefix(config.loss, type(config.loss_options), "loss"), config.loss_options))
         for name, options in zip(config.with_, config.component_options, strict=True):
             sources.append((Owner.with_prefix(name, type(options), "component"), options))
+        for name, options in zip(config.observe, config.observer_options, strict=True):
+            sources.append((Owner.with_prefix(name, type(options), "observer"), options))
     values: dict[str, Any] = {}
     for owner, source in sources:
         for item in options_of(owner):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -13,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from reweight_core.engine.stage import TRAINING, Stage
 from reweight_core.engine.training_step import TrainingStep
-from reweight_core.errors import UserError, reason
+from reweight_core.errors import PluginError, UserError, reason
 
 _READS: frozenset[Any] = frozenset(
     {
@@ -151,8 +153,9 @@ class CudaGraphs:
                 take()
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:
-            raise RecordingError(f"the step cannot be recorded as a CUDA graph ({reason(error)})") from error
+        except (RuntimeError, PluginError) as error:
+            told = str(error) if isinstance(error, PluginError) else reason(error)
+            raise RecordingError(f"the step cannot be recorded as a CUDA graph ({told})") from error
         graph.replay()
         return graph.replay
 
@@ -166,7 +169,7 @@ class Watch(TorchFunctionMode):
 
     Attributes:
         generators: all of them.
-        reads: names of the functions by which values came to the host.
+        reads: the functions by which values came to the host, each with the line that called it.
     """
 
     def __init__(self, device: torch.device, generators: Iterable[torch.Generator] = ()):
@@ -182,8 +185,17 @@ class Watch(TorchFunctionMode):
             self.generators.append(generator)
         by_mask = func in (Tensor.__getitem__, Tensor.__setitem__) and _is_mask(args[1])
         if (func in _READS or by_mask) and any(isinstance(t, Tensor) and t.device.type == self._device for t in args):
-            self.reads.add(func.__name__)
+            self.reads.add(f"{func.__name__} in {_caller()}")
         return func(*args, **kwargs)
+
+
+def _caller() -> str:
+    """Return file and line of the code that called a function of torch."""
+    for frame, line in traceback.walk_stack(None):
+        module = str(frame.f_globals.get("__name__"))
+        if module != __name__ and module.partition(".")[0] != "torch":
+            return f"{Path(frame.f_code.co_filename).name}, line {line}"
+    return "torch"
 
 
 def _is_mask(index: Any) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,10 @@ from reweight_core.errors import UserError
 
 QUANTITIES = ("losses", "weights", "gradient", "meta_loss")
 """What is watched, in the order in which a step computes it."""
+
+
+_GIVEN_BY = {"losses": "losses", "weights": "generate_weights", "gradient": "manipulate_gradient"}
+"""Quantity -> the hook that gives it."""
 
 
 class Health:
@@ -37,13 +43,24 @@ class Health:
         )
         self._first_bad.copy_(torch.where(good | (self._first_bad >= 0), self._first_bad, self._step))
 
-    def check(self) -> None:
+    def check(self, implementers: Callable[[str], str] = lambda hook: "") -> None:
         """Read what was remembered; this waits for the device.
 
+        Args:
+            implementers: says which plugins implement a hook, or nothing if core alone does.
+
         Raises:
-            UserError: if anything was not finite, naming the first step and quantity.
+            UserError: if anything was not finite, naming the first step and quantity, and whoever gave it.
         """
         found = [(step, name) for step, name in zip(self._first_bad.tolist(), QUANTITIES, strict=True) if step >= 0]
         if found:
             step, name = min(found, key=lambda item: item[0])
-            raise UserError(f"step {step}: the {name.replace('_', ' ')} became infinite or not a number; lower --lr")
+            hook = _GIVEN_BY.get(name, "")
+            giver = implementers(hook)
+            whose = f" ({giver}: {hook})" if giver else ""
+            to_do = ["lower --lr"] if step > 1 else [] if giver else ["look at the data and the initial weights"]
+            to_do += ["report it to the plugin's author"] if giver else []
+            raise UserError(
+                f"step {step}: the {name.replace('_', ' ')} became infinite or not a number{whose}; "
+                f"{', or '.join(to_do)}"
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -12,70 +12,17 @@ from torch import Tensor, nn
 
 from reweight_core.data.batch import Batch, BatchSource, Source
 from reweight_core.data.examples import Examples
-from reweight_core.engine.losses import cross_entropy
 from reweight_core.engine.made import Made
 from reweight_core.engine.network import Network
 from reweight_core.engine.stage import Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.step import Step
-from reweight_core.errors import UserError
+from reweight_core.errors import PluginError
+from reweight_core.plugins.defaults import Defaults
+from reweight_core.plugins.guard import ONE_RESULT, checked_state, guarded, guarded_observer
 from reweight_core.plugins.hookspecs import PROJECT, Hooks, hookimpl
 
-_DEFAULTS = "core's defaults"
-
-
-class Defaults:
-    """Registered last, so that a method's implementation of the same hook is used instead."""
-
-    @hookimpl(trylast=True)
-    def plan_stages(self, stage: Stage) -> list[Stage]:
-        """One stage."""
-        return [stage]
-
-    @hookimpl(trylast=True)
-    def provide_meta_set(self, held_out: Examples | None) -> Examples | None:
-        """The clean examples that the data hold out."""
-        return held_out
-
-    @hookimpl(trylast=True)
-    def transform_batch(self, batch: Batch) -> Batch:
-        """The batch as it is."""
-        return batch
-
-    @hookimpl(trylast=True)
-    def losses(self, batch: Batch, logits: Tensor) -> Tensor:
-        """The cross-entropy of each example with its target, (n,)."""
-        return cross_entropy(batch, logits)
-
-    @hookimpl(trylast=True)
-    def generate_weights(self, step: Step) -> Tensor:
-        """A weight of 1 for every example, (n,)."""
-        return torch.ones_like(step.losses)
-
-    @hookimpl(trylast=True)
-    def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
-        """The logit gradient times its weights, (n, C)."""
-        return (weights if weights.dim() == 2 else weights[:, None]) * step.D
-
-    @hookimpl(trylast=True)
-    def manipulate_update(self, step: Step, gradients: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The gradients as they are."""
-        return gradients
-
-    @hookimpl(trylast=True)
-    def example_weights(self, step: Step, weights: Tensor) -> Tensor:
-        """The weights, class-level ones as their mean over the classes, (n,)."""
-        return weights if weights.dim() == 1 else weights.mean(1)
-
-    @hookimpl(trylast=True)
-    def evaluation_model(self, model: nn.Module) -> nn.Module:
-        """The network in training."""
-        return model
-
-    @hookimpl(trylast=True)
-    def final_model(self, model: nn.Module) -> nn.Module:
-        """The network that is kept."""
-        return model
+_DEFAULTS, _CORE = "core's defaults", "core"
 
 
 class _Noting:
@@ -97,13 +44,14 @@ class MethodHooks:
         components: objects of component plugins by name, in the order in which they act.
         loss: the object of the loss plugin and its name.
         made: what plugins made while they were built, by the plugin's name.
+        listeners: objects of observer plugins by name.
 
     Attributes:
         plugins: the method, the loss and the components by name.
 
     Raises:
-        UserError: if a hook is misspelled or has wrong arguments, or if one that only one may implement has two
-            implementations.
+        PluginError: if a hook is misspelled, not marked or has wrong arguments, or if one that only one may implement
+            has two implementations.
     """
 
     def __init__(
@@ -114,54 +62,55 @@ class MethodHooks:
         components: Mapping[str, object] | None = None,
         loss: tuple[str, object] | None = None,
         made: Mapping[str, Made] | None = None,
+        listeners: Mapping[str, object] | None = None,
     ):
         components, self._made = components or {}, made or {}
         losses = dict([loss] if loss else [])
         self.plugins: dict[str, Any] = {name: method, **losses, **components}
-        self._whose = " with ".join([f"method '{name}'", *(f"'{component}'" for component in components)])
+        self._deciding = {
+            f"{kind} '{part}'": plugin
+            for kind, parts in (("method", {name: method}), ("loss", losses), ("component", components))
+            for part, plugin in parts.items()
+        }
         defaults = Defaults()
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(Hooks)
-        labels = [f"{type(observer).__name__} (observer {i})" for i, observer in enumerate(observers)]
-        labels = [
-            _DEFAULTS,
-            f"method '{name}'",
-            *(f"loss '{name}'" for name in losses),
-            "core",
-            *(f"component '{name}'" for name in components),
-            *labels,
-        ]
-        plugins = [defaults, method, *losses.values(), _Noting(), *components.values(), *observers]
-        for plugin, label in zip(plugins, labels, strict=True):
+        hooks = {label: guarded(plugin, label) for label, plugin in self._deciding.items()}
+        of_components = {label: hooks.pop(label) for label in [f"component '{part}'" for part in components]}
+        registered: dict[str, object] = {_DEFAULTS: defaults, **hooks, _CORE: _Noting(), **of_components}
+        for part, plugin in (listeners or {}).items():
+            registered[f"observer '{part}'"] = guarded_observer(plugin, f"observer '{part}'")
+        for i, observer in enumerate(observers):
+            registered[f"{type(observer).__name__} (observer {i})"] = observer
+        for label, plugin in registered.items():
             try:
                 self._manager.register(plugin, label)
                 self._manager.check_pending()
             except pluggy.PluginValidationError as error:
-                raise UserError(f"{label}: {' '.join(str(error).split())}") from error
+                raise PluginError(f"{label}: {' '.join(str(error).split())}") from error
             for caller in self._manager.get_hookcallers(plugin) or []:
                 for implementation in caller.get_hookimpls():
                     if implementation.kwargnames:
                         # pluggy 1.6 never passes an argument that has a default, 1.7 does
-                        raise UserError(f"{label}: the arguments of {caller.name} must not have defaults")
+                        raise PluginError(f"{label}: the arguments of {caller.name} must not have defaults")
         self._called = {}
-        for hook in (
-            self._manager.hook.plan_stages,
-            self._manager.hook.provide_meta_set,
-            self._manager.hook.transform_batch,
-            self._manager.hook.losses,
-            self._manager.hook.generate_weights,
-            self._manager.hook.manipulate_gradient,
-            self._manager.hook.manipulate_update,
-            self._manager.hook.example_weights,
-            self._manager.hook.evaluation_model,
-            self._manager.hook.order_epoch,
-            self._manager.hook.final_model,
-        ):
+        for name in ONE_RESULT:
+            hook = getattr(self._manager.hook, name)
             chosen = [i.plugin_name for i in hook.get_hookimpls() if not i.wrapper and i.plugin is not defaults]
             if len(chosen) > 1:
-                raise UserError(f"{hook.name} is implemented by {' and by '.join(chosen)}: only one can be used")
+                raise PluginError(f"{hook.name} is implemented by {' and by '.join(chosen)}: only one can be used")
             # without the defaults behind it, a hook that forgets to return is found out
             self._called[hook.name] = self._manager.subset_hook_caller(hook.name, [defaults] if chosen else [])
+
+    @property
+    def begin_run(self) -> pluggy.HookCaller:
+        """See `Hooks.begin_run`."""
+        return self._manager.hook.begin_run
+
+    @property
+    def finish_run(self) -> pluggy.HookCaller:
+        """See `Hooks.finish_run`."""
+        return self._manager.hook.finish_run
 
     @property
     def observe_epoch(self) -> pluggy.HookCaller:
@@ -172,6 +121,15 @@ class MethodHooks:
     def observe_step(self) -> pluggy.HookCaller:
         """See `Hooks.observe_step`."""
         return self._manager.hook.observe_step
+
+    def implementers(self, hook: str) -> str:
+        """Say which plugins implement a hook, by kind and name; nothing if core alone does."""
+        found = getattr(self._manager.hook, hook).get_hookimpls()
+        return " with ".join(i.plugin_name for i in found if i.plugin_name not in (_DEFAULTS, _CORE))
+
+    def _wrong(self, hook: str, problem: str) -> PluginError:
+        """Return the error for what a hook did."""
+        return PluginError(f"{self.implementers(hook) or _CORE}: {hook} {problem}")
 
     @property
     def networks(self) -> dict[str, Network]:
@@ -188,19 +146,17 @@ class MethodHooks:
         """See `Hooks.plan_stages`."""
         stages = self._called["plan_stages"](stage=stage)
         if not isinstance(stages, Sequence):
-            raise UserError(
-                f"{self._whose}: plan_stages returned {type(stages).__name__}, not a list of stages "
-                "(a forgotten return?)"
-            )
+            raise self._wrong("plan_stages", f"returned {type(stages).__name__}, not a list of stages")
         if not stages:
-            raise UserError(f"{self._whose}: plan_stages returned no stage")
+            raise self._wrong("plan_stages", "returned no stage")
         for planned in stages:
             if not isinstance(planned, Stage):
-                raise UserError(f"{self._whose}: plan_stages returned a {type(planned).__name__} among the stages")
+                raise self._wrong("plan_stages", f"returned a {type(planned).__name__} among the stages")
             if planned.source not in get_args(Source):
-                raise UserError(
-                    f"{self._whose}: plan_stages returned stage '{planned.name}' with the source '{planned.source}'; "
-                    f"it must be {' or '.join(get_args(Source))}"
+                raise self._wrong(
+                    "plan_stages",
+                    f"returned stage '{planned.name}' with the source '{planned.source}'; it must be "
+                    f"{' or '.join(get_args(Source))}",
                 )
         return list(stages)
 
@@ -225,13 +181,8 @@ class MethodHooks:
         elif stage.ids is not None and not np.isin(order, stage.ids).all():
             problem = f"positions that stage '{stage.name}' does not go through (Stage.ids)"
         if problem is not None:
-            raise UserError(f"{self._implementers('order_epoch')}: order_epoch returned {problem}")
+            raise self._wrong("order_epoch", f"returned {problem}")
         return order
-
-    def _implementers(self, hook: str) -> str:
-        """Say which plugins implement a hook, by kind and name."""
-        found = getattr(self._manager.hook, hook).get_hookimpls()
-        return " with ".join(i.plugin_name for i in found if i.plugin_name != _DEFAULTS) or self._whose
 
     def provide_meta_set(self, held_out: Examples | None) -> Examples | BatchSource | None:
         """See `Hooks.provide_meta_set`."""
@@ -239,9 +190,10 @@ class MethodHooks:
         if meta is None and held_out is None:
             return None
         if not isinstance(meta, Examples) and not callable(getattr(meta, "draw_batch", None)):
-            raise UserError(
-                f"{self._whose}: provide_meta_set returned {type(meta).__name__}, neither examples nor an object with "
-                "draw_batch() (a forgotten return?)"
+            raise self._wrong(
+                "provide_meta_set",
+                f"returned {type(meta).__name__}, neither examples nor an object with draw_batch() (a forgotten "
+                "return?)",
             )
         return meta
 
@@ -249,35 +201,42 @@ class MethodHooks:
         """See `Hooks.transform_batch`."""
         transformed = self._called["transform_batch"](batch=batch)
         if not isinstance(transformed, Batch):
-            raise UserError(
-                f"{self._whose}: transform_batch returned {type(transformed).__name__}, not a batch "
-                "(a forgotten return?)"
+            problem = f"returned {type(transformed).__name__}, not a batch"
+        elif transformed.ids is not batch.ids:
+            # the same tensor and not an equal one: comparing would wait for the device
+            problem = (
+                "changed the ids of the batch, by which core finds what is known of an example; they must stay "
+                "(order_epoch chooses the examples of an epoch)"
             )
+        elif problem := _misshapen(transformed):
+            problem = f"returned {problem}"
+        if problem:
+            raise self._wrong("transform_batch", problem)
         return transformed
 
     def follow_update(self, parameters: Mapping[str, Tensor]) -> None:
         """See `Hooks.follow_update`."""
         self._manager.hook.follow_update(parameters=parameters)
 
-    def finish_epoch(self, epoch: int) -> dict[str, float]:
-        """See `Hooks.finish_epoch`; the figures of all implementations together."""
-        return _merged(self._manager.hook.finish_epoch(epoch=epoch))
+    def finish_epoch(self, epoch: int, taken: Collection[str] = ()) -> dict[str, float]:
+        """See `Hooks.finish_epoch`; the figures of all implementations together, none of them called as in `taken`."""
+        figures = _merged(self._manager.hook.finish_epoch(epoch=epoch))
+        for name in figures:
+            if name in taken:
+                raise self._wrong(
+                    "finish_epoch", f"gives a figure '{name}', which is the name of one of core's: it must have another"
+                )
+        return figures
 
     def trusted_examples(self) -> dict[str, Tensor]:
         """See `Hooks.trusted_examples`; the sets of all implementations together."""
-        sets = _merged(self._manager.hook.trusted_examples())
-        for name, ids in sets.items():
-            if not isinstance(ids, Tensor) or ids.dtype != torch.int64 or ids.dim() != 1:
-                raise UserError(f"{self._whose}: trusted_examples gave '{name}', which is no tensor of int64 (k,)")
-        return sets
+        return _merged(self._manager.hook.trusted_examples())
 
     def evaluation_model(self, model: nn.Module) -> nn.Module:
         """See `Hooks.evaluation_model`."""
         chosen = self._called["evaluation_model"](model=model)
         if not isinstance(chosen, nn.Module):
-            raise UserError(
-                f"{self._whose}: evaluation_model returned {type(chosen).__name__}, not a network (a forgotten return?)"
-            )
+            raise self._wrong("evaluation_model", f"returned {type(chosen).__name__}, not a network")
         return chosen
 
     def follow_forward(self, step: Step) -> None:
@@ -289,8 +248,21 @@ class MethodHooks:
         losses = self._called["losses"](batch=batch, logits=logits)
         self._checked("losses", losses, logits, [(len(logits),)])
         if not losses.requires_grad and logits.requires_grad:
-            raise UserError(f"{self._whose}: losses returned losses that do not depend on the logits (detached?)")
+            raise self._wrong("losses", "returned losses that do not depend on the logits (detached?)")
         return losses
+
+    def final_model(self, model: nn.Module) -> tuple[nn.Module, list[tuple[str, str]]]:
+        """See `Hooks.final_model`; return the network, and kind and name of those that made it, the last first."""
+        final = self._called["final_model"](model=model)
+        if not isinstance(final, nn.Module):
+            raise self._wrong("final_model", f"returned {type(final).__name__}, not a network")
+        labels = [
+            i.plugin_name
+            for i in self._manager.hook.final_model.get_hookimpls()
+            if i.plugin_name not in (_DEFAULTS, _CORE)
+        ]
+        split = [label.partition(" ") for label in reversed(labels)]
+        return final, [(kind, name.strip("'")) for kind, _, name in split]
 
     def generate_weights(self, step: Step) -> Tensor:
         """See `Hooks.generate_weights`."""
@@ -306,7 +278,7 @@ class MethodHooks:
         """See `Hooks.manipulate_update`."""
         manipulated = self._called["manipulate_update"](step=step, gradients=gradients)
         if not isinstance(manipulated, Mapping) or manipulated.keys() != gradients.keys():
-            raise UserError(f"{self._whose}: manipulate_update must return a gradient for each that it is given")
+            raise self._wrong("manipulate_update", "must return a gradient for each that it is given")
         return {
             name: gradient
             if gradient is gradients[name]
@@ -338,17 +310,21 @@ class MethodHooks:
             if hasattr(part, "state_dict"):
                 part.load_state_dict({key: value for key, value in own.items() if not key.startswith("made.")})
 
+    def check_state(self) -> None:
+        """Refuse state of a plugin that a checkpoint could not hold, before any training (`checked_state`)."""
+        for whose, plugin in self._deciding.items():
+            checked_state(plugin, whose)
+
     def _checked(self, hook: str, result: object, like: Tensor, shapes: list[tuple[int, ...]]) -> Tensor:
         """Compare a result with the contract; only descriptions of tensors are read, never values."""
         if not isinstance(result, torch.Tensor):
-            raise UserError(
-                f"{self._whose}: {hook} returned {type(result).__name__}, not a tensor (a forgotten return?)"
-            )
+            raise self._wrong(hook, f"returned {type(result).__name__}, not a tensor")
         found = (tuple(result.shape), result.dtype, result.device)
         if found not in [(shape, like.dtype, like.device) for shape in shapes]:
-            raise UserError(
-                f"{self._whose}: {hook} returned shape {found[0]}, {found[1]} on {found[2]}; it must be "
-                f"{' or '.join(map(str, shapes))}, {like.dtype} on {like.device}"
+            raise self._wrong(
+                hook,
+                f"returned shape {found[0]}, {found[1]} on {found[2]}; it must be {' or '.join(map(str, shapes))}, "
+                f"{like.dtype} on {like.device}",
             )
         return result.detach()
 
@@ -357,3 +333,15 @@ def _merged(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the entries of all results, of the method's first."""
     # pluggy gives the last one registered first
     return {name: value for result in reversed(found) for name, value in result.items()}
+
+
+def _misshapen(batch: Batch) -> str:
+    """Say what of a batch does not fit its ids, or nothing."""
+    n = len(batch.ids)
+    if len(batch.inputs) != n:
+        return f"{len(batch.inputs)} images for {n} ids"
+    if batch.labels.shape != (n,) or batch.labels.dtype != torch.int64:
+        return f"labels of {batch.labels.dtype}, shape {tuple(batch.labels.shape)}; they must be int64 ({n},)"
+    if batch.targets is not None and (batch.targets.dim() != 2 or len(batch.targets) != n):
+        return f"targets of shape {tuple(batch.targets.shape)}; they must be rows ({n}, C)"
+    return ""

@@ -10,11 +10,13 @@ from typing import Any
 
 import attrs
 
-from reweight_core.errors import UserError, nearest, reason
+from reweight_core.errors import PluginError, UserError, nearest, reason
+from reweight_core.plugins.blame import blamed
 from reweight_core.plugins.records import (
     CommandPlugin,
     ComponentPlugin,
     DataPlugin,
+    Imported,
     LossPlugin,
     MethodPlugin,
     ModelPlugin,
@@ -75,6 +77,21 @@ def find(kind: str, name: str) -> Any:
         raise UserError(
             f"{kind} '{name}' of {_source(entry)} cannot be loaded: {reason(error)}; mend or uninstall that package"
         ) from error
+
+
+def build(kind: str, name: str, *arguments: Any) -> Any:
+    """Let the plugin of this kind and name build what it is for.
+
+    Raises:
+        UserError: as `find`; or if it fails, or builds nothing.
+    """
+    record = find(kind, name)
+    module = record.build.target if isinstance(record.build, Imported) else getattr(record.build, "__module__", "")
+    with blamed(f"{kind} '{name}'", "build", module):
+        built = record.build(*arguments)
+    if built is None:
+        raise PluginError(f"{kind} '{name}': build returned None (a forgotten return?)")
+    return built
 
 
 def find_entry(kind: str, name: str) -> metadata.EntryPoint:
@@ -168,6 +185,9 @@ def _load(kind: str, entry: metadata.EntryPoint) -> Any:
         raise TypeError(f"entry point {entry.value} is of type {type(record).__name__}, not {record_class.__name__}")
     if record.name != entry.name:  # type: ignore[attr-defined]  # every record class has a name
         raise ValueError(f"entry point '{entry.name}' holds a record named '{record.name}'")  # type: ignore[attr-defined]
+    if kind in ("component", "observer") and record.name == "none":  # type: ignore[attr-defined]
+        flag = {"component": "--with", "observer": "--observe"}[kind]
+        raise ValueError(f"'none' can never be chosen, because {flag} none means no {kind}: rename it")
     return record
 
 

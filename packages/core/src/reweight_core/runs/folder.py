@@ -22,13 +22,15 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from reweight_core.config.resolve import as_values, configure, noise_parts
+from reweight_core.config.options import Owner, options_of
+from reweight_core.config.resolve import as_values, configure, known_options, noise_parts, owner_of
 from reweight_core.config.run_config import RunConfig
 from reweight_core.data.prepare import PreparedData
 from reweight_core.engine.sample_table import SampleTable
 from reweight_core.errors import UserError
 from reweight_core.files import write_json, write_text, written_whole
 from reweight_core.plugins import registry
+from reweight_core.plugins.records import NoOptions
 
 FORMAT = 1
 
@@ -101,11 +103,13 @@ class RunRecord:
         config: the options.
         environment: what its result depends on beside options and data.
         precision: how products are rounded (``--precision``, decided).
+        lost_observers: names of the observers that it had and that cannot be loaded any more; `config` is without.
     """
 
     config: RunConfig
     environment: Environment
     precision: str
+    lost_observers: tuple[str, ...] = ()
 
 
 def environment_of(config: RunConfig, device: torch.device) -> Environment:
@@ -178,10 +182,25 @@ def read_config(folder: Path) -> RunRecord:
     try:
         # every value is in the file: what the preset was called then must not matter now
         preset = values.pop("preset", None)
+        values, lost = _without_lost_observers(values)
         config = attrs.evolve(configure(RunConfig, **values), preset=preset)
     except UserError as error:
         raise UserError(f"{folder / 'config.json'}: {error}") from error
-    return RunRecord(config, environment, precision)
+    return RunRecord(config, environment, precision, lost)
+
+
+def _without_lost_observers(values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Take observers that cannot be loaded here, and the options of theirs, out of a run's; return these observers."""
+    lost = []
+    for name in values.get("observe", ()):
+        try:
+            options_of(owner_of("observer", name))
+        except UserError:
+            lost.append(name)
+    kept = dict(values) | {"observe": [name for name in values.get("observe", ()) if name not in lost]}
+    known = known_options(RunConfig, kept)
+    prefixes = tuple(Owner.with_prefix(name, NoOptions, "observer").prefix for name in lost)
+    return {n: value for n, value in kept.items() if n in known or not n.startswith(prefixes)}, tuple(lost)
 
 
 def append_metrics(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:

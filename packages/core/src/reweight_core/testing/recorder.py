@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from reweight_core.engine.cuda_graphs import RecordingError
+from reweight_core.errors import PluginError
 
 _HOST_READS = frozenset(
     {
@@ -101,6 +102,6 @@ class CpuBackend:
         try:
             with recorder:
                 take()
-        except HostReadError as error:
+        except (HostReadError, PluginError) as error:
             raise RecordingError(str(error)) from error
         return recorder.replay

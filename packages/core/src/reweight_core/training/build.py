@@ -28,12 +28,11 @@ from reweight_core.errors import UserError
 from reweight_core.machine.device import keep_freed_memory, memory_format, resolve_device, usable_cpus
 from reweight_core.plugins import registry
 from reweight_core.plugins.hooks import MethodHooks
-from reweight_core.plugins.records import ComponentPlugin, LossPlugin, MethodPlugin
 from reweight_core.training.best import BestNetwork
 from reweight_core.training.context import Contexts, autocast_of, settings_of
 from reweight_core.training.networks import build_network, seeded
 from reweight_core.training.preflight import rehearsed_lookahead
-from reweight_core.training.schedules import Schedule, schedule
+from reweight_core.training.schedules import Schedule, schedules
 from reweight_core.training.stages import length_in_epochs, refuse_stages, source_size, usual_order, usual_sizes
 
 
@@ -114,11 +113,12 @@ def build_parts(
         train = _examples(config, data.dataset, data.train, device)
         held_out = _examples(config, data.dataset, data.meta, device) if data.meta else None
         sizes = batch_sizes(len(train), config.batch_size)
-        stage = Stage("train", math.ceil(config.steps / len(sizes)) if config.steps else config.epochs, config.lr)
+        epochs = math.ceil(config.steps / len(sizes)) if config.steps else config.epochs
+        stage = Stage("train", epochs, config.lr, steps=config.steps)
         best = BestNetwork(model)
         steps = config.steps or stage.epochs * len(sizes)
         contexts = Contexts(config, data, model, train, held_out, stage.epochs, steps, best.copy)
-        hooks = _build_hooks(config, method, loss, components, contexts, observers)
+        hooks = _build_hooks(config, contexts, observers)
         contexts.close()
         if not (restored or config.init_from or config.pretrained):
             hooks.initialise_networks(model)
@@ -154,11 +154,9 @@ def build_parts(
         step=step,
         runner=_recorded(config, step, device),
         stages=stages,
-        schedules=[
-            stage.schedule
-            or schedule(config.schedule, length_in_epochs(stage, len(of_stage)), config.lr_drops, config.lr_drop_factor)
-            for stage, of_stage in zip(stages, of_stages, strict=True)
-        ],
+        schedules=schedules(
+            config, stages, [length_in_epochs(s, len(sizes)) for s, sizes in zip(stages, of_stages, strict=True)]
+        ),
         batch_sizes=of_stages,
         initial={name: tensor.clone() for name, tensor in model.state_dict().items()} if begins_again else None,
         best=best,
@@ -166,14 +164,14 @@ def build_parts(
 
 
 def begin(parts: Parts) -> int:
-    """Begin the first stage and feed a batch of it, at its first rate; return the batch's size.
+    """Begin the first stage and feed a batch of it, at the stage's rate; return the batch's size.
 
     No plugin is asked for the epoch's order yet.
     """
     stage, size = parts.stages[0], parts.batch_sizes[0][0]
     parts.model.train()
     parts.hooks.begin_stage(stage)
-    parts.step.lr.fill_(stage.lr * parts.schedules[0](0.0))
+    parts.step.lr.fill_(stage.lr)
     order = usual_order(stage, parts.config.seed, 0)
     parts.step.feed(next(parts.feeder.epoch(0, stage.source, [size], order)))
     return size
@@ -195,21 +193,20 @@ def _examples(config: RunConfig, dataset: Dataset, split: Split, device: torch.d
     )
 
 
-def _build_hooks(
-    config: RunConfig,
-    method: MethodPlugin,
-    loss: LossPlugin,
-    components: Mapping[str, ComponentPlugin],
-    contexts: Contexts,
-    observers: Sequence[object],
-) -> MethodHooks:
+def _build_hooks(config: RunConfig, contexts: Contexts, observers: Sequence[object]) -> MethodHooks:
     built: dict[str, Any] = {
-        name: record.build(options, contexts.of("component", name))
-        for (name, record), options in zip(components.items(), config.component_options, strict=True)
+        name: registry.build("component", name, options, contexts.of("component", name))
+        for name, options in zip(config.with_, config.component_options, strict=True)
     }
-    built_loss = loss.build(config.loss_options, contexts.of("loss", config.loss))
-    built_method = method.build(config.method_options, contexts.of("method", config.method))
-    return MethodHooks(built_method, config.method, observers, built, (config.loss, built_loss), contexts.made)
+    loss = registry.build("loss", config.loss, config.loss_options, contexts.of("loss", config.loss))
+    method = registry.build("method", config.method, config.method_options, contexts.of("method", config.method))
+    listeners = {
+        name: registry.build("observer", name, options)
+        for name, options in zip(config.observe, config.observer_options, strict=True)
+    }
+    hooks = MethodHooks(method, config.method, observers, built, (config.loss, loss), contexts.made, listeners)
+    hooks.check_state()
+    return hooks
 
 
 def _build_step(

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
-from reweight_core.errors import UserError, reason
+from reweight_core.errors import UserError, means_full_memory, reason
 
 
 @contextmanager
@@ -45,7 +43,6 @@ def _of_memory(error: Exception) -> UserError | None:
         return UserError(
             "a process that reads images was killed (is memory or /dev/shm full?): lower --workers or --batch-size"
         )
-    # torch has no class of its own for a failed allocation on the CPU
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
+    if means_full_memory(error):
         return UserError(f"memory is full: lower --batch-size, --meta-batch-size or the image size ({reason(error)})")
     return None

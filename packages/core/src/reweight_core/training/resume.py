@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,12 @@ def resume(run: Path | str, observers: Sequence[object] = ()) -> FinishedRun:
         raise UserError(f"{path}: this run is finished; reweight eval tests it")
     if not (path / "checkpoints").exists():
         raise UserError(f"{path}: was interrupted before its first checkpoint; remove it and train again")
+    if record.lost_observers:
+        warnings.warn(
+            f"{path}: observers of the run are not installed here, or cannot be loaded "
+            f"({', '.join(record.lost_observers)}); it goes on without them",
+            stacklevel=2,
+        )
     refuse_gpu_options(config)
     with locked(path, str(path)):
         changed = record.environment.differences(folder.environment_of(config, resolve_device(config.device)))
