@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from reweight_core.data.features import Features, Table, read_table, read_values
     from reweight_core.data.images import ImageFiles, decode
     from reweight_core.data.prepare import Corruption
+    from reweight_core.engine.head import find_head
     from reweight_core.engine.network import Network, ParameterOptimizer
     from reweight_core.engine.outputs import Outputs
     from reweight_core.engine.step import Step
@@ -75,6 +76,7 @@ _LAZY = {
     "cpu_name": "reweight_core.machine.device",
     "console": "reweight_core.cli.console",
     "evaluate": "reweight_core.runs.evaluate",
+    "find_head": "reweight_core.engine.head",
     "first_pass": "reweight_core.cli.plugin_options",
     "load": "reweight_core.runs.predict",
     "read_table": "reweight_core.data.features",
@@ -129,6 +131,7 @@ __all__ = [
     "cpu_name",
     "decode",
     "evaluate",
+    "find_head",
     "first_pass",
     "hookimpl",
     "imported",
