@@ -6,6 +6,7 @@ import pytest
 from reweight_core.config.compatibility import refuse_misfits
 from reweight_core.config.run_config import RunConfig
 from reweight_core.errors import UserError
+from reweight_core.plugins.cross_entropy import plugin as CROSS_ENTROPY
 from reweight_core.plugins.records import MethodPlugin
 
 
@@ -14,7 +15,7 @@ def warned(config, **record):
     plugin = MethodPlugin(config.method, "does something", lambda config, context: object(), **record)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        refuse_misfits(config, plugin, {}, has_meta_set=True)
+        refuse_misfits(config, plugin, CROSS_ENTROPY, {}, has_meta_set=True)
     return [str(warning.message) for warning in caught]
 
 

@@ -247,7 +247,7 @@ def test_the_options_of_a_component_carry_its_name_and_fill_its_fields():
     class Foil:
         width: int = option(30, "Centimetres.", check=gt(0))
 
-    owner = Owner.of_component("tin-foil", Foil)
+    owner = Owner.with_prefix("tin-foil", Foil, "component")
     (item,) = options_of(owner)
     assert (item.name, item.field, item.flag) == ("tin_foil_width", "width", "--tin-foil-width")
     assert fill(owner, {"tin_foil_width": "40", "width": 7}) == Foil(width=40)

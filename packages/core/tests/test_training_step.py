@@ -13,6 +13,7 @@ from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Fed
 from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.optimizers import OptimizerSettings
+from reweight_core.engine.stage import Stage
 from reweight_core.engine.training_step import TrainingStep
 from reweight_core.errors import UserError
 from reweight_core.plugins.hooks import MethodHooks
@@ -78,7 +79,7 @@ def make(method=None, dtype=torch.float64, augment="none", dropout=0.0, strategy
 def take(step, ids, rate=RATES[0], source="train"):
     step.lr.fill_(rate)
     step.feed(Fed(torch.tensor(ids), torch.arange(META_SIZE)))
-    step.run(len(ids), source)
+    step.run(len(ids), Stage(source, 1, 0.0, source=source))
 
 
 def plain_training(dtype, batches=BATCHES, split=None, weights=None):

@@ -6,14 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from reweight_core import Context, Dataset, Split, UserError, hookimpl
+from reweight_core import Dataset, Split, UserError, hookimpl
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Fed
 from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.optimizers import OptimizerSettings
 from reweight_core.engine.training_step import TrainingStep
 from reweight_core.plugins.hooks import MethodHooks
-from reweight_core.testing.exact_run import make_network
+from reweight_core.testing.exact_run import make_context, make_network
 from reweight_method_fsr.fsr import default_dictionary_size, default_probe_size, normalise
 from reweight_method_fsr.options import FSRConfig, MixUpConfig, RelabelConfig
 from reweight_method_fsr.plugin import fsr, mixup, relabel
@@ -65,8 +65,14 @@ class UnderTest:
         self.model = make_network()
         dataset, device = make_dataset(), torch.device("cpu")
         self.examples = Examples(dataset.train, dataset, device, torch.float64)
-        context = Context(
-            CLASSES, SIZE, 10, DECAY, device, torch.float64, self.model, self.examples, epochs=9, steps=36
+        context = make_context(
+            num_classes=CLASSES,
+            train_size=SIZE,
+            weight_decay=DECAY,
+            model=self.model,
+            train=self.examples,
+            epochs=9,
+            steps=36,
         )
         self.method = fsr.build(config, context)
         self.components = {}

@@ -11,11 +11,12 @@ from reweight_core.config.options import Option, option
 from reweight_core.config.resolve import as_values, configure, core_options, known_options, over, read_file
 from reweight_core.config.run_config import DataConfig, RunConfig
 from reweight_core.config.weighting_options import WeightingOptions
+from reweight_core.engine.stage import Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.errors import UserError, nearest, reason
 from reweight_core.files import locked, write_json, write_text, written_whole
 from reweight_core.plugins import registry
-from reweight_core.plugins.hookspecs import Stage, hookimpl
+from reweight_core.plugins.hookspecs import hookimpl
 from reweight_core.plugins.records import (
     CommandPlugin,
     ComponentPlugin,

@@ -280,7 +280,8 @@ def _configure(cell: Cell, seed: int) -> RunConfig:
 def refuse_misfit(config: RunConfig, has_meta_set: bool) -> None:
     """Raise `UserError` if the options, the method and the components of a run cannot go together."""
     components = {name: registry.find("component", name) for name in config.with_}
-    refuse_misfits(config, registry.find("method", config.method), components, has_meta_set)
+    method, loss = registry.find("method", config.method), registry.find("loss", config.loss)
+    refuse_misfits(config, method, loss, components, has_meta_set)
 
 
 def as_arguments(values: Mapping[str, Any]) -> list[str]:

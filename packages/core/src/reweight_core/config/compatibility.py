@@ -8,17 +8,22 @@ from collections.abc import Mapping
 from reweight_core.config.resolve import core_options
 from reweight_core.config.run_config import RunConfig
 from reweight_core.errors import UserError
-from reweight_core.plugins.records import ComponentPlugin, MethodPlugin
+from reweight_core.plugins.records import ComponentPlugin, LossPlugin, MethodPlugin
 
 
 def refuse_misfits(
-    config: RunConfig, plugin: MethodPlugin, components: Mapping[str, ComponentPlugin], has_meta_set: bool
+    config: RunConfig,
+    plugin: MethodPlugin,
+    loss: LossPlugin,
+    components: Mapping[str, ComponentPlugin],
+    has_meta_set: bool,
 ) -> None:
     """Raise `UserError` for what cannot be trained as the options say; warn of what is of little use.
 
     Args:
         config: the options.
         plugin: the method's record.
+        loss: the loss's record.
         components: the components' records by name.
         has_meta_set: whether there are clean examples.
     """
@@ -31,6 +36,18 @@ def refuse_misfits(
         if plugin.one_label and component.mixes_targets:
             raise UserError(
                 f"--with {name}: method '{config.method}' is defined for one label an example, which this changes"
+            )
+        if loss.one_label and component.mixes_targets:
+            raise UserError(
+                f"--with {name}: loss '{config.loss}' is defined for one label an example, which this changes"
+            )
+    if config.meta_loss == "training":
+        if plugin.looks_ahead == "head":
+            raise UserError(f"--meta-loss training: method '{config.method}' has an objective of its own")
+        if loss.per_example:
+            raise UserError(
+                f"--meta-loss training: loss '{config.loss}' keeps what it learns by training example, so it has no "
+                "value for a clean one"
             )
     if plugin.looks_ahead == "head" and config.lookahead not in ("auto", "head"):
         raise UserError(
@@ -64,7 +81,7 @@ def _warn_of_lookahead_options(config: RunConfig) -> None:
     known = core_options(RunConfig)
     asked = [
         f"{known[name].flag} {getattr(config, name)}"
-        for name in ("lookahead", "virtual_step", "meta_every")
+        for name in ("lookahead", "virtual_step", "meta_every", "meta_loss")
         if getattr(config, name) != known[name].default
     ]
     if asked:

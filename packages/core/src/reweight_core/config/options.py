@@ -102,7 +102,7 @@ class Owner:
     Attributes:
         name: ``reweight``, or the plugin's name.
         config_class: the attrs class whose fields are the options.
-        prefix: what stands before the options' names: a component's name and ``_``, else nothing.
+        prefix: what stands before the options' names: the name of a component or a loss and ``_``, else nothing.
         kind: kind of plugin, for messages.
     """
 
@@ -112,9 +112,9 @@ class Owner:
     kind: str = "plugin"
 
     @classmethod
-    def of_component(cls, name: str, config_class: type) -> Owner:
-        """Return the owner of a component's options."""
-        return cls(name, config_class, name.replace("-", "_") + "_", "component")
+    def with_prefix(cls, name: str, config_class: type, kind: str) -> Owner:
+        """Return an owner whose options begin with its name: a component or a loss."""
+        return cls(name, config_class, name.replace("-", "_") + "_", kind)
 
     def mistake(self, problem: str) -> UserError:
         """Return the error for a declaration that its author must mend."""

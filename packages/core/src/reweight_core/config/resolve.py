@@ -16,7 +16,7 @@ from reweight_core.plugins import registry
 
 Config = TypeVar("Config", bound="DataConfig")
 
-KINDS_WITH_OPTIONS = ("method", "data", "component")
+KINDS_WITH_OPTIONS = ("method", "loss", "data", "component")
 """Kinds of plugin that declare options."""
 
 
@@ -33,10 +33,10 @@ def core_options(config_class: type) -> dict[str, Option]:
 
 
 def owner_of(kind: str, name: str) -> Owner:
-    """Return a method, a dataset or a component as the owner of its options (errors as `registry.find`)."""
+    """Return a plugin as the owner of its options (errors as `registry.find`)."""
     config_class = registry.find(kind, name).config
-    if kind == "component":
-        return Owner.of_component(name, config_class)
+    if kind in ("component", "loss"):
+        return Owner.with_prefix(name, config_class, kind)
     return Owner(name, config_class, kind=kind)
 
 
@@ -44,7 +44,7 @@ def owners_of(config_class: type, given: Mapping[str, Any]) -> list[Owner]:
     """List core and the plugins that the given names choose."""
     owners = [Owner(OWNER, config_class)]
     core = core_options(config_class)
-    for kind in ("method", "data"):
+    for kind in ("method", "loss", "data"):
         if kind in core:
             name = convert(core[kind], given.get(kind, core[kind].default))
             # help must work before any dataset is installed
@@ -57,7 +57,7 @@ def owners_of(config_class: type, given: Mapping[str, Any]) -> list[Owner]:
     for name in names:
         if names.count(name) > 1:
             raise UserError(
-                f"'{name}' is chosen twice in this run (method, data and components); use one of them alone"
+                f"'{name}' is chosen twice in this run (method, loss, data and components); use one of them alone"
             )
     return owners
 
@@ -67,8 +67,9 @@ def known_options(config_class: type, given: Mapping[str, Any]) -> dict[str, Opt
     owners = owners_of(config_class, given)
     options = table(owners)
     for owner in owners:
-        if owner.kind == "data":
-            options = _with_defaults(options, registry.find("data", owner.name).defaults, f"data '{owner.name}'")
+        if owner.kind in ("data", "loss"):
+            defaults = registry.find(owner.kind, owner.name).defaults
+            options = _with_defaults(options, defaults, f"{owner.kind} '{owner.name}'")
     if "preset" in options:
         method = given.get("method", options["method"].default)
         whose = f"preset '{given.get('preset')}' of method '{method}'"
@@ -78,7 +79,7 @@ def known_options(config_class: type, given: Mapping[str, Any]) -> dict[str, Opt
 
 
 def check_plugin(kind: str, name: str) -> None:
-    """Raise `UserError` if the options of a method, a dataset or a component, or its better defaults, cannot be used.
+    """Raise `UserError` if the options of a plugin, or its better defaults, cannot be used.
 
     A run finds the same when it uses the plugin.
     """
@@ -87,8 +88,8 @@ def check_plugin(kind: str, name: str) -> None:
     core = Owner(OWNER, RunConfig)
     owner = owner_of(kind, name)
     options = table([core, owner])
-    if kind == "data":
-        _with_defaults(options, registry.find(kind, name).defaults, f"data '{name}'")
+    if kind in ("data", "loss"):
+        _with_defaults(options, registry.find(kind, name).defaults, f"{kind} '{name}'")
     if kind == "method":
         for title, preset in registry.find(kind, name).presets.items():
             components = [owner_of("component", part) for part in convert(options["with"], preset.get("with", ()))]
@@ -161,7 +162,7 @@ def configure(config_class: type[Config] = RunConfig, /, **given: Any) -> Config
             raise UserError(f"no option is called '{name}' here{nearest(name, options)}")
     values = {name: item.default for name, item in options.items()} | given
     plugins: dict[str, Any] = {}
-    for kind in ("method", "data"):
+    for kind in ("method", "loss", "data"):
         if kind in options:
             plugins[f"{kind}_options"] = fill(owner_of(kind, values[kind]), values)
     if "with" in options:
@@ -269,8 +270,9 @@ def as_values(config: DataConfig) -> dict[str, Any]:
     ]
     if isinstance(config, RunConfig):
         sources.append((Owner(config.method, type(config.method_options)), config.method_options))
+        sources.append((Owner.with_prefix(config.loss, type(config.loss_options), "loss"), config.loss_options))
         for name, options in zip(config.with_, config.component_options, strict=True):
-            sources.append((Owner.of_component(name, type(options)), options))
+            sources.append((Owner.with_prefix(name, type(options), "component"), options))
     values: dict[str, Any] = {}
     for owner, source in sources:
         for item in options_of(owner):

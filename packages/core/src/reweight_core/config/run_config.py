@@ -15,7 +15,14 @@ from reweight_core.plugins.records import NoOptions
 OWNER = "reweight"
 """Owner of core's options in help texts and error messages."""
 
-PLUGIN_OPTIONS = {"method": "method", "with": "component", "data": "data", "noise": "noise", "model": "model"}
+PLUGIN_OPTIONS = {
+    "method": "method",
+    "loss": "loss",
+    "with": "component",
+    "data": "data",
+    "noise": "noise",
+    "model": "model",
+}
 """Core's options that choose plugins -> the kind of plugin."""
 
 
@@ -76,6 +83,17 @@ class RunConfig(DataConfig):
         "Component to add to the method, or none; again for another. They act in this order.",
         group="method",
         metavar="NAME",
+    )
+    loss: str = option(
+        "cross-entropy",
+        "Training loss; methods weight it and look ahead on top of it.",
+        group="method",
+        metavar="NAME",
+    )
+    meta_loss: Literal["cross-entropy", "training"] = option(
+        "cross-entropy",
+        "Loss of the meta batch: cross-entropy, or the training loss.",
+        group="method",
     )
     preset: str | None = option(
         None, "Setting of the method's paper: other defaults, which options override.", group="method"
@@ -184,4 +202,5 @@ class RunConfig(DataConfig):
         None, "Folder of the run. Default: a new one below runs/.", group="output", changes_result=False
     )
     method_options: Any = NoOptions()
+    loss_options: Any = NoOptions()
     component_options: tuple[Any, ...] = ()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from reweight_core.engine.stage import TRAINING, Stage
 from reweight_core.engine.training_step import TrainingStep
 from reweight_core.errors import UserError, reason
 
@@ -81,14 +82,14 @@ class RecordedSteps:
         self._recordings: dict[tuple[int, str, bool], Callable[[], None]] = {}
         self._gave_up = False
 
-    def run(self, size: int, source: str = "train", looks_ahead: bool = True) -> None:
+    def run(self, size: int, stage: Stage = TRAINING, looks_ahead: bool = True, epoch: int = 0) -> None:
         """Take one step (arguments as `TrainingStep.run`).
 
         Raises:
             UserError: if it cannot be recorded and recordings are required.
         """
-        kind = size, source, looks_ahead
-        take = partial(self._step.run, *kind)
+        kind = size, stage.source, looks_ahead
+        take = partial(self._step.run, size, stage, looks_ahead, epoch)
         if kind in self._recordings:
             self._recordings[kind]()
         elif self._gave_up:

@@ -104,6 +104,26 @@ class Passes:
         with self._tape.fresh():
             return self._call(parameters, inputs)
 
+    def gradients_at(
+        self, parameters: Direction, inputs: Tensor, D_at: Callable[[Tensor], Tensor]
+    ) -> dict[str, Tensor]:
+        """Return J^T D under other parameters, by name, with the dropout masks of the real pass.
+
+        Args:
+            parameters: detached tensors by name; the others are the network's own.
+            inputs: the inputs of the real pass.
+            D_at: gives D (n, C) at the logits there.
+        """
+        self.on_pass("forward-at", len(inputs))
+        moved = {name: parameters.get(name, p).detach().requires_grad_() for name, p in self.parameters.items()}
+        with torch.enable_grad(), self._tape.replay():
+            logits = self._call(moved, inputs)
+        self.on_pass("backward", len(inputs))
+        gradients = torch.autograd.grad(
+            logits, list(moved.values()), grad_outputs=D_at(logits.detach()).to(logits.dtype), materialize_grads=True
+        )
+        return dict(zip(moved, gradients, strict=True))
+
     @property
     def head_bias(self) -> Tensor | None:
         """The bias of the last linear layer, detached, or None if it has none."""

@@ -6,15 +6,41 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Literal, overload
 
+import attrs
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from reweight_core.data.batch import Batch, one_hot
 from reweight_core.engine.lookahead import STRATEGIES, HeadLookAhead, LookAhead, LookAheadRequest, Strategy
+from reweight_core.engine.losses import cross_entropy
 from reweight_core.engine.passes import Passes
+from reweight_core.engine.stage import TRAINING, Stage
 from reweight_core.engine.virtual_step import VirtualStep
 from reweight_core.errors import UserError
+
+Losses = Callable[[Batch, Tensor], Tensor]
+"""Gives the loss of each example (n,) from a batch and its logits (n, C), differentiable in these."""
+
+
+@attrs.frozen(eq=False)
+class Surroundings:
+    """What a step is part of.
+
+    Attributes:
+        stage: the stage of the run.
+        epoch: number of epochs finished.
+        losses: the training loss.
+        meta_losses: the loss of the meta batch.
+        follow_forward: is told of the step once its logits are known, before its losses.
+        optimizer_state: the optimizer's state by parameter.
+    """
+
+    stage: Stage = TRAINING
+    epoch: int = 0
+    losses: Losses = cross_entropy
+    meta_losses: Losses = cross_entropy
+    follow_forward: Callable[[Step], object] = lambda step: None
+    optimizer_state: Mapping[Tensor, Mapping[str, Any]] = attrs.field(factory=dict)
 
 
 class Step:
@@ -23,7 +49,11 @@ class Step:
     The real forward pass runs when its result is first asked for.
 
     Attributes:
-        ids: positions in the training set, int64 (n,); per-example state is indexed by them.
+        stage: the stage of the run; constant within an epoch.
+        epoch: number of epochs finished, in all stages; constant within an epoch.
+        source: what the batch was taken from: ``train``, ``meta``, or ``both``.
+        trusted: in a stage on both, which examples are of the meta set, bool (n,); else None.
+        ids: positions in the source, int64 (n,); per-example state is indexed by them, in stages on the training set.
         inputs: augmented, normalised images (n, channels, height, width), mixed if a component mixes them.
         labels: observed labels, int64 (n,).
         original: the batch before components transformed it.
@@ -32,6 +62,8 @@ class Step:
         looks_ahead: False between the steps of ``--meta-every``; a method then weights without looking ahead.
         look: the last look-ahead, or None; None again when the step is over.
         method_gradient: what the method made of D, before components added to it; None until it did.
+        weights: what `generate_weights` gave, (n,) or (n, C); None until it did.
+        D_prime: the logit gradient of the real update, (n, C); None until it is known.
     """
 
     def __init__(
@@ -44,14 +76,19 @@ class Step:
         draw_meta_batch: Callable[[], Batch],
         looks_ahead: bool = True,
         original: Batch | None = None,
-        optimizer_state: Mapping[Tensor, Mapping[str, Any]] | None = None,
+        surroundings: Surroundings | None = None,
     ):
+        self._surroundings = surroundings or Surroundings()
+        self.stage, self.epoch = self._surroundings.stage, self._surroundings.epoch
         self.ids, self.inputs, self.labels = batch.ids, batch.inputs, batch.labels
-        self.original, self.optimizer_state = original or batch, optimizer_state or {}
+        self.source, self.trusted = batch.source, batch.trusted
+        self.original, self.optimizer_state = original or batch, self._surroundings.optimizer_state
         self._batch = batch
         self.lr, self.looks_ahead = lr, looks_ahead
         self.look: LookAhead | None = None
         self.method_gradient: Tensor | None = None
+        self.weights: Tensor | None = None
+        self.D_prime: Tensor | None = None
         self._passes, self._strategy, self._update = passes, strategy, update
         passes.begin(self.inputs)
         self._draw_meta_batch = draw_meta_batch
@@ -77,8 +114,7 @@ class Step:
         if self.looks_ahead and self._strategy and self._strategy.head_alone and not self._passes.has_meta_features:
             # without a graph of its own, the meta batch takes least memory while there is no other
             self._passes.features_at(self.meta.inputs)
-        logits = self._passes.forward().detach()
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return _at_least_single(self._passes.forward().detach())
 
     @cached_property
     def _log_probabilities(self) -> Tensor:
@@ -100,16 +136,47 @@ class Step:
         return self._log_probabilities.exp()
 
     @cached_property
+    def _losses_and_rows(self) -> tuple[Tensor, Tensor]:
+        logits = self.logits
+        self._surroundings.follow_forward(self)
+        return self._differentiated(logits)
+
+    def _differentiated(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the training loss of each example at these logits, (n,), and its gradient there, (n, C)."""
+        logits = logits.detach().requires_grad_()
+        with torch.enable_grad():
+            losses = self._surroundings.losses(self._batch, logits)
+            (rows,) = torch.autograd.grad(losses.sum(), logits)
+        return losses.detach(), rows
+
+    @property
     def losses(self) -> Tensor:
-        """Cross-entropy of each example with its target, (n,)."""
-        if self._batch.targets is not None:
-            return -(self.targets * self._log_probabilities).sum(1)
-        return -self._log_probabilities.gather(1, self.labels[:, None]).squeeze(1)
+        """Training loss of each example, (n,): the cross-entropy with its target unless ``--loss`` says otherwise."""
+        return self._losses_and_rows[0]
 
     @cached_property
     def D(self) -> Tensor:
-        """Gradient (p - y)/n of the batch's mean loss with respect to its logits, (n, C)."""
-        return (self.probabilities - self.targets) / self.n
+        """Gradient of the batch's mean loss with respect to its logits, (n, C): (p - y)/n for cross-entropy."""
+        return self._losses_and_rows[1] / self.n
+
+    def gradients_at(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the gradients of the step's loss at other parameters, by name; for `manipulate_update`.
+
+        The example weights are those of this step, and whatever else the method changed of D is held fixed: D' there
+        is ``weights * D(there) + (D' - weights * D)``. Dropout is replayed; running statistics stay as they are. One
+        more pass forwards and backwards.
+
+        Args:
+            parameters: detached tensors by name; a parameter that is not among them keeps its value.
+        """
+        assert self.weights is not None and self.D_prime is not None, "called from manipulate_update"
+        weights = self.weights if self.weights.dim() == 2 else self.weights[:, None]
+        beyond = self.D_prime - weights * self.D
+
+        def D_prime_at(logits: Tensor) -> Tensor:
+            return weights * (self._differentiated(_at_least_single(logits))[1] / self.n) + beyond
+
+        return self._passes.gradients_at(parameters, self.inputs, D_prime_at)
 
     @overload
     def look_ahead(
@@ -187,9 +254,17 @@ class Step:
         return self.look
 
     def meta_loss(self, D_prime: Tensor, *, virtual_step: bool = True, unit_rate: bool = False) -> Tensor:
-        """Return the mean cross-entropy of the meta batch after a virtual step (arguments as `look_ahead`).
+        """Return the objective of the meta batch after a virtual step (arguments as `look_ahead`).
 
         The scalar is differentiable, once, in whatever D' was built from.
         """
         look = self.look_ahead(D_prime, virtual_step=virtual_step, unit_rate=unit_rate)
-        return look.close(F.cross_entropy(look.logits, self.meta.labels))
+        return look.close(self.meta_objective(look.logits))
+
+    def meta_objective(self, logits: Tensor) -> Tensor:
+        """Return the mean loss of the meta batch at these logits (m, C): cross-entropy, or as ``--meta-loss`` says."""
+        return self._surroundings.meta_losses(self.meta, _at_least_single(logits)).mean()
+
+
+def _at_least_single(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

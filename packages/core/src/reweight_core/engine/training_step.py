@@ -15,11 +15,13 @@ from reweight_core.data.feeder import Fed
 from reweight_core.data.seeds import derived_seed
 from reweight_core.engine.finite import Health
 from reweight_core.engine.lookahead import Choice
+from reweight_core.engine.losses import cross_entropy
 from reweight_core.engine.optimizers import OptimizerSettings, load_state_tensors, state_tensors
 from reweight_core.engine.passes import Passes
 from reweight_core.engine.sample_table import SampleTable
+from reweight_core.engine.stage import TRAINING, Source, Stage
 from reweight_core.engine.state import part_of, prefixed
-from reweight_core.engine.step import Step
+from reweight_core.engine.step import Losses, Step, Surroundings
 
 
 class StepHooks(Protocol):
@@ -28,11 +30,20 @@ class StepHooks(Protocol):
     def transform_batch(self, batch: Batch) -> Batch:
         """Change a batch before its forward pass."""
 
+    def follow_forward(self, step: Step) -> None:
+        """Hear of the logits."""
+
+    def losses(self, batch: Batch, logits: Tensor) -> Tensor:
+        """Give the loss of each example, (n,)."""
+
     def generate_weights(self, step: Step) -> Tensor:
         """Give the weights, (n,) or (n, C)."""
 
     def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
         """Give D', (n, C)."""
+
+    def manipulate_update(self, step: Step, gradients: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Give the gradients that the optimizer takes."""
 
     def example_weights(self, step: Step, weights: Tensor) -> Tensor:
         """Give what is recorded as each example's weight, (n,)."""
@@ -84,6 +95,8 @@ class TrainingStep:
         autocast: number type that the network computes in, or None for its parameters' own.
         head: path of the network's last linear layer, if a look-ahead needs it.
         lean: whether to run the training forward again rather than keep its graph during the look-ahead.
+        meta_losses: the loss of a meta batch.
+        lr: the tensor of the learning rate, without dimensions; None for a new one.
 
     Attributes:
         model: the network.
@@ -110,12 +123,14 @@ class TrainingStep:
         autocast: torch.dtype | None = None,
         head: str | None = None,
         lean: bool = False,
+        meta_losses: Losses = cross_entropy,
+        lr: Tensor | None = None,
     ):
         device = train.labels.device
         self.generators = {
             name: torch.Generator(device).manual_seed(derived_seed(seed, name)) for name in ("augmentation", "network")
         }
-        self.lr = torch.zeros((), device=device)
+        self.lr = torch.zeros((), device=device) if lr is None else lr
         self.sums = EpochSums.zeros(device)
         self.health = Health(device)
         self.samples = SampleTable(len(train), device)
@@ -127,7 +142,8 @@ class TrainingStep:
         self._optimizer = settings.build(parameters, self.lr)
         self._update = settings.build_virtual_step(self._optimizer, self.lr)
         self.model, self.hooks, self.lookahead = model, hooks, lookahead
-        self._sources = {"train": train, "meta": meta}
+        self._meta_losses = meta_losses
+        self._sources: dict[Source, Examples | BatchSource | None] = {"train": train, "meta": meta}
         self._fed: dict[int, Fed] = {}
 
     def begin_epoch(self) -> None:
@@ -141,34 +157,44 @@ class TrainingStep:
             held = self._fed[len(fed.ids)] = fed.empty()
         held.copy_(fed)
 
-    def run(self, size: int, source: str = "train", looks_ahead: bool = True) -> None:
+    def run(self, size: int, stage: Stage = TRAINING, looks_ahead: bool = True, epoch: int = 0) -> None:
         """Take one step with the `size` examples that were fed last.
 
         Args:
             size: number of examples n.
-            source: ``train``, or ``meta`` to train on the meta set itself.
+            stage: the stage of the run; its source is what the batch is taken from.
             looks_ahead: whether the method may look ahead in this step.
+            epoch: number of epochs finished.
         """
-        step = self.open(size, source, looks_ahead)
-        weights = self.hooks.generate_weights(step)
-        D_prime = self.hooks.manipulate_gradient(step, weights)
+        step = self.open(size, stage, looks_ahead, epoch)
+        self.weigh(step)
+        assert step.weights is not None and step.D_prime is not None, "the step was weighed"
         # only here: differentiating a look-ahead may have left gradients behind
         self._optimizer.zero_grad(set_to_none=False)
-        self.passes.backward(D_prime)
+        self.passes.backward(step.D_prime)
+        self._manipulate(step)
         if self._max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
         self._optimizer.step()
         self.hooks.follow_update(self.passes.parameters)
-        self._note(step, weights, D_prime, source)
+        self._note(step, step.weights, step.D_prime)
         # step and look-ahead know each other: apart, they and all their tensors are freed now and not some time later
         step.look = None
 
-    def open(self, size: int, source: str = "train", looks_ahead: bool = True) -> Step:
+    def open(self, size: int, stage: Stage = TRAINING, looks_ahead: bool = True, epoch: int = 0) -> Step:
         """Return the step as a method sees it (arguments as `run`)."""
         fed = self._fed[size]
-        original = self._draw(source, fed.ids, fed.pixels)
+        original = self._draw(stage.source, fed.ids, fed.pixels)
+        surroundings = Surroundings(stage=stage, epoch=epoch, optimizer_state=self._optimizer.state)
+        if not stage.plain:
+            surroundings = attrs.evolve(
+                surroundings,
+                losses=self.hooks.losses,
+                meta_losses=self._meta_losses,
+                follow_forward=self.hooks.follow_forward,
+            )
         return Step(
-            self.hooks.transform_batch(original),
+            original if stage.plain else self.hooks.transform_batch(original),
             self.passes,
             self.lr,
             self.lookahead.strategy,
@@ -176,25 +202,43 @@ class TrainingStep:
             lambda: self._draw("meta", fed.meta_ids, fed.meta_pixels),
             looks_ahead,
             original,
-            self._optimizer.state,
+            surroundings,
         )
 
-    def _draw(self, source: str, ids: Tensor, pixels: Tensor | None) -> Batch:
+    def weigh(self, step: Step) -> None:
+        """Find the step's weights and D'."""
+        if step.stage.plain:
+            step.weights, step.D_prime = torch.ones_like(step.losses), step.D
+        else:
+            step.weights = self.hooks.generate_weights(step)
+            step.D_prime = self.hooks.manipulate_gradient(step, step.weights)
+
+    def _manipulate(self, step: Step) -> None:
+        """Give the optimizer what the plugins make of the gradients."""
+        gradients = {name: p.grad for name, p in self.passes.parameters.items() if p.grad is not None}
+        manipulated = self.hooks.manipulate_update(step, gradients)
+        for name, gradient in gradients.items():
+            if manipulated[name] is not gradient:
+                gradient.copy_(manipulated[name])
+
+    def _draw(self, source: Source, ids: Tensor, pixels: Tensor | None) -> Batch:
         examples = self._sources[source]
         assert examples is not None, "a method that needs a meta set is refused without one"
         if isinstance(examples, Examples):
-            return examples.batch(ids, self.generators["augmentation"], pixels)
-        return examples.draw_batch()
+            batch = examples.batch(ids, self.generators["augmentation"], pixels)
+        else:
+            batch = examples.draw_batch()
+        return attrs.evolve(batch, source=source)
 
-    def _note(self, step: Step, weights: Tensor, D_prime: Tensor, source: str) -> None:
+    def _note(self, step: Step, weights: Tensor, D_prime: Tensor) -> None:
         self.health.note(losses=step.losses, weights=weights, gradient=D_prime, meta_loss=step.meta_value)
         self.sums.train_loss.add_(step.losses.sum())
         self.sums.examples.add_(step.n)
         if step.meta_value is not None:
             self.sums.meta_loss.add_(step.meta_value)
             self.sums.meta_steps.add_(1)
-        if source == "train":
-            self.samples.record(step, self.hooks.example_weights(step, weights))
+        if step.source == "train":
+            self.samples.record(step, weights if step.stage.plain else self.hooks.example_weights(step, weights))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what the step carries from one call to the next, network and plugins aside, as tensors."""

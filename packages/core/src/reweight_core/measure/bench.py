@@ -173,7 +173,7 @@ def synthetic(setting: Setting) -> PreparedData:
 
 def one_step(parts: Parts) -> Callable[[], None]:
     """Return a function that takes one step on the batch that was fed."""
-    return lambda: parts.runner.run(parts.config.batch_size, parts.stages[0].source)
+    return lambda: parts.runner.run(parts.config.batch_size, parts.stages[0])
 
 
 def plain_step(setting: Setting) -> Callable[[], None]:
@@ -228,7 +228,7 @@ def floor(parts: Parts) -> float | None:
     passed: list[float] = []
     parts.step.passes.on_pass = lambda kind, inputs: passed.append(COSTS[kind] * inputs / parts.config.batch_size)
     try:
-        parts.step.run(parts.config.batch_size, parts.stages[0].source)
+        parts.step.run(parts.config.batch_size, parts.stages[0])
     finally:
         parts.step.passes.on_pass = ignore_pass
     return sum(passed) / 3

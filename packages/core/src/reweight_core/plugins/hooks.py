@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from reweight_core.data.batch import Batch, BatchSource
 from reweight_core.data.examples import Examples
+from reweight_core.engine.losses import cross_entropy
+from reweight_core.engine.stage import Source, Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.step import Step
 from reweight_core.errors import UserError
-from reweight_core.plugins.hookspecs import PROJECT, Hooks, Source, Stage, hookimpl
+from reweight_core.plugins.hookspecs import PROJECT, Hooks, hookimpl
 
 _DEFAULTS = "core's defaults"
 
@@ -38,6 +40,11 @@ class Defaults:
         return batch
 
     @hookimpl(trylast=True)
+    def losses(self, batch: Batch, logits: Tensor) -> Tensor:
+        """The cross-entropy of each example with its target, (n,)."""
+        return cross_entropy(batch, logits)
+
+    @hookimpl(trylast=True)
     def generate_weights(self, step: Step) -> Tensor:
         """A weight of 1 for every example, (n,)."""
         return torch.ones_like(step.losses)
@@ -46,6 +53,11 @@ class Defaults:
     def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
         """The logit gradient times its weights, (n, C)."""
         return (weights if weights.dim() == 2 else weights[:, None]) * step.D
+
+    @hookimpl(trylast=True)
+    def manipulate_update(self, step: Step, gradients: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The gradients as they are."""
+        return gradients
 
     @hookimpl(trylast=True)
     def example_weights(self, step: Step, weights: Tensor) -> Tensor:
@@ -75,9 +87,10 @@ class MethodHooks:
         name: its name, for messages.
         observers: further objects with hooks (progress display).
         components: objects of component plugins by name, in the order in which they act.
+        loss: the object of the loss plugin and its name.
 
     Attributes:
-        plugins: the method and the components by name.
+        plugins: the method, the loss and the components by name.
 
     Raises:
         UserError: if a hook is misspelled or has wrong arguments, or if one that only one may implement has two
@@ -90,16 +103,25 @@ class MethodHooks:
         name: str,
         observers: Sequence[object] = (),
         components: Mapping[str, object] | None = None,
+        loss: tuple[str, object] | None = None,
     ):
         components = components or {}
-        self.plugins = {name: method, **components}
+        losses = dict([loss] if loss else [])
+        self.plugins = {name: method, **losses, **components}
         self._whose = " with ".join([f"method '{name}'", *(f"'{component}'" for component in components)])
         defaults = Defaults()
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(Hooks)
         labels = [f"{type(observer).__name__} (observer {i})" for i, observer in enumerate(observers)]
-        labels = [_DEFAULTS, f"method '{name}'", "core", *(f"component '{name}'" for name in components), *labels]
-        plugins = [defaults, method, _Noting(), *components.values(), *observers]
+        labels = [
+            _DEFAULTS,
+            f"method '{name}'",
+            *(f"loss '{name}'" for name in losses),
+            "core",
+            *(f"component '{name}'" for name in components),
+            *labels,
+        ]
+        plugins = [defaults, method, *losses.values(), _Noting(), *components.values(), *observers]
         for plugin, label in zip(plugins, labels, strict=True):
             try:
                 self._manager.register(plugin, label)
@@ -116,8 +138,10 @@ class MethodHooks:
             self._manager.hook.plan_stages,
             self._manager.hook.provide_meta_set,
             self._manager.hook.transform_batch,
+            self._manager.hook.losses,
             self._manager.hook.generate_weights,
             self._manager.hook.manipulate_gradient,
+            self._manager.hook.manipulate_update,
             self._manager.hook.example_weights,
             self._manager.hook.evaluation_model,
         ):
@@ -204,6 +228,18 @@ class MethodHooks:
             )
         return chosen
 
+    def follow_forward(self, step: Step) -> None:
+        """See `Hooks.follow_forward`."""
+        self._manager.hook.follow_forward(step=step)
+
+    def losses(self, batch: Batch, logits: Tensor) -> Tensor:
+        """See `Hooks.losses`."""
+        losses = self._called["losses"](batch=batch, logits=logits)
+        self._checked("losses", losses, logits, [(len(logits),)])
+        if not losses.requires_grad and logits.requires_grad:
+            raise UserError(f"{self._whose}: losses returned losses that do not depend on the logits (detached?)")
+        return losses
+
     def generate_weights(self, step: Step) -> Tensor:
         """See `Hooks.generate_weights`."""
         weights = self._called["generate_weights"](step=step)
@@ -213,6 +249,18 @@ class MethodHooks:
         """See `Hooks.manipulate_gradient`."""
         D_prime = self._called["manipulate_gradient"](step=step, weights=weights)
         return self._checked("manipulate_gradient", D_prime, step.D, [tuple(step.D.shape)])
+
+    def manipulate_update(self, step: Step, gradients: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """See `Hooks.manipulate_update`."""
+        manipulated = self._called["manipulate_update"](step=step, gradients=gradients)
+        if not isinstance(manipulated, Mapping) or manipulated.keys() != gradients.keys():
+            raise UserError(f"{self._whose}: manipulate_update must return a gradient for each that it is given")
+        return {
+            name: gradient
+            if gradient is gradients[name]
+            else self._checked("manipulate_update", gradient, gradients[name], [tuple(gradients[name].shape)])
+            for name, gradient in manipulated.items()
+        }
 
     def example_weights(self, step: Step, weights: Tensor) -> Tensor:
         """See `Hooks.example_weights`."""

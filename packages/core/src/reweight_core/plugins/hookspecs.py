@@ -9,11 +9,12 @@ back to the host (``.item()``, boolean masks, ``if tensor``), because the step m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import attrs
 import pluggy
+
+from reweight_core.engine.stage import Stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,41 +31,6 @@ PROJECT = "reweight"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """Mark a function as the implementation of a hook."""
-
-Source = Literal["train", "meta", "both"]
-"""What a stage trains on: the training set with its observed labels, the clean meta set, or the two together."""
-
-Start = Literal["continue", "initial", "best"]
-"""The network that a stage begins with: as it is, as the run began, or as it was best on the validation set."""
-
-
-@attrs.frozen
-class Stage:
-    """One phase of training, with a learning-rate schedule of its own.
-
-    Attributes:
-        name: label in ``metrics.jsonl``.
-        epochs: number of epochs. One has as many steps as its source has batches; for ``meta``, as the training set.
-        lr: learning rate at the stage's start.
-        source: what it trains on. With ``both``, the meta set's examples follow the training set's: position N is the
-            first of them, and `Batch.trusted` says which examples of a batch they are.
-        steps: number of steps, in place of `epochs`; the last epoch is then shorter.
-        schedule: factor of the rate by the epochs of the stage that are done, a fraction within an epoch; None for
-            the run's own schedule, fitted to this stage.
-        start: the network that it begins with, weights and running statistics.
-        fresh_optimizer: whether it begins with an optimizer that remembers nothing (momentum).
-        ids: positions in the training set, int64, if the stage is to go through these alone.
-    """
-
-    name: str
-    epochs: int
-    lr: float
-    source: Source = "train"
-    steps: int | None = None
-    schedule: Callable[[float], float] | None = None
-    start: Start = "continue"
-    fresh_optimizer: bool = False
-    ids: np.ndarray | None = attrs.field(default=None, eq=False)
 
 
 class Hooks:

@@ -80,8 +80,8 @@ class Context:
         new_optimizer: ``new_optimizer(name, parameters, **settings)`` returns a `ParameterOptimizer` of tensors of the
             plugin's own, by name; settings other than the run's may be given (``lr``, ``momentum``, ``weight_decay``).
             Core saves and restores the parameters and what the optimizer remembers.
-        predict: ``predict(examples, model=None)`` returns the `Outputs` (``logits`` (N, C), ``features`` (N, d) or None)
-            of the network, or of another one, for a set of examples: in eval mode, not augmented, between steps.
+        predict: ``predict(examples, model=None)`` returns the `Outputs` (``logits`` (N, C), ``features`` (N, d) or
+            None) of the network, or of another one, for a set of examples: in eval mode, not augmented, between steps.
         best_network: ``best_network()`` returns a copy of the network as it was best on the validation set so far, or
             None before the first evaluation or without a validation set.
     """
@@ -99,10 +99,10 @@ class Context:
     epochs: int
     steps: int
     lr: Tensor
-    new_network: Callable[[str], Network]
-    new_optimizer: Callable[..., ParameterOptimizer]
-    predict: Callable[..., Outputs]
-    best_network: Callable[[], nn.Module | None]
+    new_network: Callable[[str], Network] = attrs.field(default=None)
+    new_optimizer: Callable[..., ParameterOptimizer] = attrs.field(default=None)
+    predict: Callable[..., Outputs] = attrs.field(default=None)
+    best_network: Callable[[], nn.Module | None] = attrs.field(default=None)
 
 
 @attrs.frozen

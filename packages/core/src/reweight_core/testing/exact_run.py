@@ -15,6 +15,7 @@ from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Fed
 from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.optimizers import OptimizerSettings
+from reweight_core.engine.stage import Source, Stage
 from reweight_core.engine.training_step import TrainingStep
 from reweight_core.plugins.hooks import MethodHooks
 from reweight_core.plugins.hookspecs import hookimpl
@@ -83,7 +84,7 @@ def batch(split: Split, ids: Iterable[int]) -> tuple[Tensor, Tensor]:
 
 def make_context(**changes: Any) -> Context:
     """Return what a method is built with, some of it changed."""
-    model, (train, _) = make_network(), make_splits()
+    model, (train, meta) = make_network(), make_splits()
     settings: dict[str, Any] = {
         "num_classes": CLASSES,
         "train_size": SIZE,
@@ -93,6 +94,9 @@ def make_context(**changes: Any) -> Context:
         "dtype": torch.float64,
         "model": model,
         "train": make_examples(train),
+        "meta": make_examples(meta),
+        "batch_size": 10,
+        "lr": torch.zeros((), dtype=torch.float64),
         "epochs": 9,
         "steps": 27,
     }
@@ -164,10 +168,10 @@ class ExactRun:
             seed=0,
         )
 
-    def take(self, ids: Iterable[int], lr: float, source: str = "train") -> Tensor:
+    def take(self, ids: Iterable[int], lr: float, source: Source = "train") -> Tensor:
         """Take a step with the examples at some positions and the whole meta set; return weights, (n,) or (n, C)."""
         ids = torch.tensor(list(ids))
         self.step.lr.fill_(lr)
         self.step.feed(Fed(ids, torch.arange(META_SIZE)))
-        self.step.run(len(ids), source)
+        self.step.run(len(ids), Stage(source, 1, 0.0, source=source))
         return self.watcher.weights[-1]

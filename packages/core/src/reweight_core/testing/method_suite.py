@@ -132,7 +132,7 @@ def feed(parts: Parts, index: int) -> None:
 
 def run_fed(parts: Parts) -> None:
     """Run the step that was fed."""
-    parts.step.run(_size(parts), parts.stages[0].source)
+    parts.step.run(_size(parts), parts.stages[0])
 
 
 def _size(parts: Parts) -> int:

@@ -49,7 +49,7 @@ def tiny_parts(method: str, observers: Sequence[object] = (), model: str = "resn
         method: name of an installed method.
         observers: objects with hooks that watch the run.
         model: network (see ``--model``).
-        options: core's options and those of the method and of the components that ``with`` names, by name.
+        options: core's options and those of the method, the loss and the components that are named, by name.
 
     Raises:
         UserError: if an option is wrong or nobody has it.
@@ -66,8 +66,9 @@ def tiny_parts(method: str, observers: Sequence[object] = (), model: str = "resn
     values |= options
     core = Owner(OWNER, RunConfig)
     of_method = owner_of("method", method)
+    of_loss = owner_of("loss", values.get("loss", "cross-entropy"))
     of_components = [owner_of("component", name) for name in values.get("with", ())]
-    known = table([core, of_method, *of_components])
+    known = table([core, of_method, of_loss, *of_components])
     for name in values:
         if name not in known:
             raise UserError(f"no option is called '{name}' here{nearest(name, known)}")
@@ -75,6 +76,7 @@ def tiny_parts(method: str, observers: Sequence[object] = (), model: str = "resn
         core,
         values,
         method_options=fill(of_method, values),
+        loss_options=fill(of_loss, values),
         component_options=tuple(fill(owner, values) for owner in of_components),
     )
     observed = dataset.train.labels.copy()

@@ -82,10 +82,10 @@ def tried(step: TrainingStep, size: int, lookahead: Choice) -> Tried:
     with _untouched(step):
         step.lookahead = lookahead
         opened = step.open(size)
-        weights = step.hooks.generate_weights(opened)
-        D_prime = step.hooks.manipulate_gradient(opened, weights)
+        step.weigh(opened)
+        assert opened.weights is not None and opened.D_prime is not None, "the step was weighed"
         looked_ahead, opened.look = opened.look is not None, None
-        return Tried(weights, D_prime, looked_ahead)
+        return Tried(opened.weights, opened.D_prime, looked_ahead)
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from reweight_core.config.compatibility import refuse_misfits
 from reweight_core.config.run_config import RunConfig
@@ -24,7 +24,9 @@ from reweight_core.data.seeds import derived_seed
 from reweight_core.engine.cuda_graphs import CudaGraphs, RecordedSteps
 from reweight_core.engine.head import find_head
 from reweight_core.engine.lookahead import Choice
+from reweight_core.engine.losses import cross_entropy
 from reweight_core.engine.optimizers import OptimizerSettings
+from reweight_core.engine.stage import Stage
 from reweight_core.engine.training_step import TrainingStep
 from reweight_core.errors import UserError
 from reweight_core.machine.device import keep_freed_memory, memory_format, resolve_device, usable_cpus
@@ -32,8 +34,7 @@ from reweight_core.models.build import build_model
 from reweight_core.models.initial import initialise, pretrained_weights, read_weights
 from reweight_core.plugins import registry
 from reweight_core.plugins.hooks import MethodHooks
-from reweight_core.plugins.hookspecs import Stage
-from reweight_core.plugins.records import ComponentPlugin, Context, MethodPlugin
+from reweight_core.plugins.records import ComponentPlugin, Context, LossPlugin, MethodPlugin
 from reweight_core.training.preflight import rehearsed_lookahead
 from reweight_core.training.schedules import Schedule, schedule
 
@@ -91,10 +92,12 @@ def build_parts(config: RunConfig, data: PreparedData, observers: Sequence[objec
         keep_freed_memory()
     method = registry.find("method", config.method)
     components = {name: registry.find("component", name) for name in config.with_}
-    refuse_misfits(config, method, components, has_meta_set=data.meta is not None)
+    loss = registry.find("loss", config.loss)
+    refuse_misfits(config, method, loss, components, has_meta_set=data.meta is not None)
     with _seeded(config.seed, device):
         model = build_network(config, data, device)
         train = _examples(config, data.dataset, data.train, device)
+        held_out = _examples(config, data.dataset, data.meta, device) if data.meta else None
         sizes = batch_sizes(len(train), config.batch_size)
         stage = Stage("train", math.ceil(config.steps / len(sizes)) if config.steps else config.epochs, config.lr)
         context = Context(
@@ -106,11 +109,14 @@ def build_parts(config: RunConfig, data: PreparedData, observers: Sequence[objec
             dtype=next(model.parameters()).dtype,
             model=model,
             train=train,
+            meta=held_out,
+            batch_size=config.batch_size,
+            lr=torch.zeros((), device=device),
             epochs=stage.epochs,
             steps=config.steps or stage.epochs * len(sizes),
         )
-        hooks = _build_hooks(config, method, components, context, observers)
-    meta = hooks.provide_meta_set(_examples(config, data.dataset, data.meta, device) if data.meta else None)
+        hooks = _build_hooks(config, method, loss, components, context, observers)
+    meta = hooks.provide_meta_set(held_out)
     if meta is None and method.looks_ahead != "no":
         raise UserError(
             f"method '{config.method}' looks ahead at clean examples, and there are none: give --meta-size N"
@@ -121,7 +127,7 @@ def build_parts(config: RunConfig, data: PreparedData, observers: Sequence[objec
     lookahead = rehearsed_lookahead(
         model, images, len(data.dataset.classes), head, method.looks_ahead, config.lookahead
     )
-    step = _build_step(config, model, hooks, train, meta, head, lookahead)
+    step = _build_step(config, model, hooks, train, meta, head, lookahead, context.lr)
     stages = hooks.plan_stages(stage)
     _refuse_stages(config, components, stages)
     steps_of_stages = sum(stage.epochs for stage in stages) * len(sizes)
@@ -208,6 +214,7 @@ def _examples(config: RunConfig, dataset: Dataset, split: Split, device: torch.d
 def _build_hooks(
     config: RunConfig,
     method: MethodPlugin,
+    loss: LossPlugin,
     components: Mapping[str, ComponentPlugin],
     context: Context,
     observers: Sequence[object],
@@ -216,7 +223,10 @@ def _build_hooks(
         name: record.build(options, attrs.evolve(context, seed=derived_seed(config.seed, name)))
         for (name, record), options in zip(components.items(), config.component_options, strict=True)
     }
-    return MethodHooks(method.build(config.method_options, context), config.method, observers, built)
+    built_loss = loss.build(config.loss_options, attrs.evolve(context, seed=derived_seed(config.seed, config.loss)))
+    return MethodHooks(
+        method.build(config.method_options, context), config.method, observers, built, (config.loss, built_loss)
+    )
 
 
 def _build_step(
@@ -227,6 +237,7 @@ def _build_step(
     meta: Examples | BatchSource | None,
     head: str | None,
     lookahead: Choice,
+    lr: Tensor,
 ) -> TrainingStep:
     return TrainingStep(
         model,
@@ -245,6 +256,8 @@ def _build_step(
         autocast=torch.bfloat16 if config.precision == "bf16" else None,
         head=head,
         lean=config.memory == "lean",
+        meta_losses=hooks.losses if config.meta_loss == "training" else cross_entropy,
+        lr=lr,
     )
 
 

@@ -12,9 +12,9 @@ from torch import nn
 
 from reweight_core.config.load_data import load_data
 from reweight_core.config.run_config import RunConfig
+from reweight_core.engine.stage import Stage
 from reweight_core.files import locked, write_json
 from reweight_core.machine.precision import products
-from reweight_core.plugins.hookspecs import Stage
 from reweight_core.runs import checkpoint, folder
 from reweight_core.training.auto import choose_lookahead, choose_precision
 from reweight_core.training.build import Parts, begin, build_parts, refuse_gpu_options
@@ -116,7 +116,7 @@ def train_epoch(state: TrainingState, stage: Stage, factor: Schedule, epoch: int
         parts.step.lr.fill_(rate)
         parts.step.feed(fed)
         looks_ahead = state.steps_done % parts.config.meta_every == 0
-        parts.runner.run(len(fed.ids), stage.source, looks_ahead=looks_ahead)
+        parts.runner.run(len(fed.ids), stage, looks_ahead, epoch=state.epochs_done)
         state.steps_done += 1
         parts.hooks.observe_step(done=state.steps_done, total=parts.total)
     state.epochs_done += 1
