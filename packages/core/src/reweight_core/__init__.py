@@ -22,6 +22,7 @@ from reweight_core.plugins.records import (
     ComponentPlugin,
     Context,
     DataPlugin,
+    LossPlugin,
     MethodPlugin,
     ModelPlugin,
     NoisePlugin,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from reweight_core.data.features import Features, Table, read_table, read_values
     from reweight_core.data.images import ImageFiles, decode
     from reweight_core.data.prepare import Corruption
+    from reweight_core.engine.losses import cross_entropy
     from reweight_core.engine.step import Step
     from reweight_core.engine.virtual_step import VirtualSGD
     from reweight_core.engine.weighting_network import WeightingNetwork
@@ -66,6 +68,7 @@ _LAZY = {
     "decode": "reweight_core.data.images",
     "config_option": "reweight_core.cli.plugin_options",
     "cpu_name": "reweight_core.machine.device",
+    "cross_entropy": "reweight_core.engine.losses",
     "console": "reweight_core.cli.console",
     "evaluate": "reweight_core.runs.evaluate",
     "first_pass": "reweight_core.cli.plugin_options",
@@ -94,6 +97,7 @@ __all__ = [
     "Examples",
     "Features",
     "ImageFiles",
+    "LossPlugin",
     "MethodPlugin",
     "ModelPlugin",
     "NoOptions",
@@ -115,6 +119,7 @@ __all__ = [
     "console",
     "core_options",
     "cpu_name",
+    "cross_entropy",
     "decode",
     "evaluate",
     "first_pass",

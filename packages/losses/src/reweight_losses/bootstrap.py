@@ -11,7 +11,7 @@ PUBLISHED_BETA = {"hard": 0.8, "soft": 0.95}
 
 
 class HardBootstrap:
-    """-sum_c [beta y + (1 - beta) z]_c log p_c, z the predicted class, which is held fixed (section 3.3).
+    """-sum_c [beta y + (1 - beta) z]_c log p_c, z the predicted class, which is held fixed (section 3.2).
 
     Row: p - beta y - (1 - beta) z.
     """

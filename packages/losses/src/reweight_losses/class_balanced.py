@@ -44,7 +44,7 @@ class DeferredWeights:
 
 
 class ClassBalanced:
-    """w_y CE; w_c = (1 - beta) / (1 - beta^N_c) with mean 1 over the classes, of the observed labels (Eq. 4).
+    """w_y CE; w_c = (1 - beta) / (1 - beta^N_c) with mean 1 over the classes, of the observed labels (section 4).
 
     The published code divides the sum over a batch by n; PyTorch's weighted cross-entropy, and the code of LDAM, by the
     batch's sum of w_y.

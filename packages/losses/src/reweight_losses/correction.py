@@ -67,7 +67,8 @@ class Backward:
         """
         if torch.linalg.matrix_rank(T.double()) < len(T):
             raise UserError(
-                "--loss backward: the transition matrix has no inverse (two classes are observed alike); use --loss forward"
+                "--loss backward: the transition matrix has no inverse (two classes are observed alike); "
+                "use --loss forward"
             )
         self.T_inverse.copy_(torch.linalg.inv(T.double()))
 
@@ -87,10 +88,10 @@ class Backward:
 
 
 class Estimate:
-    """Estimates the matrix of a correction with a first network, and trains a second one with it (section 4.1).
+    """Estimates the matrix of a correction with a first network, and trains a second one with it (Algorithm 1).
 
-    The first stage is plain cross-entropy, since the matrix is the identity. Its network, as it was best on the validation
-    set if there is one, gives the estimate; the second stage begins again with the initial weights.
+    The first stage is plain cross-entropy, since the matrix is the identity. Its network, as it was best on the
+    validation set if there is one, gives the estimate; the second stage begins again with the initial weights.
 
     Args:
         correction: the loss, with the identity.

@@ -15,11 +15,11 @@ CLAMP = 1e-4
 
 
 class ELR:
-    """CE + lambda log(1 - <t, p>), t a moving average of what the network predicted for the example (Eq. 6 and 8).
+    """CE + lambda log(1 - <t, p>), t a moving average of what the network predicted for the example (section 4).
 
-    t begins at 0 and is brought up to date before the loss uses it. It pulls the prediction towards what the example was
-    taken for early, before wrong labels are memorised. Where examples are not those of the training set there is no t,
-    and the loss is cross-entropy.
+    t begins at 0 and is brought up to date before the loss uses it. It pulls the prediction towards what the
+    example was taken for early, before wrong labels are memorised. Where examples are not those of the training set
+    there is no t, and the loss is cross-entropy.
     """
 
     def __init__(self, config: ELRConfig, context: Context):

@@ -17,7 +17,8 @@ from reweight_losses.options import FocalConfig, SigmoidFocalConfig
 class Focal:
     """(1 - p_y)^gamma CE, p the softmax of the logits.
 
-    Its gradient is that of cross-entropy with the instance weight f = (1-p_y)^gamma - gamma p_y (1-p_y)^(gamma-1) log p_y.
+    Its gradient is that of cross-entropy with the instance weight
+    f = (1-p_y)^gamma - gamma p_y (1-p_y)^(gamma-1) log p_y.
     """
 
     def __init__(self, config: FocalConfig, context: Context):
@@ -40,9 +41,9 @@ class Focal:
 
 
 class SigmoidFocal:
-    """Sum over the classes of w_y (1 - p_c)^gamma times binary cross-entropy, p_c the sigmoid's probability of the truth.
+    """w_y sum_c (1 - p_c)^gamma (-log p_c), p_c the probability that a sigmoid gives to what is true of class c.
 
-    The class-balanced focal loss of Cui et al. (CVPR 2019, section 4.3) with beta > 0, focal loss of Lin et al. with
+    The class-balanced focal loss of Cui et al. (CVPR 2019, section 4) with beta > 0, focal loss of Lin et al. with
     beta = 0, when every w is 1. The rows of its gradient do not sum to 0. The bias of the last layer begins at
     -log(C - 1), so that every class begins with the probability 1/C.
     """

@@ -16,7 +16,7 @@ PRUNE_EVERY = 10
 
 
 class GCE:
-    """L_q = (1 - p_y^q) / q, cross-entropy for q -> 0 and mean absolute error for q = 1 (Eq. 6).
+    """L_q = (1 - p_y^q) / q, cross-entropy for q -> 0 and mean absolute error for q = 1 (section 3.2).
 
     Its gradient is that of cross-entropy with the instance weight p_y^q.
     """
@@ -41,10 +41,10 @@ class GCE:
 
 
 class TruncatedGCE(GCE):
-    """L_q where p_y > k, the constant L_q(k) elsewhere (Eq. 9), the choice being held fixed between epochs.
+    """L_q where p_y > k, the constant L_q(k) elsewhere (section 3.3), the choice being held fixed between epochs.
 
-    An example that is out has no gradient. The choice is made anew every `PRUNE_EVERY` epochs by the network that was best
-    on the validation set, or by the present one (Algorithm 1). It is for training examples; others are all kept.
+    An example that is out has no gradient. The choice is made anew every `PRUNE_EVERY` epochs by the network that
+    was best on the validation set, or by the present one (Algorithm 1). It is for training examples; others are all kept.
     """
 
     def __init__(self, config: GCEConfig, context: Context):

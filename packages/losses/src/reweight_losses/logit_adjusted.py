@@ -27,7 +27,7 @@ class LogitAdjusted:
 
 
 def balanced_softmax(config: NoOptions, context: Context) -> LogitAdjusted:
-    """Return balanced softmax (Ren et al., Eq. 3 and 4): softmax(l)_c proportional to N_c exp(l_c)."""
+    """Return balanced softmax (Ren et al., Theorem 1): softmax(l)_c proportional to N_c exp(l_c)."""
     return LogitAdjusted(1.0, context)
 
 

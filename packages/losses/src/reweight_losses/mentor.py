@@ -1,4 +1,4 @@
-"""Self-paced learning (Kumar et al., NeurIPS 2010) and MentorNet with its predefined curriculum (Jiang et al., ICML 2018)."""
+"""Self-paced learning (Kumar et al., NeurIPS 2010) and MentorNet's predefined curriculum (Jiang et al., ICML 2018)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ class MovingPercentile:
 
     def __init__(self, percentile: float, context: Context):
         self.share = percentile / 100
-        self.m = torch.full((), torch.nan, device=context.device, dtype=torch.promote_types(context.dtype, torch.float32))
+        self.m = torch.full(
+            (), torch.nan, device=context.device, dtype=torch.promote_types(context.dtype, torch.float32)
+        )
 
     def distance(self, losses: Tensor) -> Tensor:
         """Return losses - m, (n,), after m has moved."""
@@ -44,7 +46,7 @@ class MovingPercentile:
 class SelfPaced:
     """v = [loss <= m]: trains on the examples that are easy at present, m a moving percentile of the losses.
 
-    The minimum over v in [0, 1]^n of sum_i v_i (loss_i - m) (Kumar et al., Eq. 4), with the percentile in place of a
+    The minimum over v in [0, 1]^n of sum_i v_i (loss_i - m) (Kumar et al.), with the percentile in place of a
     threshold that is to be chosen in the unit of the loss.
     """
 
@@ -72,8 +74,8 @@ class SelfPaced:
 class Mentor:
     """MentorNet PD: weights 1 at first, then [d <= 0], at last clip(1 - d, 0, 1), d = loss - m, and example dropout.
 
-    The curriculum of the official code, which its network is trained to imitate; the formula needs no network (Jiang et al.,
-    section 3). Left out: the weight decay of a step does not follow its mean weight.
+    The curriculum of the official code, which its network is trained to imitate; the formula needs no network.
+    Left out: the weight decay of a step does not follow its mean weight.
     """
 
     def __init__(self, config: MentorConfig, context: Context):

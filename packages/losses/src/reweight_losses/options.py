@@ -19,7 +19,9 @@ class GCEConfig:
 
     q: float = option(0.7, "From near 0 (cross-entropy) to 1 (mean absolute error).", check=and_(gt(0), le(1)))
     truncate: float | None = option(
-        None, "Leave out examples whose label has at most this probability; the paper has 0.5.", check=and_(gt(0), lt(1))
+        None,
+        "Leave out examples whose label has at most this probability; the paper has 0.5.",
+        check=and_(gt(0), lt(1)),
     )
     truncate_from: int | None = option(
         None, "Epochs with all examples before some are left out. Default: a third of the epochs.", check=gt(0)
@@ -158,7 +160,9 @@ class MentorConfig:
 class PencilConfig:
     """Options of ``--method pencil``; defaults are those of the official code."""
 
-    alpha: float = option(0.4, "Factor of the compatibility of an example's label distribution with its label.", check=ge(0))
+    alpha: float = option(
+        0.4, "Factor of the compatibility of an example's label distribution with its label.", check=ge(0)
+    )
     beta: float = option(0.1, "Factor of the entropy of predictions.", check=ge(0))
     label_lr: float = option(600.0, "Step size lambda of the label distributions.", check=ge(0))
     label_scale: float = option(10.0, "Logit K that a label's own class begins with.", check=gt(0))

@@ -22,8 +22,8 @@ class Pencil:
     """Learns a label distribution y^d = softmax(Y) for every example, beside the network (section 3).
 
     Y (N, C) begins at K on the observed label and 0 elsewhere. First stage: cross-entropy with the labels at a high,
-    constant rate. Second: (1/C) KL(p || y^d) + alpha CE(y^d, y) + (beta/C) H(p), on which network and Y both step. Third:
-    (1/C) KL(p || y^d) alone with Y fixed, the rate falling twice to a tenth. Batch means, as everywhere.
+    constant rate. Second: (1/C) KL(p || y^d) + alpha CE(y^d, y) + (beta/C) H(p), on which network and Y both step.
+    Third: (1/C) KL(p || y^d) alone with Y fixed, the rate falling twice to a tenth. Batch means, as everywhere.
     """
 
     def __init__(self, config: PencilConfig, context: Context):
@@ -121,7 +121,7 @@ def _stage_ends(config: PencilConfig, epochs: int) -> tuple[int, int]:
     first, second = (default if end is None else end for default, end in zip(defaults, given, strict=True))
     if not first < second < epochs:
         raise UserError(
-            f"method pencil: --correct-from {first}, --correct-until {second} and --epochs {epochs} must be in this order, "
-            "so that each of the three stages has an epoch"
+            f"method pencil: --correct-from {first}, --correct-until {second} and --epochs {epochs} must be in this "
+            "order, so that each of the three stages has an epoch"
         )
     return first, second

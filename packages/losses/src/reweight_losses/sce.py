@@ -14,7 +14,7 @@ LOG_OF_ZERO = math.log(1e-4)
 
 
 class SCE:
-    """alpha CE + beta RCE, RCE = -sum_c p_c log y_c (Eq. 7).
+    """alpha CE + beta RCE, RCE = -sum_c p_c log y_c (section 3).
 
     Row: (alpha - beta log(1e-4) p_y) (p - y) for a label.
     """

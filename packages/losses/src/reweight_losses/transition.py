@@ -1,4 +1,4 @@
-"""Transition matrices of label noise, T[i, j] = P(observed j | true i): read, made from a kind of noise, or estimated."""
+"""Transition matrices of label noise, T[i, j] = P(observed j | true i): read, measured on a kind of noise, estimated."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def matrix_of_noise(text: str, num_classes: int, where: str) -> Tensor:
 
 
 def estimate_matrix(probabilities: Tensor, percentile: float) -> Tensor:
-    """Estimate T from what a network trained on the observed labels predicts (Patrini et al., CVPR 2017, Eq. 12 and 13).
+    """Estimate T from what a network trained on the observed labels predicts (Patrini et al., CVPR 2017, Theorem 3).
 
     Row i is the prediction for the example that is likeliest of class i. Outliers come first in that order, so those
     above a percentile of p_i are left out.
