@@ -17,7 +17,7 @@ def class_counts(context: Context) -> Tensor:
 
 
 def effective_number_weights(counts: Tensor, beta: float) -> Tensor:
-    """Return w_c = (1 - beta) / (1 - beta^N_c), scaled so that their mean is 1 (Cui et al., CVPR 2019, section 4), (C,).
+    """Return w_c = (1 - beta) / (1 - beta^N_c), scaled so that their mean is 1 (C,) (Cui et al., CVPR 2019, section 4).
 
     Args:
         counts: N_c, (C,).

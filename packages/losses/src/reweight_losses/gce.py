@@ -44,7 +44,7 @@ class TruncatedGCE(GCE):
     """L_q where p_y > k, the constant L_q(k) elsewhere (section 3.3), the choice being held fixed between epochs.
 
     An example that is out has no gradient. The choice is made anew every `PRUNE_EVERY` epochs by the network that
-    was best on the validation set, or by the present one (Algorithm 1). It is for training examples; others are all kept.
+    was best on the validation set, or by the present one (Algorithm 1). Other than training examples are all kept.
     """
 
     def __init__(self, config: GCEConfig, context: Context):

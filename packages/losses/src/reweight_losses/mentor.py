@@ -38,7 +38,11 @@ class MovingPercentile:
 
     def distance(self, losses: Tensor) -> Tensor:
         """Return losses - m, (n,), after m has moved."""
-        here = losses.quantile(self.share)
+        position = self.share * (len(losses) - 1)
+        below = int(position)
+        ascending = losses.sort().values
+        # torch's quantile changes shapes in place, which a recorded step cannot repeat
+        here = ascending[below].lerp(ascending[min(below + 1, len(losses) - 1)], position - below)
         self.m.copy_(torch.where(self.m.isnan(), here, DECAY * self.m + (1 - DECAY) * here))
         return losses - self.m
 

@@ -1,4 +1,4 @@
-"""Transition matrices of label noise, T[i, j] = P(observed j | true i): read, measured on a kind of noise, estimated."""
+"""Transition matrices of label noise, T[i, j] = P(observed j | true i): given or estimated."""
 
 from __future__ import annotations
 
