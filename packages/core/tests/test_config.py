@@ -21,7 +21,7 @@ from reweight_core.config.resolve import (
 from reweight_core.config.run_config import DataConfig, RunConfig
 from reweight_core.errors import UserError
 from reweight_core.plugins import registry
-from reweight_core.plugins.records import ComponentPlugin, DataPlugin, MethodPlugin, NoisePlugin, NoOptions
+from reweight_core.plugins.records import ComponentPlugin, DataPlugin, LossPlugin, MethodPlugin, NoisePlugin, NoOptions
 
 
 @attrs.frozen
@@ -116,6 +116,7 @@ RECORDS = {
         "table": NoisePlugin("table", "table:FILE", lambda argument: parse_rate("half"), takes_file=True),
     },
     "model": {},
+    "loss": {"cross-entropy": LossPlugin("cross-entropy", "plain", never_built)},
 }
 
 
