@@ -84,7 +84,7 @@ def test_differences_are_taken_up_to_an_error_of_one_percent(looking, monkeypatc
     exact = torch.full((N,), 2.0)
     answers = {None: exact, 1e-3: exact * (1 + 3 * error), 1e-4: exact * (1 + error), 1e-5: exact * (1 - 2 * error)}
     # weights that learned labels, say, leave at 1: what counts is D'
-    monkeypatch.setattr(auto, "tried", lambda step, size, way: Tried(torch.ones(N), answers[way.length], True))
+    monkeypatch.setattr(auto, "tried", lambda step, size, way, *_: Tried(torch.ones(N), answers[way.length], True))
     choice = choose_lookahead(parts.step, N)
     assert (choice.name, choice.length) == (name, 1e-4 if name == "fd" else None)
     assert choice.error == pytest.approx(error, rel=1e-4)
@@ -101,7 +101,7 @@ def test_an_error_that_is_no_number_is_never_the_best(looking, monkeypatch):
     parts = looking()
     exact = torch.full((N,), 2.0)
     answers = {None: exact, 1e-3: exact * torch.nan, 1e-4: exact * 1.005, 1e-5: exact * torch.inf}
-    monkeypatch.setattr(auto, "tried", lambda step, size, way: Tried(torch.ones(N), answers[way.length], True))
+    monkeypatch.setattr(auto, "tried", lambda step, size, way, *_: Tried(torch.ones(N), answers[way.length], True))
     assert choose_lookahead(parts.step, N).length == 1e-4
     answers[1e-4] = exact * torch.nan
     assert choose_lookahead(parts.step, N) == Choice("jvp")
@@ -156,7 +156,7 @@ class Net(nn.Module):
 
 
 def test_a_network_without_forward_mode_gets_double_backward_with_a_warning(looking, monkeypatch):
-    monkeypatch.setattr("reweight_core.training.build.build_model", lambda *_: Net())
+    monkeypatch.setattr("reweight_core.training.networks.build_model", lambda *_: Net())
     with pytest.warns(UserWarning, match="double backward instead"):
         assert looking().step.lookahead == Choice("double")
     with pytest.raises(UserError, match="use --lookahead double"):

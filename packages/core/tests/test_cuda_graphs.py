@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from reweight_core.engine.cuda_graphs import CudaGraphs, RecordedSteps, RecordingError, Watch
+from reweight_core.engine.stage import Stage
 from reweight_core.errors import UserError
 from reweight_core.testing.recorder import CpuBackend
 
@@ -17,8 +18,8 @@ class Steps:
     def __init__(self):
         self.ran, self.epochs = [], 0
 
-    def run(self, size, source, looks_ahead):
-        self.ran.append((size, source, looks_ahead))
+    def run(self, size, stage, looks_ahead, epoch):
+        self.ran.append((size, stage, looks_ahead, epoch))
 
     def begin_epoch(self):
         self.epochs += 1
@@ -58,11 +59,12 @@ def test_the_third_step_of_a_kind_in_an_epoch_is_the_first_replayed():
 def test_steps_that_differ_in_anything_are_recorded_apart():
     steps, backend = Steps(), Backend()
     recorded = RecordedSteps(steps, backend)
-    kinds = [(10, "train", True), (10, "train", False), (10, "meta", True), (9, "train", True)]
+    train, meta, both = (Stage("stage", 1, 0.1, source=source) for source in ("train", "meta", "both"))
+    kinds = [(10, train, True, 7), (10, train, False, 7), (10, meta, True, 7), (10, both, True, 7), (9, train, True, 7)]
     for _ in range(3):
         for kind in kinds:
             recorded.run(*kind)
-    assert backend.calls == ["run"] * 4 + ["record"] * 4 + ["replay"] * 4
+    assert backend.calls == ["run"] * 5 + ["record"] * 5 + ["replay"] * 5
     assert steps.ran == kinds * 2
 
 

@@ -5,10 +5,11 @@ import torch
 
 from reweight_core.data.batch import Batch
 from reweight_core.data.examples import Examples
+from reweight_core.engine.stage import Stage
 from reweight_core.errors import UserError
 from reweight_core.plugins.erm import plugin as erm
 from reweight_core.plugins.hooks import MethodHooks
-from reweight_core.plugins.hookspecs import Hooks, Stage, hookimpl
+from reweight_core.plugins.hookspecs import Hooks, hookimpl
 from reweight_core.testing import tiny_parts
 
 N, C = 4, 3

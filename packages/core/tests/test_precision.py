@@ -45,7 +45,7 @@ def test_rounded_products_are_chosen_where_the_weights_hardly_change(monkeypatch
     noise = torch.randn(10)
     kinds = []
 
-    def tried(step, size, lookahead):
+    def tried(step, size, lookahead, *_):
         D_prime = torch.ones(size) + (rounding * noise if kinds[-1] == "tf32" else 0)
         return auto.Tried(torch.ones(size), D_prime, True)
 

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from reweight_core.data.images import ImageFiles, decode
     from reweight_core.data.prepare import Corruption
     from reweight_core.engine.losses import cross_entropy
+    from reweight_core.engine.network import Network, ParameterOptimizer
+    from reweight_core.engine.outputs import Outputs
     from reweight_core.engine.step import Step
     from reweight_core.engine.virtual_step import VirtualSGD
     from reweight_core.engine.weighting_network import WeightingNetwork
@@ -60,6 +62,9 @@ _LAZY = {
     "Examples": "reweight_core.data.examples",
     "Features": "reweight_core.data.features",
     "ImageFiles": "reweight_core.data.images",
+    "Network": "reweight_core.engine.network",
+    "Outputs": "reweight_core.engine.outputs",
+    "ParameterOptimizer": "reweight_core.engine.network",
     "Split": "reweight_core.data.dataset",
     "Step": "reweight_core.engine.step",
     "Table": "reweight_core.data.features",
@@ -100,9 +105,12 @@ __all__ = [
     "LossPlugin",
     "MethodPlugin",
     "ModelPlugin",
+    "Network",
     "NoOptions",
     "NoisePlugin",
     "Option",
+    "Outputs",
+    "ParameterOptimizer",
     "RunConfig",
     "Split",
     "Stage",

@@ -136,7 +136,7 @@ class PluginCommand(DeclaringCommand):
     def declared(self, ctx: click.Context, args: list[str]) -> Mapping[str, Option]:
         """Those of core and of the chosen plugins; what a file says is kept for the callback."""
         core = core_options(self.config_class)
-        names = [name for name in ("method", "data", "with", "preset") if name in core]
+        names = [name for name in ("method", "loss", "data", "with", "preset") if name in core]
         given, _ = first_pass(ctx, args, names, [config_option()])
         file = given.pop("config_file", None)
         from_file = read_file(file, self.config_class, given) if file else {}

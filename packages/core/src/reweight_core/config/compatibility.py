@@ -57,6 +57,12 @@ def refuse_misfits(
         raise UserError(
             f"--virtual-step {config.virtual_step}: method '{config.method}' takes a virtual step of its own"
         )
+    if config.head == "cosine" and plugin.looks_ahead == "head":
+        raise UserError(
+            f"--head cosine: method '{config.method}' looks ahead with a last linear layer; give --head linear"
+        )
+    if config.head == "cosine" and plugin.looks_ahead == "network" and config.lookahead == "head":
+        raise UserError("--lookahead head: is for a last linear layer; give --head linear or another --lookahead")
     if plugin.looks_ahead == "no":
         _warn_of_lookahead_options(config)
     elif config.meta_every > 1 and not plugin.reuses_weights:

@@ -105,6 +105,11 @@ class RunConfig(DataConfig):
         group="network",
         metavar="NAME",
     )
+    head: Literal["linear", "cosine"] = option(
+        "linear",
+        "Last layer: linear as the network has it, or cosine: 30 times the cosine between feature and class weight.",
+        group="network",
+    )
     init_from: Path | None = option(
         None,
         "Begin with the weights in this safetensors file; a last layer for another number of classes begins untrained.",

@@ -8,6 +8,9 @@ import attrs
 import torch
 from torch import Tensor
 
+Source = Literal["train", "meta", "both"]
+"""What examples are taken from: the training set with its observed labels, the clean meta set, or the two together."""
+
 
 @attrs.frozen(eq=False)
 class Batch:
@@ -26,7 +29,7 @@ class Batch:
     inputs: Tensor
     labels: Tensor
     targets: Tensor | None = None
-    source: Literal["train", "meta", "both"] = "train"
+    source: Source = "train"
     trusted: Tensor | None = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
@@ -105,6 +106,22 @@ class Examples:
         requests = [self.request(ids.cpu().numpy(), None) for ids in parts]
         for ids, pixels in zip(parts, read_ahead(requests, workers, self.labels.device), strict=True):
             yield self.batch(ids, None, pixels)
+
+    def followed_by(self, other: Examples) -> Examples:
+        """Return one set of these examples and another's behind them, normalised and augmented as these are.
+
+        Raises:
+            UserError: if one has its images in files and the other has not, or if their shapes differ.
+        """
+        joint = copy.copy(self)
+        joint.labels = torch.cat([self.labels, other.labels])
+        if self.files is not None and other.files is not None:
+            joint.files = self.files.followed_by(other.files)
+        elif self.images is not None and other.images is not None and self.images.shape[1:] == other.images.shape[1:]:
+            joint.images = torch.cat([self.images, other.images])
+        else:
+            raise UserError("the training and the meta set cannot be joined: both must be in memory, or both in files")
+        return joint
 
     def request(self, ids: np.ndarray, seed: tuple[int, ...] | None) -> ReadRequest:
         """Say which files a batch needs; random crops, if this set has them, follow from `seed` unless it is None."""

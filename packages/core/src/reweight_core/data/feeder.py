@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reweight_core.data.batch import BatchSource
+from reweight_core.data.batch import BatchSource, Source
 from reweight_core.data.examples import Examples
 from reweight_core.data.reader import ReadRequest, read_ahead
 from reweight_core.data.seeds import Stream, cycled_order, epoch_order
@@ -55,31 +55,43 @@ class Feeder:
         meta_batch_size: m, at most the meta set.
         seed: seed of the run; the order follows from it and the epoch, random crops also from the example's position.
         workers: processes that read image files.
+        both: the training examples and the meta set's behind them, if any stage trains on the two.
     """
 
     def __init__(
-        self, train: Examples, meta: Examples | BatchSource | None, meta_batch_size: int, seed: int, workers: int
+        self,
+        train: Examples,
+        meta: Examples | BatchSource | None,
+        meta_batch_size: int,
+        seed: int,
+        workers: int,
+        both: Examples | None = None,
     ):
         self._train, self._meta = train, meta if isinstance(meta, Examples) else None
+        self._sources: dict[Source, Examples | None] = {"train": train, "meta": self._meta, "both": both}
         self._m = 0 if self._meta is None else min(meta_batch_size, len(self._meta))
         self._seed, self._workers = seed, workers
         self._device = train.labels.device
 
-    def epoch(self, number: int, source: str, sizes: Sequence[int]) -> Iterator[Fed]:
+    def epoch(
+        self, number: int, source: Source, sizes: Sequence[int], order: np.ndarray | None = None
+    ) -> Iterator[Fed]:
         """Give what each step of an epoch takes.
 
         Args:
             number: the epoch, counted from 0 over all stages.
-            source: ``train``, or ``meta`` to train on the meta set itself.
+            source: what the stage trains on.
             sizes: the size n of every step's batch.
+            order: positions in the source, at least as many as the batches take; None for all of them in random order.
         """
-        length, examples = sum(sizes), self._train
-        if source == "train":
-            order = epoch_order(self._seed, number, len(self._train))[:length]
-        else:
-            assert self._meta is not None
-            examples = self._meta
+        length, examples = sum(sizes), self._sources[source]
+        assert examples is not None, "a stage on what there is not is refused"
+        if order is not None:
+            order = order[:length]
+        elif source == "meta":
             order = cycled_order(self._seed, number, len(examples), length, Stream.META_TRAINING_ORDER)
+        else:
+            order = epoch_order(self._seed, number, len(examples))[:length]
         ids = np.split(order, np.cumsum(sizes)[:-1])
         meta_order = np.empty(0, np.int64)
         if self._meta is not None:

@@ -47,6 +47,12 @@ class ImageFiles:
     def __getitem__(self, ids: np.ndarray | slice) -> ImageFiles:
         return attrs.evolve(self, names=self.names[ids])
 
+    def followed_by(self, other: ImageFiles) -> ImageFiles:
+        """Return these files with another set's behind them, all brought to the size of these."""
+        # an absolute name does not follow from the root
+        further = [str(other.root.absolute() / name) for name in other.names]
+        return attrs.evolve(self, names=np.concatenate([self.names, np.array(further, dtype=object)]))
+
     def read(self, ids: np.ndarray, seed: Sequence[int] | None = None) -> np.ndarray:
         """Read images, uint8 (n, 3, size, size).
 

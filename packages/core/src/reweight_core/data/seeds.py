@@ -27,6 +27,8 @@ class Stream(IntEnum):
     """Crops of random area and flips of training images that are read while training."""
     META_CROPS = 8
     """The same of meta images."""
+    CHOSEN_ORDER = 9
+    """Draws of a plugin that orders an epoch."""
 
 
 def random_state(seed: int, stream: Stream, *parts: int) -> np.random.RandomState:

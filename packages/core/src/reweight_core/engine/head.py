@@ -64,19 +64,20 @@ class Head:
         return F.linear(features.to(weight.dtype), weight, parameters.get(self._bias, self._fixed_bias))
 
 
-def find_head(model: nn.Module, inputs: Tensor) -> str | None:
+def find_head(model: nn.Module, inputs: Tensor, kinds: tuple[type[nn.Module], ...] = (nn.Linear,)) -> str | None:
     """Return the path of the linear layer whose output the network returns as its logits, or None.
 
     Args:
         model: the network; it is run once in eval mode.
         inputs: some images.
+        kinds: what counts as a linear layer.
     """
     outputs: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:
         return lambda module, args, output: outputs.__setitem__(name, output)
 
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
     handles = [module.register_forward_hook(keep(name)) for name, module in layers.items()]
     was_training = model.training
     try:

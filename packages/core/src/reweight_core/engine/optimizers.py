@@ -1,4 +1,4 @@
-"""The optimizers of a run: how they are made, their virtual step, and their state as flat, named tensors."""
+"""The optimizers of a run: how they are made, their steps and virtual steps, and their state as named tensors."""
 
 from __future__ import annotations
 
@@ -54,6 +54,43 @@ class OptimizerSettings:
         return VirtualAdam(
             lr, group["betas"], group["eps"], self.weight_decay, decoupled=self.name == "adamw", state=optimizer.state
         )
+
+
+class NamedOptimizer:
+    """An optimizer of tensors by name, for steps that may be recorded: their gradients keep their addresses.
+
+    Args:
+        parameters: leaf tensors by name.
+        settings: how they are optimized.
+        lr: learning rate, a tensor without dimensions.
+
+    Attributes:
+        torch_optimizer: torch's own.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor], settings: OptimizerSettings, lr: Tensor):
+        self._parameters, self._max_grad_norm = dict(parameters), settings.max_grad_norm
+        for parameter in parameters.values():
+            parameter.grad = torch.zeros_like(parameter)
+        self.torch_optimizer = settings.build(list(parameters.values()), lr)
+
+    def zero_grad(self) -> None:
+        """Set the gradients to 0, in place."""
+        self.torch_optimizer.zero_grad(set_to_none=False)
+
+    def step(self) -> None:
+        """Clip the gradients, if they are to be, and take a step along them."""
+        if self._max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._max_grad_norm)
+        self.torch_optimizer.step()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what the optimizer remembers, as ``PARAMETER.QUANTITY``."""
+        return state_tensors(self.torch_optimizer, list(self._parameters))
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` returned, in place."""
+        load_state_tensors(self.torch_optimizer, list(self._parameters), state)
 
 
 def state_tensors(optimizer: torch.optim.Optimizer, names: Sequence[str]) -> dict[str, Tensor]:

@@ -14,18 +14,24 @@ class SampleTable:
     Args:
         size: number of training examples N.
         device: where the records lie.
+        further: number of examples that may follow them in a batch's source, which are noted and not shown.
+
+    Attributes:
+        tensors: the records of the training examples by name.
     """
 
-    def __init__(self, size: int, device: torch.device):
-        self.tensors: dict[str, Tensor] = {
-            "weight_sum": torch.zeros(size, device=device),
-            "last_weight": torch.zeros(size, device=device),
-            "loss": torch.zeros(size, device=device),
-            "probability": torch.zeros(size, device=device),
-            "margin": torch.zeros(size, device=device),
-            "predicted": torch.full((size,), -1, dtype=torch.int64, device=device),
-            "visits": torch.zeros(size, dtype=torch.int64, device=device),
+    def __init__(self, size: int, device: torch.device, further: int = 0):
+        rows = size + further
+        self._rows: dict[str, Tensor] = {
+            "weight_sum": torch.zeros(rows, device=device),
+            "last_weight": torch.zeros(rows, device=device),
+            "loss": torch.zeros(rows, device=device),
+            "probability": torch.zeros(rows, device=device),
+            "margin": torch.zeros(rows, device=device),
+            "predicted": torch.full((rows,), -1, dtype=torch.int64, device=device),
+            "visits": torch.zeros(rows, dtype=torch.int64, device=device),
         }
+        self.tensors = {name: tensor[:size] for name, tensor in self._rows.items()}
 
     def record(self, step: Step, weights: Tensor) -> None:
         """Note the batch as the step saw it: before its update, in train mode.
@@ -44,9 +50,9 @@ class SampleTable:
             "predicted": step.logits.argmax(1),
         }
         for name, value in seen.items():
-            self.tensors[name].index_copy_(0, step.ids, value.to(self.tensors[name].dtype))
-        self.tensors["weight_sum"].index_add_(0, step.ids, weights.to(self.tensors["weight_sum"].dtype))
-        self.tensors["visits"].index_add_(0, step.ids, torch.ones_like(step.ids))
+            self._rows[name].index_copy_(0, step.ids, value.to(self._rows[name].dtype))
+        self._rows["weight_sum"].index_add_(0, step.ids, weights.to(self._rows["weight_sum"].dtype))
+        self._rows["visits"].index_add_(0, step.ids, torch.ones_like(step.ids))
 
     def mean_weight(self) -> Tensor:
         """Return each example's mean weight over its visits so far; 0 if it was never visited."""

@@ -10,8 +10,7 @@ import attrs
 if TYPE_CHECKING:
     import numpy as np
 
-Source = Literal["train", "meta", "both"]
-"""What a stage trains on: the training set with its observed labels, the clean meta set, or the two together."""
+    from reweight_core.data.batch import Source
 
 Start = Literal["continue", "initial", "best"]
 """The network that a stage begins with: as it is, as the run began, or as it was best on the validation set."""

@@ -159,6 +159,11 @@ class Step:
         """Gradient of the batch's mean loss with respect to its logits, (n, C): (p - y)/n for cross-entropy."""
         return self._losses_and_rows[1] / self.n
 
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """The network's trainable parameters by name, detached, to be read only."""
+        return {name: p.detach() for name, p in self._passes.parameters.items()}
+
     def gradients_at(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the gradients of the step's loss at other parameters, by name; for `manipulate_update`.
 

@@ -9,17 +9,17 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from reweight_core.data.batch import Batch, BatchSource
+from reweight_core.data.batch import Batch, BatchSource, Source
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Fed
 from reweight_core.data.seeds import derived_seed
 from reweight_core.engine.finite import Health
 from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.losses import cross_entropy
-from reweight_core.engine.optimizers import OptimizerSettings, load_state_tensors, state_tensors
+from reweight_core.engine.optimizers import NamedOptimizer, OptimizerSettings
 from reweight_core.engine.passes import Passes
 from reweight_core.engine.sample_table import SampleTable
-from reweight_core.engine.stage import TRAINING, Source, Stage
+from reweight_core.engine.stage import TRAINING, Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.step import Losses, Step, Surroundings
 
@@ -95,6 +95,7 @@ class TrainingStep:
         autocast: number type that the network computes in, or None for its parameters' own.
         head: path of the network's last linear layer, if a look-ahead needs it.
         lean: whether to run the training forward again rather than keep its graph during the look-ahead.
+        both: the training examples and the meta set's behind them, if any stage trains on the two.
         meta_losses: the loss of a meta batch.
         lr: the tensor of the learning rate, without dimensions; None for a new one.
 
@@ -123,6 +124,7 @@ class TrainingStep:
         autocast: torch.dtype | None = None,
         head: str | None = None,
         lean: bool = False,
+        both: Examples | None = None,
         meta_losses: Losses = cross_entropy,
         lr: Tensor | None = None,
     ):
@@ -133,18 +135,19 @@ class TrainingStep:
         self.lr = torch.zeros((), device=device) if lr is None else lr
         self.sums = EpochSums.zeros(device)
         self.health = Health(device)
-        self.samples = SampleTable(len(train), device)
+        self.samples = SampleTable(len(train), device, 0 if both is None else len(both) - len(train))
         self.passes = Passes(model, self.generators["network"], autocast, head, lean)
-        parameters = list(self.passes.parameters.values())
-        for parameter in parameters:
-            parameter.grad = torch.zeros_like(parameter)
-        self._parameters, self._max_grad_norm = parameters, settings.max_grad_norm
-        self._optimizer = settings.build(parameters, self.lr)
-        self._update = settings.build_virtual_step(self._optimizer, self.lr)
+        self._optimizer = NamedOptimizer(self.passes.parameters, settings, self.lr)
+        self._update = settings.build_virtual_step(self._optimizer.torch_optimizer, self.lr)
         self.model, self.hooks, self.lookahead = model, hooks, lookahead
         self._meta_losses = meta_losses
-        self._sources: dict[Source, Examples | BatchSource | None] = {"train": train, "meta": meta}
+        self._sources: dict[Source, Examples | BatchSource | None] = {"train": train, "meta": meta, "both": both}
+        self._train_size = len(train)
         self._fed: dict[int, Fed] = {}
+
+    def forget_updates(self) -> None:
+        """Make the optimizer one that remembers nothing, in place."""
+        self._optimizer.load_state_dict({})
 
     def begin_epoch(self) -> None:
         """Forget the sums of the epoch before."""
@@ -170,11 +173,9 @@ class TrainingStep:
         self.weigh(step)
         assert step.weights is not None and step.D_prime is not None, "the step was weighed"
         # only here: differentiating a look-ahead may have left gradients behind
-        self._optimizer.zero_grad(set_to_none=False)
+        self._optimizer.zero_grad()
         self.passes.backward(step.D_prime)
         self._manipulate(step)
-        if self._max_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
         self._optimizer.step()
         self.hooks.follow_update(self.passes.parameters)
         self._note(step, step.weights, step.D_prime)
@@ -185,7 +186,7 @@ class TrainingStep:
         """Return the step as a method sees it (arguments as `run`)."""
         fed = self._fed[size]
         original = self._draw(stage.source, fed.ids, fed.pixels)
-        surroundings = Surroundings(stage=stage, epoch=epoch, optimizer_state=self._optimizer.state)
+        surroundings = Surroundings(stage=stage, epoch=epoch, optimizer_state=self._optimizer.torch_optimizer.state)
         if not stage.plain:
             surroundings = attrs.evolve(
                 surroundings,
@@ -228,7 +229,7 @@ class TrainingStep:
             batch = examples.batch(ids, self.generators["augmentation"], pixels)
         else:
             batch = examples.draw_batch()
-        return attrs.evolve(batch, source=source)
+        return attrs.evolve(batch, source=source, trusted=ids >= self._train_size if source == "both" else None)
 
     def _note(self, step: Step, weights: Tensor, D_prime: Tensor) -> None:
         self.health.note(losses=step.losses, weights=weights, gradient=D_prime, meta_loss=step.meta_value)
@@ -237,22 +238,21 @@ class TrainingStep:
         if step.meta_value is not None:
             self.sums.meta_loss.add_(step.meta_value)
             self.sums.meta_steps.add_(1)
-        if step.source == "train":
+        if step.stage.source != "meta":
             self.samples.record(step, weights if step.stage.plain else self.hooks.example_weights(step, weights))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what the step carries from one call to the next, network and plugins aside, as tensors."""
-        optimizer = state_tensors(self._optimizer, list(self.passes.parameters))
         generators = {name: generator.get_state() for name, generator in self.generators.items()}
         return (
-            prefixed("optimizer", optimizer)
+            prefixed("optimizer", self._optimizer.state_dict())
             | prefixed("samples", self.samples.tensors)
             | prefixed("generator", generators)
         )
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state_dict` returned, in place."""
-        load_state_tensors(self._optimizer, list(self.passes.parameters), part_of(state, "optimizer"))
+        self._optimizer.load_state_dict(part_of(state, "optimizer"))
         samples, generators = part_of(state, "samples"), part_of(state, "generator")
         for name, tensor in self.samples.tensors.items():
             tensor.copy_(samples[name])

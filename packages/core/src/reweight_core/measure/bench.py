@@ -144,7 +144,7 @@ def parts_of(setting: Setting, subject: Subject) -> Parts:
         method_options=fill(Owner(subject.method, plugin.config), setting.options),
     )
     parts = build_parts(config, synthetic(setting))
-    begin(parts, parts.stages[0].source)
+    begin(parts)
     return parts
 
 
@@ -226,11 +226,13 @@ def floor(parts: Parts) -> float | None:
     if parts.config.lookahead == "double":
         return None
     passed: list[float] = []
-    parts.step.passes.on_pass = lambda kind, inputs: passed.append(COSTS[kind] * inputs / parts.config.batch_size)
+    for passes in parts.passes:
+        passes.on_pass = lambda kind, inputs: passed.append(COSTS[kind] * inputs / parts.config.batch_size)
     try:
         parts.step.run(parts.config.batch_size, parts.stages[0])
     finally:
-        parts.step.passes.on_pass = ignore_pass
+        for passes in parts.passes:
+            passes.on_pass = ignore_pass
     return sum(passed) / 3
 
 

@@ -58,10 +58,11 @@ def _measure(values: dict[str, Any]) -> list[dict[str, Any]]:
     oracle: Tried | None = None
     for arithmetic, way in arithmetics:
         row: dict[str, Any] = {"strategy": way.name, "length": way.length, "precision": arithmetic}
-        parts.step.passes.autocast = torch.bfloat16 if arithmetic == "bf16" else None
+        for passes in parts.passes:
+            passes.autocast = torch.bfloat16 if arithmetic == "bf16" else None
         set_products(arithmetic)
         try:
-            found = tried(parts.step, n, way)
+            found = tried(parts.step, n, way, parts.stages[0])
             if not found.looked_ahead:
                 raise UserError(f"method '{config.method}' did not look ahead: there is nothing to compare")
             oracle = oracle or found
@@ -89,7 +90,7 @@ def _costs(parts: Parts, n: int, way: Choice) -> dict[str, Any]:
         for _ in range(REPETITIONS):
             wait_for(parts.device)
             started = time.perf_counter()
-            tried(parts.step, n, way)
+            tried(parts.step, n, way, parts.stages[0])
             wait_for(parts.device)
             times.append(time.perf_counter() - started)
     return {"seconds_per_step": statistics.median(times), "peak_bytes": mark[0]}

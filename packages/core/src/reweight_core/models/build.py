@@ -8,26 +8,35 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from reweight_core.engine.head import find_head
 from reweight_core.errors import UserError, nearest, reason
 from reweight_core.models import torchvision_zoo
+from reweight_core.models.cosine_head import CosineHead
 from reweight_core.plugins import registry
 
+HEADS: tuple[type[nn.Module], ...] = (nn.Linear, CosineHead)
+"""The kinds of layers that a network's last one may be (``--head``)."""
 
-def build_model(name: str, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+
+def build_model(
+    name: str, input_shape: tuple[int, ...], num_classes: int, head: Literal["linear", "cosine"] = "linear"
+) -> nn.Module:
     """Build a network, in train mode, and try it on two empty images.
 
     Args:
         name: ``package.module:factory``, a model plugin, or one of torchvision's classification models.
         input_shape: channels, height, width.
         num_classes: number of logits C.
+        head: ``cosine`` for a `CosineHead` in place of the last linear layer.
 
     Raises:
-        UserError: if there is no such network, or it does not map such images to C logits, or cannot learn.
+        UserError: if there is no such network, or it does not map such images to C logits, or cannot learn, or has no
+            last linear layer to replace.
 
     A network that returns more than logits is left with them alone (`_logits_alone`).
     """
@@ -57,7 +66,18 @@ def build_model(name: str, input_shape: tuple[int, ...], num_classes: int) -> nn
         )
     if not any(p.requires_grad for p in model.parameters()):
         raise UserError(f"model '{name}' has no trainable parameters")
+    if head == "cosine":
+        _replace_head(model, name, torch.zeros(2, *input_shape))
     return model.train()
+
+
+def _replace_head(model: nn.Module, name: str, images: Tensor) -> None:
+    path = find_head(model, images)
+    if path is None:
+        raise UserError(f"--head cosine: model '{name}' does not end in a linear layer; give --head linear")
+    linear = model.get_submodule(path)
+    assert isinstance(linear, nn.Linear)
+    model.set_submodule(path, CosineHead(linear.in_features, linear.out_features))
 
 
 def _logits_alone(model: nn.Module, inputs: Any, output: Any) -> Any:

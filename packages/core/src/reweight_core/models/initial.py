@@ -53,7 +53,7 @@ def pretrained_weights(name: str) -> dict[str, Tensor]:
 def initialise(model: nn.Module, weights: Mapping[str, Tensor], head: str | None, source: str) -> bool:
     """Copy weights into a network; return whether its last layer was among them.
 
-    The last layer keeps its own initial weights where its shape is another, or where the weights have none.
+    The last layer keeps its own initial weights where its tensors are others, or where the weights have none.
 
     Args:
         model: the network.
@@ -65,10 +65,14 @@ def initialise(model: nn.Module, weights: Mapping[str, Tensor], head: str | None
         UserError: if names or other shapes do not fit.
     """
     own = model.state_dict()
-    of_head = set() if head is None else {name for name in own if name.startswith(f"{head}.")}
-    fits = all(name in weights and weights[name].shape == own[name].shape for name in of_head)
-    wanted = {name: tensor for name, tensor in own.items() if fits or name not in of_head}
-    given = {name: tensor for name, tensor in weights.items() if fits or name not in of_head}
+
+    def shapes_of_head(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(t.shape) for name, t in tensors.items() if head and name.startswith(f"{head}.")}
+
+    own_head, given_head = shapes_of_head(own), shapes_of_head(weights)
+    fits = own_head == given_head
+    wanted = {name: tensor for name, tensor in own.items() if fits or name not in own_head}
+    given = {name: tensor for name, tensor in weights.items() if fits or name not in given_head}
     for name, tensor in wanted.items():
         if name not in given:
             raise UserError(f"{source}: has no '{name}', which the model needs")

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, get_args
 
+import numpy as np
 import pluggy
 import torch
 from torch import Tensor, nn
 
-from reweight_core.data.batch import Batch, BatchSource
+from reweight_core.data.batch import Batch, BatchSource, Source
 from reweight_core.data.examples import Examples
 from reweight_core.engine.losses import cross_entropy
-from reweight_core.engine.stage import Source, Stage
+from reweight_core.engine.made import Made
+from reweight_core.engine.network import Network
+from reweight_core.engine.stage import Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.step import Step
 from reweight_core.errors import UserError
@@ -69,6 +72,11 @@ class Defaults:
         """The network in training."""
         return model
 
+    @hookimpl(trylast=True)
+    def final_model(self, model: nn.Module) -> nn.Module:
+        """The network that is kept."""
+        return model
+
 
 class _Noting:
     """Notes what the method itself makes of D; registered between it and the components."""
@@ -88,6 +96,7 @@ class MethodHooks:
         observers: further objects with hooks (progress display).
         components: objects of component plugins by name, in the order in which they act.
         loss: the object of the loss plugin and its name.
+        made: what plugins made while they were built, by the plugin's name.
 
     Attributes:
         plugins: the method, the loss and the components by name.
@@ -104,10 +113,11 @@ class MethodHooks:
         observers: Sequence[object] = (),
         components: Mapping[str, object] | None = None,
         loss: tuple[str, object] | None = None,
+        made: Mapping[str, Made] | None = None,
     ):
-        components = components or {}
+        components, self._made = components or {}, made or {}
         losses = dict([loss] if loss else [])
-        self.plugins = {name: method, **losses, **components}
+        self.plugins: dict[str, Any] = {name: method, **losses, **components}
         self._whose = " with ".join([f"method '{name}'", *(f"'{component}'" for component in components)])
         defaults = Defaults()
         self._manager = pluggy.PluginManager(PROJECT)
@@ -144,6 +154,8 @@ class MethodHooks:
             self._manager.hook.manipulate_update,
             self._manager.hook.example_weights,
             self._manager.hook.evaluation_model,
+            self._manager.hook.order_epoch,
+            self._manager.hook.final_model,
         ):
             chosen = [i.plugin_name for i in hook.get_hookimpls() if not i.wrapper and i.plugin is not defaults]
             if len(chosen) > 1:
@@ -160,6 +172,17 @@ class MethodHooks:
     def observe_step(self) -> pluggy.HookCaller:
         """See `Hooks.observe_step`."""
         return self._manager.hook.observe_step
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """The further networks of all plugins, by name."""
+        return {name: network for made in self._made.values() for name, network in made.networks.items()}
+
+    @torch.no_grad()
+    def initialise_networks(self, model: nn.Module) -> None:
+        """See `Hooks.initialise_network`: of the run's network, then of the further ones."""
+        for network in [model, *(further.model for further in self.networks.values())]:
+            self._manager.hook.initialise_network(model=network)
 
     def plan_stages(self, stage: Stage) -> list[Stage]:
         """See `Hooks.plan_stages`."""
@@ -180,6 +203,35 @@ class MethodHooks:
                     f"it must be {' or '.join(get_args(Source))}"
                 )
         return list(stages)
+
+    def begin_stage(self, stage: Stage) -> None:
+        """See `Hooks.begin_stage`."""
+        self._manager.hook.begin_stage(stage=stage)
+
+    def order_epoch(self, stage: Stage, epoch: int, size: int, rng: np.random.RandomState) -> np.ndarray | None:
+        """See `Hooks.order_epoch`; positions outside the stage's own (`Stage.ids`) are refused too."""
+        order = self._called["order_epoch"](stage=stage, epoch=epoch, size=size, rng=rng)
+        if order is None:
+            return None
+        problem = None
+        if not isinstance(order, np.ndarray):
+            problem = f"{type(order).__name__}, not a numpy array of positions"
+        elif order.dtype != np.int64 or order.ndim != 1:
+            problem = f"an array of {order.dtype}, shape {order.shape}; it must be int64 (k,)"
+        elif len(order) < 2:
+            problem = f"{len(order)} positions; a batch needs at least 2"
+        elif ((order < 0) | (order >= size)).any():
+            problem = f"positions from {order.min()} to {order.max()}; they must be in 0..{size - 1}"
+        elif stage.ids is not None and not np.isin(order, stage.ids).all():
+            problem = f"positions that stage '{stage.name}' does not go through (Stage.ids)"
+        if problem is not None:
+            raise UserError(f"{self._implementers('order_epoch')}: order_epoch returned {problem}")
+        return order
+
+    def _implementers(self, hook: str) -> str:
+        """Say which plugins implement a hook, by kind and name."""
+        found = getattr(self._manager.hook, hook).get_hookimpls()
+        return " with ".join(i.plugin_name for i in found if i.plugin_name != _DEFAULTS) or self._whose
 
     def provide_meta_set(self, held_out: Examples | None) -> Examples | BatchSource | None:
         """See `Hooks.provide_meta_set`."""
@@ -268,19 +320,23 @@ class MethodHooks:
         return self._checked("example_weights", found, step.D, [(step.n,)])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the state of the method and of the components, each tensor's name after its plugin's."""
+        """Return the state of the plugins, each tensor's name after its plugin's; of what they made after ``made``."""
         state: dict[str, Tensor] = {}
-        for name, part in self._with_state().items():
-            state |= prefixed(name, part.state_dict())
+        for name, part in self.plugins.items():
+            if hasattr(part, "state_dict"):
+                state |= prefixed(name, part.state_dict())
+            if name in self._made:
+                state |= prefixed(f"{name}.made", self._made[name].state_dict())
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state_dict` returned."""
-        for name, part in self._with_state().items():
-            part.load_state_dict(part_of(state, name))
-
-    def _with_state(self) -> dict[str, Any]:
-        return {name: part for name, part in self.plugins.items() if hasattr(part, "state_dict")}
+        for name, part in self.plugins.items():
+            own = part_of(state, name)
+            if name in self._made:
+                self._made[name].load_state_dict(part_of(own, "made"))
+            if hasattr(part, "state_dict"):
+                part.load_state_dict({key: value for key, value in own.items() if not key.startswith("made.")})
 
     def _checked(self, hook: str, result: object, like: Tensor, shapes: list[tuple[int, ...]]) -> Tensor:
         """Compare a result with the contract; only descriptions of tensors are read, never values."""

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from reweight_core.data.dataset import Dataset
     from reweight_core.data.examples import Examples
     from reweight_core.data.prepare import Corruption
-    from reweight_core.engine.network import Network, Outputs, ParameterOptimizer
+    from reweight_core.engine.network import Network, ParameterOptimizer
+    from reweight_core.engine.outputs import Outputs
 
 
 @attrs.frozen

@@ -2,7 +2,8 @@
 
 checkpoints/step-00012345/model.safetensors    the network
                           state.safetensors    optimizer, method, generators, per-example records
-                          manifest.json        sizes and SHA-256 of both; where training was, and what prediction needs
+                          best.safetensors     the network as it was best on the validation set, if there is one
+                          manifest.json        sizes and SHA-256 of all; where training was, and what prediction needs
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 from safetensors import SafetensorError
@@ -25,13 +26,28 @@ from reweight_core.engine.lookahead import Choice
 from reweight_core.errors import UserError
 from reweight_core.files import flush, write_json
 
-FORMAT = 1
+FORMAT = 2
 
 KEEP = 2
 """How many checkpoints of a run stay on disk: the newest, and one before it in case the newest is damaged."""
 
 _NAME = re.compile(r"step-(\d{8})")
-_FILES = ("model.safetensors", "state.safetensors")
+_PARTS = ("model", "state", "best")
+
+
+@attrs.frozen
+class Position:
+    """Where a run is in its stages.
+
+    Attributes:
+        stage: number of the stage, from 0.
+        epochs: epochs of it that are finished.
+        steps: steps of it that are taken.
+    """
+
+    stage: int = 0
+    epochs: int = 0
+    steps: int = 0
 
 
 @attrs.frozen
@@ -42,10 +58,12 @@ class Manifest:
         step: steps taken.
         epoch: epochs finished.
         stage: name of the stage of the last one.
+        position: how far in it.
         seconds: time that training has taken so far.
         lookahead: the look-ahead of the steps to come.
         history: metrics of the finished epochs.
         model: name of the network (``--model``).
+        head: its last layer (``--head``).
         input_shape: channels, height, width of an example.
         classes: class names, by index.
         mean: by channel; examples are normalised as (value - mean) / std.
@@ -58,10 +76,12 @@ class Manifest:
     step: int
     epoch: int
     stage: str
+    position: Position
     seconds: float
     lookahead: Choice
     history: Sequence[Mapping[str, Any]]
     model: str
+    head: Literal["linear", "cosine"]
     input_shape: tuple[int, int, int]
     classes: tuple[str, ...]
     mean: tuple[float, ...]
@@ -81,7 +101,7 @@ class Manifest:
         Raises:
             KeyError, TypeError: if a field is missing, or there is one too many.
         """
-        given = {**values, "lookahead": Choice(**values["lookahead"])}
+        given = {**values, "lookahead": Choice(**values["lookahead"]), "position": Position(**values["position"])}
         given |= {name: tuple(values[name]) for name in ("input_shape", "classes", "mean", "std")}
         if values["features"] is not None:
             given["features"] = Features(**{name: tuple(columns) for name, columns in values["features"].items()})
@@ -95,13 +115,16 @@ class Checkpoint:
     Attributes:
         model: state dict of the network that is evaluated and kept.
         state: everything else that training carries on: ``step.*`` (optimizer, generators, per-example records),
-            ``plugin.NAME.*``, and ``network.*`` where the trained network is not the kept one.
+            ``plugin.NAME.*``, ``network.*`` where the trained network is not the kept one, and ``initial.*`` where a
+            later stage begins with the initial network.
         manifest: what it says of itself.
+        best: state dict of the network as it was best on the validation set, or None.
     """
 
     model: Mapping[str, Tensor]
     state: Mapping[str, Tensor]
     manifest: Manifest
+    best: Mapping[str, Tensor] | None = None
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -111,7 +134,10 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     files = {}
-    for name, tensors in zip(_FILES, (checkpoint.model, checkpoint.state), strict=True):
+    for part in _PARTS:
+        name, tensors = f"{part}.safetensors", getattr(checkpoint, part)
+        if tensors is None:
+            continue
         # shared tensors and views are stored once each: safetensors refuses aliases
         save_file(
             {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()},
@@ -157,11 +183,11 @@ def _read(path: Path) -> Checkpoint:
         raise ValueError("manifest.json differs from its checksum")
     if content["format"] != FORMAT:
         raise ValueError(f"format {content['format']} is not {FORMAT}")
-    for name in _FILES:
-        if _sha256(path / name) != content["files"][name]["sha256"]:
+    for name, file in content["files"].items():
+        if _sha256(path / name) != file["sha256"]:
             raise ValueError(f"{name} differs from its checksum")
-    model, state = (load_file(path / name) for name in _FILES)
-    return Checkpoint(model, state, Manifest.from_json(content["manifest"]))
+    parts = {name.removesuffix(".safetensors"): load_file(path / name) for name in content["files"]}
+    return Checkpoint(**parts, manifest=Manifest.from_json(content["manifest"]))
 
 
 def _complete(folder: Path) -> list[Path]:

@@ -116,7 +116,7 @@ def load(run: Path | str, device: str = "auto") -> Classifier:
     folder = Path(run)
     checkpoint = load_latest(folder / "checkpoints")
     manifest = checkpoint.manifest
-    network = build_model(manifest.model, manifest.input_shape, len(manifest.classes))
+    network = build_model(manifest.model, manifest.input_shape, len(manifest.classes), manifest.head)
     try:
         network.load_state_dict(checkpoint.model)
     except RuntimeError as error:

@@ -9,9 +9,10 @@ from typing import Literal
 
 import attrs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reweight_core.engine.lookahead import Choice
+from reweight_core.engine.stage import TRAINING, Stage
 from reweight_core.engine.training_step import TrainingStep
 from reweight_core.machine.precision import set_products
 
@@ -37,19 +38,22 @@ class Tried:
     looked_ahead: bool
 
 
-def choose_lookahead(step: TrainingStep, size: int) -> Choice:
+def choose_lookahead(step: TrainingStep, size: int, stage: Stage = TRAINING, epoch: int = 0) -> Choice:
     """Choose between ``fd`` and ``jvp`` on the batch that was fed last; the training state stays as it is.
 
     Args:
         step: the training step.
         size: size of the batch.
+        stage: the stage that it was fed in.
+        epoch: number of epochs finished.
     """
-    exact = tried(step, size, Choice("jvp"))
+    exact = tried(step, size, Choice("jvp"), stage, epoch)
     if not exact.looked_ahead:
         # it may later: nothing is known of its error then
         return Choice("jvp")
     errors = {
-        length: relative_error(tried(step, size, Choice("fd", length)).D_prime, exact.D_prime) for length in LENGTHS
+        length: relative_error(tried(step, size, Choice("fd", length), stage, epoch).D_prime, exact.D_prime)
+        for length in LENGTHS
     }
     # an error that is not finite says as little as none
     finite = {length: error for length, error in errors.items() if math.isfinite(error)}
@@ -59,29 +63,30 @@ def choose_lookahead(step: TrainingStep, size: int) -> Choice:
     return Choice("fd", best, finite[best]) if finite[best] <= TOLERANCE else Choice("jvp", None, finite[best])
 
 
-def choose_precision(step: TrainingStep, size: int) -> Literal["fp32", "tf32"]:
+def choose_precision(step: TrainingStep, size: int, stage: Stage = TRAINING) -> Literal["fp32", "tf32"]:
     """Choose for ``--precision auto`` on a GPU, by D' of the batch that was fed last; set the products so.
 
     Args:
         step: the training step.
         size: size of the batch.
+        stage: the run's first.
     """
     set_products("fp32")
-    exact = tried(step, size, step.lookahead)
+    exact = tried(step, size, step.lookahead, stage)
     set_products("tf32")
     if not exact.looked_ahead:
         return "tf32"
-    if relative_error(tried(step, size, step.lookahead).D_prime, exact.D_prime) <= TOLERANCE:
+    if relative_error(tried(step, size, step.lookahead, stage).D_prime, exact.D_prime) <= TOLERANCE:
         return "tf32"
     set_products("fp32")
     return "fp32"
 
 
-def tried(step: TrainingStep, size: int, lookahead: Choice) -> Tried:
+def tried(step: TrainingStep, size: int, lookahead: Choice, stage: Stage = TRAINING, epoch: int = 0) -> Tried:
     """Do what a step does up to its update with the batch fed last, and bring everything back to what it was."""
     with _untouched(step):
         step.lookahead = lookahead
-        opened = step.open(size)
+        opened = step.open(size, stage, epoch=epoch)
         step.weigh(opened)
         assert opened.weights is not None and opened.D_prime is not None, "the step was weighed"
         looked_ahead, opened.look = opened.look is not None, None
@@ -96,17 +101,23 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 @contextmanager
 def _untouched(step: TrainingStep) -> Iterator[None]:
-    """Bring everything that weighting a batch changes back to what it was."""
+    """Bring everything that a plugin or a pass may change back to what it was."""
     lookahead = step.lookahead
-    buffers = {name: buffer.clone() for name, buffer in step.model.named_buffers()}
+    network = {name: tensor.detach().clone() for name, tensor in _named_tensors(step.model)}
     generators = {name: generator.get_state() for name, generator in step.generators.items()}
     plugins = {name: tensor.clone() for name, tensor in step.hooks.state_dict().items()}
     try:
         yield
     finally:
         step.lookahead = lookahead
-        for name, buffer in step.model.named_buffers():
-            buffer.copy_(buffers[name])
+        for name, tensor in _named_tensors(step.model):
+            tensor.detach().copy_(network[name])
         for name, generator in step.generators.items():
             generator.set_state(generators[name])
         step.hooks.load_state_dict(plugins)
+
+
+def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Give the parameters and the buffers of a network, those too that its state dict leaves out."""
+    yield from model.named_parameters()
+    yield from model.named_buffers()

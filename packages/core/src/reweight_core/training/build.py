@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,23 +17,24 @@ from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Feeder, batch_sizes
 from reweight_core.data.prepare import PreparedData
-from reweight_core.data.seeds import derived_seed
 from reweight_core.engine.cuda_graphs import CudaGraphs, RecordedSteps
 from reweight_core.engine.head import find_head
 from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.losses import cross_entropy
-from reweight_core.engine.optimizers import OptimizerSettings
+from reweight_core.engine.passes import Passes
 from reweight_core.engine.stage import Stage
 from reweight_core.engine.training_step import TrainingStep
 from reweight_core.errors import UserError
 from reweight_core.machine.device import keep_freed_memory, memory_format, resolve_device, usable_cpus
-from reweight_core.models.build import build_model
-from reweight_core.models.initial import initialise, pretrained_weights, read_weights
 from reweight_core.plugins import registry
 from reweight_core.plugins.hooks import MethodHooks
-from reweight_core.plugins.records import ComponentPlugin, Context, LossPlugin, MethodPlugin
+from reweight_core.plugins.records import ComponentPlugin, LossPlugin, MethodPlugin
+from reweight_core.training.best import BestNetwork
+from reweight_core.training.context import Contexts, autocast_of, settings_of
+from reweight_core.training.networks import build_network, seeded
 from reweight_core.training.preflight import rehearsed_lookahead
 from reweight_core.training.schedules import Schedule, schedule
+from reweight_core.training.stages import length_in_epochs, refuse_stages, source_size, usual_order, usual_sizes
 
 
 @attrs.frozen(eq=False)
@@ -56,8 +54,9 @@ class Parts:
         runner: what runs the step: itself, or recordings of it.
         stages: the stages of the run.
         schedules: the factor of the learning rate in each stage.
-        batch_sizes: the sizes of an epoch's batches.
-        total: steps of the whole run.
+        batch_sizes: the sizes of an epoch's batches in each stage, in the default order.
+        initial: weights and buffers that the run begins with, if a later stage begins with them again, or None.
+        best: the network as it was best on the validation set.
     """
 
     config: RunConfig
@@ -72,17 +71,31 @@ class Parts:
     runner: TrainingStep | RecordedSteps
     stages: Sequence[Stage]
     schedules: Sequence[Schedule]
-    batch_sizes: Sequence[int]
-    total: int
+    batch_sizes: Sequence[Sequence[int]]
+    initial: Mapping[str, Tensor] | None
+    best: BestNetwork
+
+    def expected_steps(self, stage: int) -> int:
+        """Return how many steps a stage has, in the default order."""
+        steps = self.stages[stage].steps
+        return self.stages[stage].epochs * len(self.batch_sizes[stage]) if steps is None else steps
+
+    @property
+    def passes(self) -> list[Passes]:
+        """The passes of every network: the run's, and the further ones of plugins."""
+        return [self.step.passes, *(network.passes for network in self.hooks.networks.values())]
 
 
-def build_parts(config: RunConfig, data: PreparedData, observers: Sequence[object] = ()) -> Parts:
+def build_parts(
+    config: RunConfig, data: PreparedData, observers: Sequence[object] = (), restored: bool = False
+) -> Parts:
     """Build what a run trains with.
 
     Args:
         config: the options.
         data: the prepared data.
         observers: objects with `observe_step` or `observe_epoch` hooks.
+        restored: whether all weights come from a checkpoint afterwards.
 
     Raises:
         UserError: if the parts do not fit together, or the network cannot be trained.
@@ -94,28 +107,21 @@ def build_parts(config: RunConfig, data: PreparedData, observers: Sequence[objec
     components = {name: registry.find("component", name) for name in config.with_}
     loss = registry.find("loss", config.loss)
     refuse_misfits(config, method, loss, components, has_meta_set=data.meta is not None)
-    with _seeded(config.seed, device):
+    if restored:
+        config = attrs.evolve(config, init_from=None, pretrained=False)
+    with seeded(config.seed, device):
         model = build_network(config, data, device)
         train = _examples(config, data.dataset, data.train, device)
         held_out = _examples(config, data.dataset, data.meta, device) if data.meta else None
         sizes = batch_sizes(len(train), config.batch_size)
         stage = Stage("train", math.ceil(config.steps / len(sizes)) if config.steps else config.epochs, config.lr)
-        context = Context(
-            num_classes=len(data.dataset.classes),
-            train_size=len(data.train),
-            seed=derived_seed(config.seed, config.method),
-            weight_decay=config.weight_decay,
-            device=device,
-            dtype=next(model.parameters()).dtype,
-            model=model,
-            train=train,
-            meta=held_out,
-            batch_size=config.batch_size,
-            lr=torch.zeros((), device=device),
-            epochs=stage.epochs,
-            steps=config.steps or stage.epochs * len(sizes),
-        )
-        hooks = _build_hooks(config, method, loss, components, context, observers)
+        best = BestNetwork(model)
+        steps = config.steps or stage.epochs * len(sizes)
+        contexts = Contexts(config, data, model, train, held_out, stage.epochs, steps, best.copy)
+        hooks = _build_hooks(config, method, loss, components, contexts, observers)
+        contexts.close()
+        if not (restored or config.init_from or config.pretrained):
+            hooks.initialise_networks(model)
     meta = hooks.provide_meta_set(held_out)
     if meta is None and method.looks_ahead != "no":
         raise UserError(
@@ -127,10 +133,15 @@ def build_parts(config: RunConfig, data: PreparedData, observers: Sequence[objec
     lookahead = rehearsed_lookahead(
         model, images, len(data.dataset.classes), head, method.looks_ahead, config.lookahead
     )
-    step = _build_step(config, model, hooks, train, meta, head, lookahead, context.lr)
     stages = hooks.plan_stages(stage)
-    _refuse_stages(config, components, stages)
-    steps_of_stages = sum(stage.epochs for stage in stages) * len(sizes)
+    refuse_stages(config, components, stages, train, meta, has_val_set=data.val is not None)
+    of_stages = [usual_sizes(stage, source_size(stage, train, meta), config.batch_size) for stage in stages]
+    both = None
+    if any(stage.source == "both" for stage in stages):
+        assert isinstance(meta, Examples), "a stage on what there is not is refused"
+        both = train.followed_by(meta)
+    step = _build_step(config, model, hooks, train, meta, both, head, lookahead, contexts.lr)
+    begins_again = any(stage.start == "initial" for stage in stages[1:])
     return Parts(
         config=config,
         data=data,
@@ -139,27 +150,33 @@ def build_parts(config: RunConfig, data: PreparedData, observers: Sequence[objec
         hooks=hooks,
         train=train,
         meta=meta,
-        feeder=Feeder(train, meta, config.meta_batch_size, config.seed, workers),
+        feeder=Feeder(train, meta, config.meta_batch_size, config.seed, workers, both),
         step=step,
         runner=_recorded(config, step, device),
         stages=stages,
-        schedules=[schedule(config.schedule, s.epochs, config.lr_drops, config.lr_drop_factor) for s in stages],
-        batch_sizes=sizes,
-        total=min(steps_of_stages, config.steps or steps_of_stages),
+        schedules=[
+            stage.schedule
+            or schedule(config.schedule, length_in_epochs(stage, len(of_stage)), config.lr_drops, config.lr_drop_factor)
+            for stage, of_stage in zip(stages, of_stages, strict=True)
+        ],
+        batch_sizes=of_stages,
+        initial={name: tensor.clone() for name, tensor in model.state_dict().items()} if begins_again else None,
+        best=best,
     )
 
 
-def begin(parts: Parts, source: str = "train") -> int:
-    """Put the network into train mode and feed the first batch, at the first rate; return the batch's size.
+def begin(parts: Parts) -> int:
+    """Begin the first stage and feed a batch of it, at its first rate; return the batch's size.
 
-    Args:
-        parts: what a run trains with.
-        source: ``train`` or ``meta``, what the batch is taken from.
+    No plugin is asked for the epoch's order yet.
     """
+    stage, size = parts.stages[0], parts.batch_sizes[0][0]
     parts.model.train()
-    parts.step.lr.fill_(parts.stages[0].lr)
-    parts.step.feed(next(parts.feeder.epoch(0, source, parts.batch_sizes[:1])))
-    return parts.batch_sizes[0]
+    parts.hooks.begin_stage(stage)
+    parts.step.lr.fill_(stage.lr * parts.schedules[0](0.0))
+    order = usual_order(stage, parts.config.seed, 0)
+    parts.step.feed(next(parts.feeder.epoch(0, stage.source, [size], order)))
+    return size
 
 
 def refuse_gpu_options(config: RunConfig) -> None:
@@ -170,39 +187,6 @@ def refuse_gpu_options(config: RunConfig) -> None:
         raise UserError("--graph on: steps are recorded on a CUDA GPU only; use --graph auto or off")
     if config.precision == "tf32":
         raise UserError("--precision tf32: only CUDA GPUs have it; use --precision auto or fp32")
-
-
-def build_network(config: RunConfig, data: PreparedData, device: torch.device) -> nn.Module:
-    """Build the network of a run, with the initial weights that are asked for, on its device."""
-    dataset = data.dataset
-    model = build_model(config.model, dataset.input_shape, len(dataset.classes))
-    is_image = data.train.images.dtype == np.uint8
-    if not is_image and any(isinstance(module, nn.Conv2d) for module in model.modules()):
-        raise UserError(f"--model {config.model}: is for images, but the data are features; give --model mlp")
-    _initialise(model, config, dataset)
-    return model.to(device).to(memory_format=memory_format(config.channels_last))
-
-
-def _initialise(model: nn.Module, config: RunConfig, dataset: Dataset) -> None:
-    if config.init_from is not None and config.pretrained:
-        raise UserError("--init-from and --pretrained exclude each other; give --no-pretrained with --init-from")
-    if config.init_from is not None:
-        weights, source = read_weights(config.init_from), f"--init-from {config.init_from}"
-    elif config.pretrained:
-        weights, source = pretrained_weights(config.model), "--pretrained"
-    else:
-        return
-    head = find_head(model, torch.zeros(2, *dataset.input_shape))
-    if not initialise(model, weights, head, source):
-        warnings.warn(f"{source}: the last layer is for other classes and begins untrained", stacklevel=2)
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Draw from a stream of the run inside the block, and leave the process's own as it is."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 def _examples(config: RunConfig, dataset: Dataset, split: Split, device: torch.device) -> Examples:
@@ -216,17 +200,16 @@ def _build_hooks(
     method: MethodPlugin,
     loss: LossPlugin,
     components: Mapping[str, ComponentPlugin],
-    context: Context,
+    contexts: Contexts,
     observers: Sequence[object],
 ) -> MethodHooks:
     built: dict[str, Any] = {
-        name: record.build(options, attrs.evolve(context, seed=derived_seed(config.seed, name)))
+        name: record.build(options, contexts.of("component", name))
         for (name, record), options in zip(components.items(), config.component_options, strict=True)
     }
-    built_loss = loss.build(config.loss_options, attrs.evolve(context, seed=derived_seed(config.seed, config.loss)))
-    return MethodHooks(
-        method.build(config.method_options, context), config.method, observers, built, (config.loss, built_loss)
-    )
+    built_loss = loss.build(config.loss_options, contexts.of("loss", config.loss))
+    built_method = method.build(config.method_options, contexts.of("method", config.method))
+    return MethodHooks(built_method, config.method, observers, built, (config.loss, built_loss), contexts.made)
 
 
 def _build_step(
@@ -235,6 +218,7 @@ def _build_step(
     hooks: MethodHooks,
     train: Examples,
     meta: Examples | BatchSource | None,
+    both: Examples | None,
     head: str | None,
     lookahead: Choice,
     lr: Tensor,
@@ -245,17 +229,12 @@ def _build_step(
         lookahead,
         train,
         meta,
-        settings=OptimizerSettings(
-            name=config.optimizer,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            virtual_step=config.virtual_step,
-            max_grad_norm=config.max_grad_norm,
-        ),
+        settings=settings_of(config),
         seed=config.seed,
-        autocast=torch.bfloat16 if config.precision == "bf16" else None,
+        autocast=autocast_of(config),
         head=head,
         lean=config.memory == "lean",
+        both=both,
         meta_losses=hooks.losses if config.meta_loss == "training" else cross_entropy,
         lr=lr,
     )
@@ -266,12 +245,3 @@ def _recorded(config: RunConfig, step: TrainingStep, device: torch.device) -> Tr
         return step
     graphs = CudaGraphs(device, step.generators.values())
     return RecordedSteps(step, graphs, required=config.graph == "on")
-
-
-def _refuse_stages(config: RunConfig, components: Mapping[str, ComponentPlugin], stages: Sequence[Stage]) -> None:
-    for name, component in components.items():
-        if component.per_example and any(stage.source == "meta" for stage in stages):
-            raise UserError(
-                f"--with {name}: it keeps what it learns by training example, but method '{config.method}' "
-                "trains on the meta set"
-            )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from torch import nn
 from reweight_core.config.resolve import test_share
 from reweight_core.config.run_config import RunConfig
 from reweight_core.data.prepare import PreparedData, digest_of
+from reweight_core.engine.network import Network
 from reweight_core.runs.evaluate import HeldOutSet
 
 
@@ -47,4 +50,12 @@ class HeldOut:
         return {
             "val_accuracy": None if self.val is None else self.val.accuracy(model),
             "test_accuracy": None if self.test is None else self.test.accuracy(model),
+        }
+
+    def accuracies_of_further(self, networks: Mapping[str, Network]) -> dict[str, float | None]:
+        """Return the accuracies of further networks by name, as ``NAME_val_accuracy`` and ``NAME_test_accuracy``."""
+        return {
+            f"{name}_{figure}": value
+            for name, network in networks.items()
+            for figure, value in self.accuracies(network.model).items()
         }

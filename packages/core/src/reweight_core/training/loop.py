@@ -12,7 +12,6 @@ from torch import nn
 
 from reweight_core.config.load_data import load_data
 from reweight_core.config.run_config import RunConfig
-from reweight_core.engine.stage import Stage
 from reweight_core.files import locked, write_json
 from reweight_core.machine.precision import products
 from reweight_core.runs import checkpoint, folder
@@ -21,8 +20,7 @@ from reweight_core.training.build import Parts, begin, build_parts, refuse_gpu_o
 from reweight_core.training.held_out import HeldOut
 from reweight_core.training.machine_errors import told_to_the_user
 from reweight_core.training.metrics import mean_losses, purity, summary_of, weight_figures
-from reweight_core.training.schedules import Schedule
-from reweight_core.training.state import TrainingState
+from reweight_core.training.state import Epoch, TrainingState
 
 
 @attrs.frozen(eq=False)
@@ -69,8 +67,8 @@ def train_parts(parts: Parts, held_out: HeldOut, run: Path) -> FinishedRun:
     size = begin(parts)
     precision = parts.config.precision
     if precision == "auto":
-        precision = choose_precision(parts.step, size) if parts.device.type == "cuda" else "fp32"
-    _choose_lookahead(parts)
+        precision = choose_precision(parts.step, size, state.stage) if parts.device.type == "cuda" else "fp32"
+    _choose_lookahead(state, size)
     chosen = {"lookahead": attrs.asdict(parts.step.lookahead), "precision": precision}
     folder.write_config(run, parts.config, parts.data, parts.device, chosen)
     return train_to_the_end(state, held_out, run)
@@ -81,45 +79,44 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
     parts = state.parts
     state.start_clock()
     parts.model.train()
-    epochs_of_stages = [
-        (stage, factor, epoch)
-        for stage, factor in zip(parts.stages, parts.schedules, strict=True)
-        for epoch in range(stage.epochs)
-    ]
-    for stage, factor, epoch in epochs_of_stages[state.epochs_done :]:
-        if state.steps_done == parts.total:
-            break
-        metrics = train_epoch(state, stage, factor, epoch)
+    while not state.is_over:
+        if state.stage_is_over:
+            state.begin_next_stage()
+        epoch = state.next_epoch()
+        metrics = train_epoch(state, epoch)
         metrics |= parts.hooks.finish_epoch(state.epochs_done)
         metrics |= purity(parts.hooks.trusted_examples(), parts.data)
-        _choose_lookahead(parts)
-        metrics |= held_out.accuracies(parts.hooks.evaluation_model(parts.model))
+        _choose_lookahead(state, epoch.sizes[0])
+        evaluated = parts.hooks.evaluation_model(parts.model)
+        metrics |= held_out.accuracies(evaluated)
+        metrics |= held_out.accuracies_of_further(parts.hooks.networks)
+        parts.best.note(evaluated, metrics["val_accuracy"])
         state.history.append(folder.append_metrics(run, metrics))
         parts.hooks.observe_epoch(metrics=metrics)
         parts.step.health.check()
-        if state.steps_done == parts.total or state.epochs_done % parts.config.checkpoint_every == 0:
-            checkpoint.save(run / "checkpoints", state.checkpoint(stage.name, held_out.test_digest))
+        if state.is_over or state.stage_is_over or state.epochs_done % parts.config.checkpoint_every == 0:
+            checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest))
     folder.write_samples(run, parts.data, parts.step.samples)
     summary = summary_of(state)
     write_json(run / "summary.json", summary)
     return FinishedRun(run, summary, parts.hooks.evaluation_model(parts.model).eval())
 
 
-def train_epoch(state: TrainingState, stage: Stage, factor: Schedule, epoch: int) -> dict[str, Any]:
+def train_epoch(state: TrainingState, epoch: Epoch) -> dict[str, Any]:
     """Train one epoch of a stage; return its metrics."""
-    parts, steps_before, started = state.parts, state.steps_done, time.perf_counter()
+    parts, stage, started = state.parts, state.stage, time.perf_counter()
     parts.runner.begin_epoch()
-    sizes = parts.batch_sizes[: parts.total - state.steps_done]
-    rate = 0.0
-    for index, fed in enumerate(parts.feeder.epoch(state.epochs_done, stage.source, sizes)):
-        rate = stage.lr * factor(epoch + index / len(parts.batch_sizes))
+    factor, rate = parts.schedules[state.position.stage], 0.0
+    expected = state.expected_steps(epoch)
+    for index, fed in enumerate(parts.feeder.epoch(state.epochs_done, stage.source, epoch.sizes, epoch.order)):
+        rate = stage.lr * factor(state.position.epochs + index / epoch.full)
         parts.step.lr.fill_(rate)
         parts.step.feed(fed)
         looks_ahead = state.steps_done % parts.config.meta_every == 0
         parts.runner.run(len(fed.ids), stage, looks_ahead, epoch=state.epochs_done)
         state.steps_done += 1
-        parts.hooks.observe_step(done=state.steps_done, total=parts.total)
-    state.epochs_done += 1
+        parts.hooks.observe_step(done=state.steps_done, total=expected)
+    state.finish_epoch(epoch)
     # reading them waits for the device, so the time that follows is that of the finished steps
     losses = mean_losses(parts.step.sums)
     seconds = time.perf_counter() - started
@@ -134,11 +131,12 @@ def train_epoch(state: TrainingState, stage: Stage, factor: Schedule, epoch: int
         **losses,
         **weight_figures(parts.step.samples, parts.data),
         "seconds": seconds,
-        "seconds_per_step": seconds / (state.steps_done - steps_before),
+        "seconds_per_step": seconds / len(epoch.sizes),
     }
 
 
-def _choose_lookahead(parts: Parts) -> None:
-    """For ``auto``: choose by the batch fed last."""
-    if parts.config.lookahead == "auto" and parts.step.lookahead.name in ("jvp", "fd"):
-        parts.step.lookahead = choose_lookahead(parts.step, parts.batch_sizes[0])
+def _choose_lookahead(state: TrainingState, size: int) -> None:
+    """For ``auto``: choose by the batch of this size that was fed last."""
+    step = state.parts.step
+    if state.parts.config.lookahead == "auto" and step.lookahead.name in ("jvp", "fd"):
+        step.lookahead = choose_lookahead(step, size, state.stage, state.epochs_done)

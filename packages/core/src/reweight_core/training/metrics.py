@@ -81,6 +81,11 @@ def summary_of(state: TrainingState) -> dict[str, Any]:
         "test_accuracy": last["test_accuracy"],
         "test_accuracy_mean5": fmean(metrics["test_accuracy"] for metrics in history[-5:]) if tested else None,
         "val_accuracy": last["val_accuracy"],
+        **{
+            figure: last[figure]
+            for name in state.parts.hooks.networks
+            for figure in (f"{name}_val_accuracy", f"{name}_test_accuracy")
+        },
         "noise_auroc": noise_auroc(samples.mean_weight(), samples, state.parts.data),
         "epochs": state.epochs_done,
         "steps": state.steps_done,

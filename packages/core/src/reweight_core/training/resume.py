@@ -59,8 +59,7 @@ def _go_on(run: Path, config: RunConfig, checkpoint: Checkpoint, observers: Sequ
         data = load_data(config)
         if data.fingerprint != checkpoint.manifest.data_fingerprint:
             raise UserError(f"{run}: the data are not those that the run began with (their fingerprint differs)")
-        # its weights come from the checkpoint
-        parts = build_parts(attrs.evolve(config, init_from=None, pretrained=False), data, observers)
+        parts = build_parts(config, data, observers, restored=True)
         state = TrainingState(parts)
         state.restore(checkpoint)
         held_out = HeldOut.of(config, data, parts.device)

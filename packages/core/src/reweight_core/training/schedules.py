@@ -12,7 +12,7 @@ Schedule = Callable[[float], float]
 """Gives the factor of the initial rate from the epochs that are done, a fraction within an epoch."""
 
 
-def schedule(name: str, epochs: int, drops: str | None, drop_factor: float) -> Schedule:
+def schedule(name: str, epochs: float, drops: str | None, drop_factor: float) -> Schedule:
     """Return the schedule of this name (``--schedule``) for a stage of this many epochs.
 
     Raises:

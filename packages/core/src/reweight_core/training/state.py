@@ -6,12 +6,33 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+import numpy as np
 from torch import Tensor
 
+from reweight_core.data.feeder import batch_sizes
+from reweight_core.data.seeds import Stream, random_state
+from reweight_core.engine.stage import Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.errors import UserError, reason
-from reweight_core.runs.checkpoint import Checkpoint, Manifest
+from reweight_core.runs.checkpoint import Checkpoint, Manifest, Position
 from reweight_core.training.build import Parts
+from reweight_core.training.stages import source_size, usual_order
+
+
+@attrs.frozen(eq=False)
+class Epoch:
+    """An epoch to come.
+
+    Attributes:
+        sizes: the sizes of its batches.
+        full: their number if no limit of steps cuts the epoch.
+        order: positions of the examples in the stage's source, or None for the default order.
+    """
+
+    sizes: list[int]
+    full: int
+    order: np.ndarray | None
 
 
 class TrainingState:
@@ -24,12 +45,14 @@ class TrainingState:
         parts: as given.
         epochs_done: epochs finished.
         steps_done: steps taken.
+        position: where it is in its stages.
         history: metrics of the finished epochs.
     """
 
     def __init__(self, parts: Parts):
         self.parts = parts
         self.epochs_done = self.steps_done = 0
+        self.position = Position()
         self.history: list[dict[str, Any]] = []
         self._seconds_before, self._started = 0.0, time.perf_counter()
 
@@ -42,6 +65,71 @@ class TrainingState:
         """Time that training has taken, earlier parts of the run included."""
         return self._seconds_before + time.perf_counter() - self._started
 
+    @property
+    def stage(self) -> Stage:
+        """The stage that the run is in."""
+        return self.parts.stages[self.position.stage]
+
+    @property
+    def stage_is_over(self) -> bool:
+        """Whether the stage has had all its epochs, or steps."""
+        if self.stage.steps is None:
+            return self.position.epochs >= self.stage.epochs
+        return self.position.steps >= self.stage.steps
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has had all its stages, or the steps that it is limited to."""
+        last = self.position.stage == len(self.parts.stages) - 1
+        return self.steps_done == self.parts.config.steps or (last and self.stage_is_over)
+
+    def begin_next_stage(self) -> None:
+        """Go on to the next stage: its network first, then its optimizer, then the plugins hear of it."""
+        self.position = Position(self.position.stage + 1)
+        parts, stage = self.parts, self.stage
+        if stage.start != "continue":
+            weights = parts.initial if stage.start == "initial" else parts.best.weights
+            assert weights is not None, "kept where a stage needs it"
+            parts.model.load_state_dict(weights)
+        if stage.fresh_optimizer:
+            parts.step.forget_updates()
+        parts.hooks.begin_stage(stage)
+
+    def next_epoch(self) -> Epoch:
+        """Ask the plugins for the order of the next epoch, and cut it into batches."""
+        parts, stage, config = self.parts, self.stage, self.parts.config
+        order = None
+        if stage.source != "meta":
+            size = source_size(stage, parts.train, parts.meta)
+            rng = random_state(config.seed, Stream.CHOSEN_ORDER, self.epochs_done)
+            order = parts.hooks.order_epoch(stage, self.epochs_done, size, rng)
+        if order is None:
+            order = usual_order(stage, config.seed, self.epochs_done)
+            sizes = list(parts.batch_sizes[self.position.stage])
+        else:
+            sizes = batch_sizes(len(order), config.batch_size)
+        left = len(sizes)
+        if stage.steps is not None:
+            left = min(left, stage.steps - self.position.steps)
+        if config.steps is not None:
+            left = min(left, config.steps - self.steps_done)
+        return Epoch(sizes[:left], len(sizes), order)
+
+    def finish_epoch(self, epoch: Epoch) -> None:
+        """Count a finished epoch, whose steps are counted already."""
+        self.epochs_done += 1
+        self.position = Position(self.position.stage, self.position.epochs + 1, self.position.steps + len(epoch.sizes))
+
+    def expected_steps(self, epoch: Epoch) -> int:
+        """Return how many steps the whole run has, if the epochs of the stage are like the one that begins now."""
+        if self.stage.steps is None:
+            of_stage = len(epoch.sizes) + (self.stage.epochs - self.position.epochs - 1) * epoch.full
+        else:
+            of_stage = self.stage.steps - self.position.steps
+        later = range(self.position.stage + 1, len(self.parts.stages))
+        expected = self.steps_done + of_stage + sum(map(self.parts.expected_steps, later))
+        return min(expected, self.parts.config.steps or expected)
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return all tensors of training: the network, what the step carries, and the plugins' state."""
         return prefixed("network", self.parts.model.state_dict()) | self._beside_the_network()
@@ -51,15 +139,21 @@ class TrainingState:
         self.parts.model.load_state_dict(part_of(state, "network"))
         self.parts.step.load_state_dict(part_of(state, "step"))
         self.parts.hooks.load_state_dict(part_of(state, "plugin"))
+        initial = part_of(state, "initial")
+        for name, tensor in (self.parts.initial or {}).items():
+            tensor.copy_(initial[name])
 
     def _beside_the_network(self) -> dict[str, Tensor]:
-        return prefixed("step", self.parts.step.state_dict()) | prefixed("plugin", self.parts.hooks.state_dict())
+        return (
+            prefixed("step", self.parts.step.state_dict())
+            | prefixed("plugin", self.parts.hooks.state_dict())
+            | prefixed("initial", self.parts.initial or {})
+        )
 
-    def checkpoint(self, stage: str, held_out_test: str | None = None) -> Checkpoint:
+    def checkpoint(self, held_out_test: str | None = None) -> Checkpoint:
         """Return what is to be kept after an epoch.
 
         Args:
-            stage: name of the stage.
             held_out_test: digest of the test set, where it was taken out of the training set.
         """
         config, data = self.parts.config, self.parts.data
@@ -67,11 +161,13 @@ class TrainingState:
         manifest = Manifest(
             step=self.steps_done,
             epoch=self.epochs_done,
-            stage=stage,
+            stage=self.stage.name,
+            position=self.position,
             seconds=self.seconds,
             lookahead=self.parts.step.lookahead,
             history=self.history,
             model=config.model,
+            head=config.head,
             input_shape=dataset.input_shape,
             classes=dataset.classes,
             mean=dataset.mean,
@@ -82,7 +178,7 @@ class TrainingState:
         )
         # the checkpoint's own file has the kept network, which may be another than the trained one
         state = self._beside_the_network() if kept is self.parts.model else self.state_dict()
-        return Checkpoint(kept.state_dict(), state, manifest)
+        return Checkpoint(kept.state_dict(), state, manifest, self.parts.best.weights)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written.
@@ -99,6 +195,8 @@ class TrainingState:
                 f"the checkpoint of epoch {manifest.epoch} does not fit this run ({reason(error)})"
             ) from error
         self.epochs_done, self.steps_done = manifest.epoch, manifest.step
+        self.position = manifest.position
+        self.parts.best.restore(checkpoint.best, manifest.history)
         self.history = [dict(metrics) for metrics in manifest.history]
         self._seconds_before = manifest.seconds
         self.parts.step.lookahead = manifest.lookahead

@@ -1,0 +1,59 @@
+"""The network as it was best on the validation set."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class BestNetwork:
+    """Keeps the weights and running statistics of the network that was best on the validation set so far.
+
+    Args:
+        model: the network in training, for its structure.
+
+    Attributes:
+        weights: state dict of the best network, or None before the first evaluation or without a validation set.
+    """
+
+    def __init__(self, model: nn.Module):
+        self._model, self._accuracy = model, -math.inf
+        self.weights: dict[str, Tensor] | None = None
+
+    def note(self, evaluated: nn.Module, val_accuracy: float | None) -> None:
+        """Keep a network if it is better than those before it.
+
+        Args:
+            evaluated: the network that was evaluated, of the same structure as the one in training.
+            val_accuracy: its accuracy, or None without a validation set.
+        """
+        if val_accuracy is not None and val_accuracy > self._accuracy:
+            self._accuracy = val_accuracy
+            self.weights = {name: tensor.clone() for name, tensor in evaluated.state_dict().items()}
+
+    def copy(self) -> nn.Module | None:
+        """Return a copy of the network as it was best, in eval mode, or None if there is none."""
+        if self.weights is None:
+            return None
+        network = copy.deepcopy(self._model)
+        network.load_state_dict(self.weights)
+        return network.eval()
+
+    def restore(self, weights: Mapping[str, Tensor] | None, history: Sequence[Mapping[str, Any]]) -> None:
+        """Go back to what was kept after the epochs of `history`."""
+        best = best_epoch(history)
+        if best is None or weights is None:
+            return
+        self._accuracy = best["val_accuracy"]
+        like = self._model.state_dict()
+        self.weights = {name: tensor.to(like[name].device, copy=True) for name, tensor in weights.items()}
+
+
+def best_epoch(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the metrics of the epoch that was best on the validation set, the first of equals; None without one."""
+    validated = [metrics for metrics in history if metrics["val_accuracy"] is not None]
+    return max(validated, key=lambda metrics: metrics["val_accuracy"]) if validated else None

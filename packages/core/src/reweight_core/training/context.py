@@ -1,0 +1,138 @@
+"""What every plugin of a run is told when it is built, and what it makes with that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from reweight_core.config.run_config import RunConfig
+from reweight_core.data.examples import Examples
+from reweight_core.data.prepare import PreparedData
+from reweight_core.data.seeds import derived_seed
+from reweight_core.engine.made import Made
+from reweight_core.engine.optimizers import OptimizerSettings
+from reweight_core.engine.outputs import Outputs, outputs_of
+from reweight_core.errors import UserError
+from reweight_core.machine.device import usable_cpus
+from reweight_core.models.build import HEADS
+from reweight_core.plugins.records import Context
+from reweight_core.runs.evaluate import BATCH_SIZE, FROM_FILES
+from reweight_core.training.networks import build_network, seeded
+
+
+class Contexts:
+    """Makes the `Context` of each plugin of a run.
+
+    Args:
+        config: the options.
+        data: the prepared data.
+        model: the run's network, on its device.
+        train: training examples.
+        meta: the clean examples that the data hold out, or None.
+        epochs: number of epochs that the options ask for.
+        steps: number of steps in them.
+        best_network: what `Context.best_network` calls.
+
+    Attributes:
+        lr: learning rate of the run, a tensor without dimensions.
+        made: what each plugin made, by the plugin's name.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        data: PreparedData,
+        model: nn.Module,
+        train: Examples,
+        meta: Examples | None,
+        epochs: int,
+        steps: int,
+        best_network: Callable[[], nn.Module | None],
+    ):
+        self._config, self._data, self._model, self._train, self._meta = config, data, model, train, meta
+        self._epochs, self._steps = epochs, steps
+        self._device = train.labels.device
+        self.lr = torch.zeros((), device=self._device)
+        self.made: dict[str, Made] = {}
+        self._best_network = best_network
+
+    def of(self, kind: str, name: str) -> Context:
+        """Return the context of one plugin.
+
+        Args:
+            kind: what it is: ``method``, ``component``, ...
+            name: its name.
+        """
+        seed = derived_seed(self._config.seed, name)
+        made = self.made[name] = Made(
+            f"{kind} '{name}'",
+            seed,
+            self._initial_network,
+            settings_of(self._config),
+            self.lr,
+            autocast_of(self._config),
+        )
+        return Context(
+            num_classes=len(self._data.dataset.classes),
+            train_size=len(self._train),
+            seed=seed,
+            weight_decay=self._config.weight_decay,
+            device=self._device,
+            dtype=next(self._model.parameters()).dtype,
+            model=self._model,
+            train=self._train,
+            meta=self._meta,
+            batch_size=self._config.batch_size,
+            epochs=self._epochs,
+            steps=self._steps,
+            lr=self.lr,
+            new_network=made.new_network,
+            new_optimizer=made.new_optimizer,
+            predict=self._predict,
+            best_network=self._best_network,
+        )
+
+    def close(self) -> None:
+        """Let plugins make nothing more: they are built.
+
+        Raises:
+            UserError: if two of them made networks of one name, whose figures could not be told apart.
+        """
+        owners: dict[str, str] = {}
+        for plugin, made in self.made.items():
+            made.close()
+            for name in made.networks:
+                if name in owners:
+                    raise UserError(
+                        f"'{owners[name]}' and '{plugin}' both make a network '{name}': they cannot be used together"
+                    )
+                owners[name] = plugin
+
+    def _initial_network(self, seed: int) -> nn.Module:
+        with seeded(seed, self._device):
+            return build_network(self._config, self._data, self._device)
+
+    def _predict(self, examples: Examples, model: nn.Module | None = None) -> Outputs:
+        """See `Context.predict`."""
+        workers = usable_cpus() if self._config.workers is None else self._config.workers
+        size = BATCH_SIZE if examples.files is None else FROM_FILES
+        chosen = self._model if model is None else model
+        return outputs_of(chosen, examples, size, workers, autocast_of(self._config), HEADS)
+
+
+def settings_of(config: RunConfig) -> OptimizerSettings:
+    """Return how the networks of a run are optimized."""
+    return OptimizerSettings(
+        name=config.optimizer,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        virtual_step=config.virtual_step,
+        max_grad_norm=config.max_grad_norm,
+    )
+
+
+def autocast_of(config: RunConfig) -> torch.dtype | None:
+    """Return the number type that the networks of a run compute in, None for their parameters' own."""
+    return torch.bfloat16 if config.precision == "bf16" else None

@@ -1,0 +1,117 @@
+"""The stages of a run: what must be so before training begins, and how long they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+import numpy as np
+
+from reweight_core.config.run_config import RunConfig
+from reweight_core.data.batch import BatchSource
+from reweight_core.data.examples import Examples
+from reweight_core.data.feeder import batch_sizes
+from reweight_core.data.seeds import epoch_order
+from reweight_core.engine.stage import Stage, Start
+from reweight_core.errors import UserError
+from reweight_core.plugins.records import ComponentPlugin
+
+
+def refuse_stages(
+    config: RunConfig,
+    components: Mapping[str, ComponentPlugin],
+    stages: Sequence[Stage],
+    train: Examples,
+    meta: Examples | BatchSource | None,
+    has_val_set: bool,
+) -> None:
+    """Refuse stages that cannot be trained.
+
+    Args:
+        config: the options.
+        components: the components' records by name.
+        stages: what the plugins planned.
+        train: training examples.
+        meta: what meta batches come from, or None.
+        has_val_set: whether there are validation examples.
+
+    Raises:
+        UserError: if the data lack what a stage needs, or a plugin has planned what cannot be.
+    """
+    for number, stage in enumerate(stages):
+        problem = _mistake(stage, number == 0, len(train))
+        if problem is not None:
+            raise UserError(
+                f"stage '{stage.name}' that method '{config.method}' or a component planned {problem}: report it to "
+                "the plugin's author"
+            )
+        if stage.source != "train" and meta is None:
+            raise UserError(f"stage '{stage.name}' trains on clean examples, and there are none: give --meta-size N")
+        if stage.source != "train" and not isinstance(meta, Examples):
+            raise UserError(
+                f"stage '{stage.name}' trains on clean examples, but what method '{config.method}' or a component "
+                "provides as the meta set is no set of examples: they cannot be combined"
+            )
+        if stage.start == "best" and not has_val_set:
+            raise UserError(
+                f"stage '{stage.name}' begins with the network that was best on the validation set, and there is "
+                "none: give --val-size N"
+            )
+        for name, component in components.items():
+            if component.per_example and stage.source != "train" and not stage.plain:
+                raise UserError(
+                    f"--with {name}: it keeps what it learns by training example, but method '{config.method}' "
+                    "trains on the meta set"
+                )
+
+
+def _mistake(stage: Stage, first: bool, train_size: int) -> str | None:
+    """Say what no stage may be like, if this one is."""
+    length = stage.epochs if stage.steps is None else stage.steps
+    if not isinstance(length, int) or length < 1:
+        return f"has {length} {'epochs' if stage.steps is None else 'steps'}; it must be a whole number above 0"
+    if not isinstance(stage.lr, int | float) or not 0 <= stage.lr < math.inf:
+        return f"has the rate {stage.lr}; it must be a number from 0 on"
+    if stage.schedule is not None and not callable(stage.schedule):
+        return f"has the schedule {stage.schedule!r}; it must be a function of the epochs that are done, or None"
+    if stage.start not in get_args(Start):
+        return f"has the start '{stage.start}'; it must be {' or '.join(get_args(Start))}"
+    if first and stage.start == "best":
+        return "begins with the best network before there is one"
+    ids = stage.ids
+    if ids is None:
+        return None
+    if stage.source != "train":
+        return f"has ids, which are positions in the training set, and the source '{stage.source}'"
+    if not isinstance(ids, np.ndarray) or ids.dtype != np.int64 or ids.ndim != 1 or len(ids) < 2:
+        return "has ids that are no int64 array (k,) of at least 2 positions"
+    if ((ids < 0) | (ids >= train_size)).any():
+        return f"has ids from {ids.min()} to {ids.max()}; they must be in 0..{train_size - 1}"
+    return None
+
+
+def source_size(stage: Stage, train: Examples, meta: Examples | BatchSource | None) -> int:
+    """Return the number of examples in what a stage trains on; for the meta set alone, the training set's."""
+    return len(train) + len(meta) if stage.source == "both" and isinstance(meta, Examples) else len(train)
+
+
+def usual_sizes(stage: Stage, size: int, batch_size: int) -> list[int]:
+    """Return the sizes of the batches of an epoch in the default order.
+
+    Args:
+        stage: the stage.
+        size: number of examples of its source (`source_size`).
+        batch_size: n.
+    """
+    return batch_sizes(size if stage.ids is None else len(stage.ids), batch_size)
+
+
+def length_in_epochs(stage: Stage, steps_per_epoch: int) -> float:
+    """Return how many epochs a stage has, a fraction if it is given in steps."""
+    return stage.epochs if stage.steps is None else stage.steps / steps_per_epoch
+
+
+def usual_order(stage: Stage, seed: int, epoch: int) -> np.ndarray | None:
+    """Return the default order of an epoch where a stage goes through some examples only, else None."""
+    return None if stage.ids is None else stage.ids[epoch_order(seed, epoch, len(stage.ids))]
