@@ -1,12 +1,7 @@
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
 
-from reweight_core import Stage
-from reweight_core.plugins.hooks import MethodHooks
-from reweight_core.testing.exact_run import make_context, make_examples, make_splits
-from reweight_method_selection.plugin import resample
 from reweight_method_selection.resample import draw_balanced
 
 COUNTS = (40, 1, 8, 3)
