@@ -6,13 +6,17 @@ import shlex
 import sys
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from reweight_core import DataConfig, UserError, configure, load_data
+from reweight_core import DataConfig, UserError, configure, hookimpl, load_data
 from reweight_core.cli.main import main
-from reweight_core.testing import ComponentSuite, DataSuite, MethodSuite
+from reweight_core.plugins import erm
+from reweight_core.testing import ComponentSuite, DataSuite, MethodSuite, tiny_parts
+from reweight_core.testing.method_suite import run_steps
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "RESULTS.md", *sorted(ROOT.glob("docs/**/*.md"))]
@@ -161,6 +165,20 @@ def test_documented_noise_turns_the_share_of_labels_that_it_is_told(documented_p
     assert noisy.noise_rate == pytest.approx(1 - given.noise_rate)
     with pytest.raises(UserError, match=r"next-class:2.*0 to 1"):
         load_data(configure(DataConfig, data="bars", noise="next-class:2"))
+
+
+def test_the_documented_second_network_trains_and_is_asked_between_steps(monkeypatch):
+    code = next(code for code in blocks("docs/plugins.md", "python") if "class CoTeaching" in code)
+    names = {"hookimpl": hookimpl}
+    exec(compile(code, "docs/plugins.md", "exec"), names)
+    keeping = type("Keeping", (), {"keep": 0.5})
+    record = attrs.evolve(erm.plugin, build=lambda config, context: names["CoTeaching"](keeping, context))
+    monkeypatch.setattr("reweight_core.plugins.erm.plugin", record)
+    parts = tiny_parts("erm", model="mlp")
+    before = parts.hooks.networks["second"].model[1].weight.clone()
+    run_steps(parts, 2)
+    assert not torch.equal(parts.hooks.networks["second"].model[1].weight, before)
+    assert sorted(parts.step.samples.tensors["last_weight"].unique().tolist()) == [0, 2]
 
 
 def test_the_documented_command_runs(documented_plugins, capsys):
