@@ -144,6 +144,7 @@ def build_parts(
         both = train.followed_by(meta)
     step = _build_step(config, model, hooks, train, meta, both, head, lookahead, contexts.lr)
     begins_again = any(stage.start == "initial" for stage in stages[1:])
+    hooks.check_state()
     return Parts(
         config=config,
         data=data,
