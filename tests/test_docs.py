@@ -1,6 +1,7 @@
 """Commands and code of the README and the docs are run; where a download is needed, the options are checked."""
 
 import json
+import math
 import re
 import shlex
 import sys
@@ -137,9 +138,25 @@ class Jitter(ComponentSuite):
     name = "jitter"
 
 
+class Again(ComponentSuite):
+    name = "again"
+
+
+@pytest.mark.parametrize("suite", [Jitter, Again])
 @pytest.mark.parametrize("name", contract_of(ComponentSuite))
-def test_the_documented_component_keeps_the_contract(name, documented_plugins):
-    getattr(Jitter(), name)()
+def test_the_documented_components_keep_the_contract(suite, name, documented_plugins):
+    getattr(suite(), name)()
+
+
+def test_the_documented_component_trains_again_on_the_share_that_it_is_told(workplace, documented_plugins):
+    options = ["--epochs", "2", "--batch-size", "100", "--again-share", "0.25", "--out", "run"]
+    assert run("train", "--data", "digits", "--model", "mlp", "--with", "again", *options) == 0
+    lines = [json.loads(line) for line in (workplace / "run" / "metrics.jsonl").read_text().splitlines()]
+    config = json.loads((workplace / "run" / "config.json").read_text())
+    size = config["data"]["train_size"]
+    first, second = math.ceil(size / 100), math.ceil(int(0.25 * size) / 100)
+    assert [line["stage"] for line in lines] == ["train"] * 2 + ["again"] * 2
+    assert [line["step"] for line in lines] == [first, 2 * first, 2 * first + second, 2 * (first + second)]
 
 
 class TestDocumentedDataset(DataSuite):
