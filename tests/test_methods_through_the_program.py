@@ -21,7 +21,7 @@ INTERRUPTED_ELSEWHERE = {"clean-only", "erm", "fsr", "gdw", "l2rw", "mwnet", "ra
 # two epochs of three steps
 TINY = {"data": "digits", "noise": "uniform:0.4", "steps": 6, "batch_size": 500, "checkpoint_every": 1, "device": "cpu"}
 TINY |= {"meta_size": 20, "meta_batch_size": 20}
-OWN = {"dictionary_size": 30, "probe_size": 20, "warmup_epochs": 1, "relabel_warmup_epochs": 1}
+OWN = {"dictionary_size": 30, "keep": 1.0, "probe_size": 20, "warmup_epochs": 1, "relabel_warmup_epochs": 1}
 """Given to the plugins that have such an option, so that a small run is a whole one."""
 
 

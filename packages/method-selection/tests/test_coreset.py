@@ -40,7 +40,9 @@ class TestGreedyMedoids:
                 assert found >= 0.99 * best
 
     def test_one_of_each_cluster_comes_first(self):
-        X = np.concatenate([center + 0.01 * np.random.RandomState(0).randn(10, 2) for center in ([0, 0], [5, 0], [0, 9])])
+        X = np.concatenate(
+            [center + 0.01 * np.random.RandomState(0).randn(10, 2) for center in ([0, 0], [5, 0], [0, 9])]
+        )
         chosen = greedy_medoids(np.linalg.norm(X[:, None] - X[None], axis=2), 3)
 
         assert sorted(chosen // 10) == [0, 1, 2]
@@ -61,7 +63,7 @@ class TestMostCentral:
         """A list of total values that is never brought up to date, as in the official code."""
         distances = points(40, 1)
         similarity = distances.max() - distances
-        waiting = sorted(((-similarity[j].sum(), j) for j in range(40)))
+        waiting = sorted((-similarity[j].sum(), j) for j in range(40))
         covered, accepted = np.zeros(40), []
         while len(accepted) < 20:
             (_, j), rest = waiting[0], waiting[1:]
