@@ -8,6 +8,7 @@ import torch
 
 from reweight_core.engine.optimizers import NamedOptimizer, OptimizerSettings
 from reweight_core.errors import UserError
+from reweight_core.models.cifar_resnet import CifarResNet
 from reweight_core.plugins import erm
 from reweight_core.plugins.hookspecs import hookimpl
 from reweight_core.plugins.records import ComponentPlugin
@@ -16,6 +17,10 @@ from reweight_core.testing.exact_run import SIZE, ExactRun, make_context, make_n
 from reweight_core.testing.method_suite import assert_replays_like_eager, assert_same_state, feed, run_steps
 from reweight_core.training import auto
 from reweight_core.training.state import TrainingState
+
+
+def small_resnet(input_shape, num_classes):
+    return CifarResNet(input_shape, num_classes, depth=8)
 
 
 class Twin:
@@ -54,7 +59,7 @@ def parts(monkeypatch):
         monkeypatch.setattr("reweight_core.plugins.erm.plugin", record)
         # the tiny data come from no plugin
         monkeypatch.setattr("reweight_core.plugins.registry.version_of", lambda kind, name: "tiny 1.0")
-        return tiny_parts("erm", **options)
+        return tiny_parts("erm", **{"model": f"{__name__}:small_resnet", **options})
 
     return make
 

@@ -100,7 +100,7 @@ def test_what_is_recorded_is_the_posterior_of_the_observed_label():
 class TestRun:
     def test_the_first_network_is_one_of_plain_training_and_gives_the_matrix(self, tmp_path):
         plain = train_in(tmp_path / "plain", tiny_parts("erm", model="mlp", epochs=3)).model
-        parts = tiny_parts("glc", model="mlp", epochs=3)
+        parts = tiny_parts("glc", model="mlp", epochs=1, first_epochs=3)
         train_in(tmp_path / "glc", parts)
 
         trusted = parts.meta
@@ -118,8 +118,8 @@ class TestRun:
         assert (estimate.source, estimate.epochs, estimate.start) == ("train", 1, "continue")
         assert (correct.source, correct.epochs, correct.start) == ("both", 3, "initial")
 
-    def test_in_steps_the_first_network_has_as_many(self):
-        estimate, correct = tiny_parts("glc", model="mlp", steps=7).stages
-        assert (estimate.steps, correct.steps) == (7, 7)
-        estimate, correct = tiny_parts("glc", model="mlp", steps=7, first_epochs=3).stages
-        assert (estimate.steps, estimate.epochs, correct.steps) == (None, 3, 7)
+    def test_the_first_network_has_a_quarter_of_the_runs_epochs(self):
+        assert [stage.epochs for stage in tiny_parts("glc", model="mlp", epochs=8).stages] == [2, 8]
+        # an epoch has five steps
+        estimate, correct = tiny_parts("glc", model="mlp", steps=42).stages
+        assert (estimate.steps, estimate.epochs, correct.steps) == (None, 2, 42)

@@ -1,9 +1,10 @@
 """Gen-label, or MSLG: Algan & Ulusoy, "Meta Soft Label Generation for Noisy Labels" (ICPR 2020)."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from reweight_core import Context, Step, VirtualSGD, hookimpl
+from reweight_core import Batch, Context, Step, VirtualSGD, hookimpl
 from reweight_method_trusted.options import GenLabelConfig
 
 
@@ -12,31 +13,34 @@ class GenLabel:
 
     Attributes:
         Y: logits of the label distributions y^d = softmax(Y) of all training examples, (N, C).
+        learns: whether labels are learned in this epoch, after the plain training of the first ones.
     """
 
     def __init__(self, config: GenLabelConfig, context: Context):
-        self.config = config
+        self.config, self.learns = config, False
         self.warmup_epochs = context.epochs // 3 if config.warmup_epochs is None else config.warmup_epochs
-        classes = torch.arange(context.num_classes, device=context.device)
-        self.Y = config.label_scale * (context.train.labels[:, None] == classes).to(context.dtype)
+        self.Y = config.label_scale * F.one_hot(context.train.labels, context.num_classes).to(context.dtype)
         self.update = VirtualSGD(torch.tensor(config.virtual_lr, device=context.device, dtype=context.dtype))
 
     @hookimpl
-    def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
-        """D' of the loss (KL(p || y^d) + g H(p)) / C with the label distributions after their own step, (n, C)."""
-        if step.epoch < self.warmup_epochs:
-            return step.D
-        Y, p, log_p = self.Y.index_select(0, step.ids), step.probabilities, step.logits.log_softmax(1)
-        scale = step.n * p.shape[1]
-        if step.looks_ahead:
-            look = step.look_ahead(
-                softmax_pullback(p, log_p - Y.requires_grad_().log_softmax(1)) / scale, update=self.update
-            )
-            meta_loss = look.close(step.meta_objective(look.logits))
-            (gradient,) = torch.autograd.grad(meta_loss, Y)
-            Y = Y.detach() - self.config.label_lr * step.n * gradient
-            self.Y.index_copy_(0, step.ids, Y)
-        return softmax_pullback(p, (1 - self.config.entropy) * log_p - Y.log_softmax(1)) / scale
+    def follow_forward(self, step: Step) -> None:
+        """The labels' own step, against the derivative of the clean loss after a virtual step on KL(p || y^d)/C."""
+        self.learns = step.epoch >= self.warmup_epochs
+        if not (self.learns and step.looks_ahead):
+            return
+        Y, p = self.Y.index_select(0, step.ids).requires_grad_(), step.probabilities
+        rows = softmax_pullback(p, step.logits.log_softmax(1) - Y.log_softmax(1)) / p.shape[1]
+        look = step.look_ahead(rows / step.n, update=self.update)
+        (gradient,) = torch.autograd.grad(look.close(step.meta_objective(look.logits)), Y)
+        self.Y.index_copy_(0, step.ids, Y.detach() - self.config.label_lr * step.n * gradient)
+
+    @hookimpl
+    def losses(self, batch: Batch, logits: Tensor) -> Tensor:
+        """(KL(p || y^d) + g H(p))/C with the label distributions after their step, (n,)."""
+        if batch.source != "train" or not self.learns:
+            return F.cross_entropy(logits, batch.labels, reduction="none")
+        log_p, log_y = logits.log_softmax(1), self.Y.index_select(0, batch.ids).log_softmax(1)
+        return (log_p.exp() * ((1 - self.config.entropy) * log_p - log_y)).mean(1)
 
     @hookimpl
     def example_weights(self, step: Step, weights: Tensor) -> Tensor:

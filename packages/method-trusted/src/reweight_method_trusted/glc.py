@@ -27,15 +27,13 @@ class GLC:
     def __init__(self, config: GLCConfig, context: Context):
         assert context.meta is not None, "runs without trusted examples are refused"
         self.trusted, self.predict = context.meta, context.predict
-        self.config, self.epochs = config, config.first_epochs or context.epochs
+        self.epochs = config.first_epochs or max(1, context.epochs // 4)
         self.C_hat = torch.eye(context.num_classes, device=context.device, dtype=context.dtype)
 
     @hookimpl
     def plan_stages(self, stage: Stage) -> list[Stage]:
         """A network for the estimate, and one from the same initial weights that uses it."""
-        first = attrs.evolve(stage, name="estimate")
-        if self.config.first_epochs is not None:
-            first = attrs.evolve(first, epochs=self.config.first_epochs, steps=None)
+        first = attrs.evolve(stage, name="estimate", epochs=self.epochs, steps=None)
         return [first, attrs.evolve(stage, name="correct", source="both", start="initial", fresh_optimizer=True)]
 
     @hookimpl

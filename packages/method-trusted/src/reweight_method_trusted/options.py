@@ -55,8 +55,8 @@ class GLCConfig:
 
     first_epochs: int | None = option(
         None,
-        "Epochs of the network that the corruption matrix is estimated with. Default: as many as the run's, which then "
-        "has twice as many.",
+        "Epochs of the network that the corruption matrix is estimated with, before the run's own. Default: a quarter "
+        "of these.",
         check=gt(0),
     )
 

@@ -5,38 +5,49 @@ paper itself learns whole label rows.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from reweight_core import Context, Step, hookimpl
+from reweight_core import Batch, Context, Step, hookimpl, target_rows
 from reweight_method_trusted.options import SoftLabelConfig
 
 
 class SoftLabel:
-    """Trains on labels of its own, which start as the observed ones and follow the clean loss.
+    """Trains on labels y~ of its own, which start as the observed ones and follow the clean loss.
 
     Attributes:
-        learned: of each training example the smoothing e, (N,), or the label row, (N, C).
+        learned: of each training example the smoothing e, (N,), or the label row y~, (N, C).
     """
 
     def __init__(self, config: SoftLabelConfig, context: Context):
-        self.config = config
-        self.rows = config.soft_labels == "rows"
-        if self.rows:
-            classes = torch.arange(context.num_classes, device=context.device)
-            self.learned = (context.train.labels[:, None] == classes).to(context.dtype)
-        else:
-            self.learned = torch.zeros(context.train_size, device=context.device, dtype=context.dtype)
+        self.label_lr, self.rows = config.label_lr, config.soft_labels == "rows"
+        one_hot = F.one_hot(context.train.labels, context.num_classes).to(context.dtype)
+        self.learned = one_hot if self.rows else torch.zeros_like(one_hot[:, 0])
 
     @hookimpl
-    def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
-        """D' = D + (y - y~)/n = (p - y~)/n with the labels y~ after their own step, (n, C)."""
-        learned = self.learned.index_select(0, step.ids)
-        if step.looks_ahead:
-            meta_loss = step.meta_loss(self._gradient(step, learned.requires_grad_()))
-            (gradient,) = torch.autograd.grad(meta_loss, learned)
-            learned = self._moved(learned.detach(), self.config.label_lr * step.n * gradient)
-            self.learned.index_copy_(0, step.ids, learned)
-        return self._gradient(step, learned)
+    def follow_forward(self, step: Step) -> None:
+        """The labels' own step, against the derivative of the clean loss after a virtual step along (p - y~)/n."""
+        if not step.looks_ahead:
+            return
+        learned = self.learned.index_select(0, step.ids).requires_grad_()
+        meta_loss = step.meta_loss((step.probabilities - self._labels(learned, step.one_hot)) / step.n)
+        (gradient,) = torch.autograd.grad(meta_loss, learned)
+        change = self.label_lr * step.n * gradient
+        if self.rows:
+            # along the simplex and back onto it; the sum of what is left is at least 1, so no row is empty
+            row = (learned.detach() - change + change.mean(1, keepdim=True)).clamp(min=0)
+            moved = row / row.sum(1, keepdim=True)
+        else:
+            moved = (learned.detach() - change).clamp(0, 1)
+        self.learned.index_copy_(0, step.ids, moved)
+
+    @hookimpl
+    def losses(self, batch: Batch, logits: Tensor) -> Tensor:
+        """The cross-entropy with the labels y~ after their step, (n,); of clean examples with their labels."""
+        y = target_rows(batch, logits.shape[1]).to(logits.dtype)
+        if batch.source == "train":
+            y = self._labels(self.learned.index_select(0, batch.ids), y)
+        return -(y * logits.log_softmax(1)).sum(1)
 
     @hookimpl
     def example_weights(self, step: Step, weights: Tensor) -> Tensor:
@@ -44,18 +55,12 @@ class SoftLabel:
         learned = self.learned.index_select(0, step.ids)
         return (learned * step.one_hot).sum(1) if self.rows else 1 - learned
 
-    def _gradient(self, step: Step, learned: Tensor) -> Tensor:
-        if not self.rows:
-            e = learned[:, None]
-            learned = (1 - e) * step.one_hot + e / step.one_hot.shape[1]
-        return step.D + (step.one_hot - learned) / step.n
-
-    def _moved(self, learned: Tensor, change: Tensor) -> Tensor:
-        if not self.rows:
-            return (learned - change).clamp(0, 1)
-        # along the simplex and back onto it; the sum of what is cut off stays positive, so no row is empty
-        row = (learned - (change - change.mean(1, keepdim=True))).clamp(min=0)
-        return row / row.sum(1, keepdim=True)
+    def _labels(self, learned: Tensor, y: Tensor) -> Tensor:
+        """Return y~ as rows (n, C); with a smoothing e it is (1 - e) y + e/C."""
+        if self.rows:
+            return learned
+        e = learned[:, None]
+        return (1 - e) * y + e / y.shape[1]
 
     def state_dict(self) -> dict[str, Tensor]:
         """What is learned of all training examples."""
