@@ -371,6 +371,35 @@ def test_inspection_can_be_read_by_a_person(reweight):
         assert part in shown.out
 
 
+@pytest.mark.parametrize("run", ["gdw"], indirect=True)
+def test_inspection_shows_what_the_classes_of_a_run_weighed(reweight, run):
+    found = json.loads(reweight("inspect", run, "--classes", "--json").out)
+    assert found["classes"] == list("0123456789")
+    assert sum(found["examples"]) == 1318
+    shown = reweight("inspect", run, "--classes")
+    assert (shown.status, shown.err) == (0, "")
+    rows = [line.split() for line in shown.out.splitlines()]
+    assert ["7", str(found["examples"][7]), f"{found['last_weights'][7]:.4g}"] in [row[:3] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--classes"], "reweight inspect RUN --classes"),
+        (["RUN"], "reweight inspect RUN --classes"),
+        (["RUN", "--classes", "--noise", "uniform:0.2"], "a run has its own data; leave their options out"),
+        (["nowhere", "--classes"], "nowhere: not the folder of a run"),
+        (["RUN", "--classes"], "it trained on the clean meta set alone"),
+    ],
+)
+@pytest.mark.parametrize("run", ["clean-only"], indirect=True)
+def test_inspection_of_a_run_without_what_it_needs_is_one_line(reweight, run, arguments, message):
+    done = reweight("inspect", *(run if part == "RUN" else part for part in arguments))
+    assert (done.status, done.out) == (2, "")
+    assert message in done.err
+    assert len(done.err.splitlines()) == 1
+
+
 def test_the_list_names_every_plugin_with_its_summary(reweight):
     listed = json.loads(reweight("list", "--json").out)
     assert {kind: sorted(found) for kind, found in listed.items()} == {

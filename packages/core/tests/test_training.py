@@ -156,7 +156,7 @@ def test_a_diverging_run_stops_with_a_reason_and_valid_metrics(run, tmp_path):
 
     with pytest.raises(
         UserError,
-        match=r"step 1: the weights became infinite or not a number .method 'erm': generate_weights.; report it",
+        match=r"step 1: the weights became infinite or not a number \(method 'erm': generate_weights\); report it",
     ):
         run(Exploding({}))
     (line,) = (tmp_path / "0" / "metrics.jsonl").read_text().splitlines()

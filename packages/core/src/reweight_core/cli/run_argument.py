@@ -11,7 +11,7 @@ from reweight_core.errors import UserError
 
 def run_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the argument RUN, the folder of a run."""
-    return click.argument("run", type=Path, callback=_a_run)(function)
+    return click.argument("run", type=Path, callback=lambda ctx, parameter, run: a_run(run))(function)
 
 
 def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,7 +25,12 @@ def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-def _a_run(ctx: click.Context, parameter: click.Parameter, run: Path) -> Path:
+def a_run(run: Path) -> Path:
+    """Return what may be the folder of a run.
+
+    Raises:
+        UserError: if it is certainly none.
+    """
     # what reads the run imports torch, which takes seconds; a wrong name is told at once
     if not any((run / part).exists() for part in ("config.json", "checkpoints")):
         raise UserError(f"{run}: not the folder of a run; give what --out was, or one of the folders in runs/")

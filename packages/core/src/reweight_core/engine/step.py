@@ -139,10 +139,10 @@ class Step:
     def _losses_and_rows(self) -> tuple[Tensor, Tensor]:
         logits = self.logits
         self._surroundings.follow_forward(self)
-        return self._differentiated(logits)
+        return self.losses_at(logits)
 
-    def _differentiated(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the training loss of each example at these logits, (n,), and its gradient there, (n, C)."""
+    def losses_at(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the training loss of each example at other logits (n, C), (n,), and its gradient there, (n, C)."""
         logits = logits.detach().requires_grad_()
         with torch.enable_grad():
             losses = self._surroundings.losses(self._batch, logits)
@@ -179,7 +179,7 @@ class Step:
         beyond = self.D_prime - weights * self.D
 
         def D_prime_at(logits: Tensor) -> Tensor:
-            return weights * (self._differentiated(_at_least_single(logits))[1] / self.n) + beyond
+            return weights * (self.losses_at(_at_least_single(logits))[1] / self.n) + beyond
 
         return self._passes.gradients_at(parameters, self.inputs, D_prime_at)
 

@@ -16,6 +16,7 @@ from reweight_core.engine.stage import Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.errors import UserError, reason
 from reweight_core.runs.checkpoint import Checkpoint, Final, Manifest, Position
+from reweight_core.runs.new_examples import reader_of
 from reweight_core.training.build import Parts
 from reweight_core.training.stages import source_size, usual_order
 
@@ -173,6 +174,7 @@ class TrainingState:
             data_fingerprint=data.fingerprint,
             held_out_test=held_out_test,
             final=final and final[1],
+            reader=reader_of(config.data),
         )
         # the checkpoint's own file has the kept network, which may be another than the trained one
         state = self._beside_the_network() if kept is self.parts.model else self.state_dict()
