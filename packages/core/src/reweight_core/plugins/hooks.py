@@ -218,9 +218,9 @@ class MethodHooks:
         """See `Hooks.follow_update`."""
         self._manager.hook.follow_update(parameters=parameters)
 
-    def finish_epoch(self, epoch: int) -> dict[str, float]:
+    def finish_epoch(self, epoch: int, samples: Mapping[str, Tensor]) -> dict[str, float]:
         """See `Hooks.finish_epoch`; the figures of all implementations together."""
-        return _merged(self._manager.hook.finish_epoch(epoch=epoch))
+        return _merged(self._manager.hook.finish_epoch(epoch=epoch, samples=samples))
 
     def trusted_examples(self) -> dict[str, Tensor]:
         """See `Hooks.trusted_examples`; the sets of all implementations together."""

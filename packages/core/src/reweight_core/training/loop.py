@@ -20,7 +20,7 @@ from reweight_core.training.auto import choose_lookahead, choose_precision
 from reweight_core.training.build import Parts, begin, build_parts, refuse_gpu_options
 from reweight_core.training.held_out import HeldOut
 from reweight_core.training.machine_errors import told_to_the_user
-from reweight_core.training.metrics import mean_losses, purity, summary_of, weight_figures
+from reweight_core.training.metrics import mean_losses, purity, summary_of, weight_figures, with_figures
 from reweight_core.training.state import Epoch, TrainingState
 
 
@@ -86,12 +86,13 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
             state.begin_next_stage()
         epoch = state.next_epoch()
         metrics = train_epoch(state, epoch)
-        metrics |= parts.hooks.finish_epoch(state.epochs_done)
+        figures = parts.hooks.finish_epoch(state.epochs_done, parts.step.samples.tensors)
         metrics |= purity(parts.hooks.trusted_examples(), parts.data)
         _choose_lookahead(state, epoch.sizes[0])
         evaluated = parts.hooks.evaluation_model(parts.model)
         metrics |= held_out.accuracies(evaluated)
         metrics |= held_out.accuracies_of_further(parts.hooks.networks)
+        metrics = with_figures(metrics, figures, parts.hooks.implementers("finish_epoch"))
         parts.best.note(evaluated, metrics["val_accuracy"])
         state.history.append(folder.append_metrics(run, metrics))
         parts.hooks.observe_epoch(metrics=metrics)

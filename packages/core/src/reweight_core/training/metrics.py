@@ -13,6 +13,7 @@ from torch import Tensor
 from reweight_core.data.prepare import PreparedData
 from reweight_core.engine.sample_table import SampleTable
 from reweight_core.engine.training_step import EpochSums
+from reweight_core.errors import PluginError
 from reweight_core.machine.meters import peak_memory
 from reweight_core.training.state import TrainingState
 
@@ -68,6 +69,22 @@ def purity(trusted: Mapping[str, Tensor], data: PreparedData) -> dict[str, float
         return {}
     corrupted = torch.from_numpy(data.corrupted).float()
     return {f"{name}_purity": 1 - corrupted[ids.cpu()].mean().item() for name, ids in trusted.items() if len(ids)}
+
+
+def with_figures(metrics: Mapping[str, Any], figures: Mapping[str, float], whose: str) -> dict[str, Any]:
+    """Add the plugins' figures to core's.
+
+    Args:
+        metrics: core's, by name.
+        figures: the plugins'.
+        whose: the plugins that give figures, for messages.
+
+    Raises:
+        PluginError: if one is called like one of core's.
+    """
+    for name in figures.keys() & metrics.keys():
+        raise PluginError(f"{whose}: finish_epoch gave the figure '{name}', which core writes itself: rename it")
+    return {**metrics, **figures}
 
 
 def summary_of(state: TrainingState) -> dict[str, Any]:
