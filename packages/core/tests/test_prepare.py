@@ -355,3 +355,64 @@ def test_a_random_meta_set_that_is_too_large_is_refused(size, message):
     dataset = attrs.evolve(tiny_dataset(), meta=None)
     with pytest.raises(UserError, match=message):
         prepare(dataset, Plan(meta_size=size, meta_draw="random"))
+
+
+def flip_half(labels, num_classes, rng):
+    """Noise that moves about half of the labels to the next class."""
+    return np.where(rng.random_sample(len(labels)) < 0.5, (labels + 1) % num_classes, labels)
+
+
+@pytest.mark.parametrize("imb", [None, 0.2])
+def test_an_observed_validation_set_has_the_noise_of_the_training_set(monkeypatch, imb):
+    use_noise(monkeypatch, flip_half)
+    dataset = make_dataset((200, 200, 200))
+    data = prepare(dataset, options(meta_size=9, val_size=90, val_labels="observed", imb=imb))
+    assert np.bincount(data.val.labels).tolist() == [30, 30, 30]
+    wrong = data.val.labels != dataset.train.labels[codes_of(data.val)]
+    # half, within four standard deviations
+    assert abs(wrong.mean() - 0.5) < 4 * 0.5 / np.sqrt(90)
+    taken = [set(codes_of(part)) for part in (data.train, data.meta, data.val)]
+    assert sum(map(len, taken)) == len(set.union(*taken))
+    if imb is None:
+        assert sum(map(len, taken)) == 600
+    # the meta set stays clean
+    assert (data.meta.labels == dataset.train.labels[codes_of(data.meta)]).all()
+
+
+def test_an_observed_validation_set_of_given_labels_has_these():
+    true = np.repeat(np.arange(3), 40)
+    given = np.roll(true, 20)
+    data = prepare(make_dataset(observed=given), options(val_size=9, val_labels="observed"))
+    assert (data.val.labels == given[codes_of(data.val)]).all()
+    assert (data.train.labels == given[codes_of(data.train)]).all()
+
+
+def test_the_fingerprint_covers_observed_validation_labels(monkeypatch):
+    def noise_of(examples):
+        """Noise that moves the labels of some examples, by position, to the next class."""
+
+        def corrupt(labels, num_classes, rng):
+            moved = labels.copy()
+            moved[examples] = (moved[examples] + 1) % num_classes
+            return moved
+
+        return corrupt
+
+    def prepared(corrupt):
+        use_noise(monkeypatch, corrupt)
+        return prepare(make_dataset(), options(val_size=9, val_labels="observed"))
+
+    # the same examples are drawn as long as each class keeps its number and order
+    monkeypatch.setattr(
+        "reweight_core.data.prepare._shuffled_by_class",
+        lambda labels, classes, rng: [np.arange(40 * c, 40 * c + 40) for c in range(classes)],
+    )
+    plain, changed = prepared(noise_of([])), prepared(noise_of([0]))
+    assert (codes_of(plain.val) == codes_of(changed.val)).all()
+    assert (plain.train.labels == changed.train.labels).all()
+    assert plain.fingerprint != changed.fingerprint
+
+
+def test_where_labels_are_observed_says_nothing_without_a_validation_set():
+    plain, observed = (prepare(make_dataset(), options(val_labels=kind)).fingerprint for kind in ("clean", "observed"))
+    assert plain == observed

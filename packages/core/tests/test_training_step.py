@@ -14,7 +14,7 @@ from reweight_core.data.feeder import Fed
 from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.optimizers import OptimizerSettings
 from reweight_core.engine.stage import Stage
-from reweight_core.engine.training_step import TrainingStep
+from reweight_core.engine.training_step import TrainingStep, effective_number
 from reweight_core.errors import UserError
 from reweight_core.plugins.hooks import MethodHooks
 from reweight_core.plugins.hookspecs import hookimpl
@@ -258,6 +258,16 @@ class TestEpochSums:
         assert step.sums.meta_loss.item() == pytest.approx(sum(method.seen), rel=1e-6)
         assert step.sums.meta_steps.item() == 3
 
+    def test_of_the_examples_that_the_steps_rest_on(self):
+        table = torch.linspace(0, 3, SIZE, dtype=torch.float64)
+        step, _ = make(FromTable(table))
+        for ids in BATCHES[:3]:
+            take(step, ids)
+
+        expected = [table[ids].sum() ** 2 / table[ids].square().sum() for ids in BATCHES[:3]]
+        assert step.sums.effective_examples.item() == pytest.approx(sum(expected).item(), rel=1e-6)
+        assert step.sums.steps.item() == 3
+
     def test_start_again_in_place(self):
         step, _ = make(Looking())
         take(step, BATCHES[0])
@@ -265,8 +275,17 @@ class TestEpochSums:
         addresses = [tensor.data_ptr() for tensor in sums]
         step.sums.reset()
 
-        assert [tensor.item() for tensor in sums] == [0, 0, 0, 0]
+        assert [tensor.item() for tensor in sums] == [0] * len(sums)
         assert [getattr(step.sums, f.name).data_ptr() for f in attrs.fields(type(step.sums))] == addresses
+
+
+class TestEffectiveNumber:
+    @pytest.mark.parametrize(
+        ("weights", "expected"),
+        [([0.3] * 5, 5), ([0, 2, 0, 0], 1), ([0, 7, 7, 7], 3), ([3, 1], 1.6), ([0, 0, 0], 0)],
+    )
+    def test_of_weights_made_by_hand(self, weights, expected):
+        assert effective_number(torch.tensor(weights, dtype=torch.float32)).item() == pytest.approx(expected)
 
 
 class TestSampleTable:

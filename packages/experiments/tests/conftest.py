@@ -19,6 +19,7 @@ from reweight_core import (
     option,
     registry,
 )
+from reweight_core.plugins.records import LossPlugin
 from reweight_experiments import carry_out, jobs, plugin
 
 TABLE = """
@@ -75,6 +76,13 @@ class SpiceOptions:
 
 
 @attrs.frozen
+class DentOptions:
+    """Options of the loss `dent`."""
+
+    depth: float = option(0.1, "How deep.")
+
+
+@attrs.frozen
 class ShelfOptions:
     """Options of the dataset `tail`."""
 
@@ -104,6 +112,11 @@ def plugins():
             "tail": DataPlugin("tail", "long", never_built, ShelfOptions, defaults={"imb": 0.1}),
             "march": DataPlugin("march", "steady", never_built, defaults={"steps": 500}),
         },
+        "loss": {
+            "cross-entropy": LossPlugin("cross-entropy", "usual", never_built, one_label=False),
+            "dent": LossPlugin("dent", "bent", never_built, DentOptions),
+        },
+        "observer": {},
         "noise": {"blur": NoisePlugin("blur", "blur:X", lambda argument: argument)},
         "model": {},
         "table": {},

@@ -1,13 +1,14 @@
 """The two commands: what they read, print and exit with."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from reweight_core.cli.main import main
 
-GONE = '\n[[cells]]\nname = "gone"\nmethod = "gone"\n'
+GONE = '\n[rows.gone]\npackage = "reweight-method-gone"\n[[cells]]\nname = "gone"\nmethod = "gone"\n'
 STIR = '\n[[cells]]\nname = "stir"\nmethod = "stir"\n'
 
 
@@ -107,12 +108,46 @@ def test_reproduce_looks_at_the_chosen_cells_only(reweight, table, made, choice)
     assert made.names == ["stir/seed-0"]
 
 
-def test_reproduce_of_cells_whose_method_is_missing_names_one_of_them(reweight, table):
+def test_rows_that_are_not_installed_are_one_line_that_says_what_to_install(reweight, table, made):
     table(table().path.read_text() + GONE + STIR)
-    done = reweight("reproduce", "mine", "--dry-run")
+    done = reweight("reproduce", "mine")
     assert (done.status, done.out) == (2, "")
-    assert "table 'mine', cell gone: no method is called 'gone'" in done.err
+    assert done.err == (
+        "Error: not installed: method 'gone' (reweight-method-gone); install what these rows need, or leave them out: "
+        "--only erm,stir\n"
+    )
+    assert not made.names
     assert "--speed" in reweight("reproduce", "mine", "--help").out
+
+
+def test_of_the_rows_that_are_asked_for_those_not_installed_are_left_out(reweight, table):
+    table(table().path.read_text() + GONE + STIR)
+    done = reweight("reproduce", "mine", "--only", "gone,stir", "--dry-run")
+    assert done.status == 0
+    assert "not installed: method 'gone' (reweight-method-gone); their rows are left out" in done.err
+    assert [line.split()[3] for line in done.out.splitlines()] == ["stir"]
+    alone = reweight("reproduce", "mine", "--only", "gone", "--dry-run")
+    assert (alone.status, alone.out) == (2, "")
+    assert "not installed: method 'gone' (reweight-method-gone); install what the chosen rows need" in alone.err
+
+
+def test_a_sweep_over_losses_gives_each_its_own_options(reweight, made):
+    arguments = ["sweep", "--methods", "erm,stir", "--vary", "loss=cross-entropy,dent", "--dent-depth", "0.3"]
+    done = reweight(*arguments, "--out", "s")
+    assert (done.status, done.err) == (0, "")
+    assert made.names == [
+        f"{method}-digits-loss={loss}/seed-0" for method in ("erm", "stir") for loss in ("cross-entropy", "dent")
+    ]
+    assert "| stir | digits | dent | 1 |" in Path("s/results.md").read_text()
+    wrong = reweight("sweep", "--methods", "erm", "--vary", "loss=dent,bump", "--out", "t")
+    assert (wrong.status, wrong.out) == (2, "")
+    assert "no loss is called 'bump'" in wrong.err
+
+
+def test_a_loss_for_all_runs_brings_its_options(reweight, made):
+    done = reweight("sweep", "--methods", "erm,stir", "--loss", "dent", "--vary", "dent-depth=0.1,0.2", "--out", "s")
+    assert (done.status, done.err) == (0, "")
+    assert len(made.names) == 4
 
 
 def test_tables_are_listed(reweight, table):

@@ -2,7 +2,7 @@ import pytest
 
 from reweight_core import TablePlugin, UserError
 from reweight_experiments.cells import plan_runs
-from reweight_experiments.published import choose_cells, options_of_cells, planned_cells, read_table
+from reweight_experiments.published import choose_cells, installed_cells, options_of_cells, planned_cells, read_table
 
 STEPS = """
 figure = "test_accuracy"
@@ -19,6 +19,45 @@ options = { data = "digits" }
 name = "erm-march"
 method = "erm"
 options = { data = "march" }
+"""
+
+
+ROWS = """
+figure = "test_accuracy"
+
+[options]
+epochs = 7
+lr = 0.3
+
+[rows.spiced]
+method = "stir"
+package = "reweight-method-stir"
+options = { with = ["spice"], loss = "dent", lr = 0.2 }
+notes = ["of the row"]
+no-target = "of the row"
+
+[rows.shake]
+package = "reweight-method-shake"
+
+[[cells]]
+name = "spiced-small"
+row = "spiced"
+mean = 80.0
+
+[[cells]]
+name = "spiced-large"
+row = "spiced"
+options = { epochs = 9, spice-amount = 0.7 }
+notes = ["of the cell"]
+no-target = "of the cell"
+
+[[cells]]
+name = "shake"
+method = "shake"
+
+[[cells]]
+name = "stir"
+method = "stir"
 """
 
 
@@ -54,6 +93,47 @@ def test_a_file_of_another_form_is_an_error_that_names_it(table, old, new, messa
     text = path.read_text().replace("weight-decay = 0.5", "").replace("epochs = 7", "").replace(old, new)
     with pytest.raises(UserError, match=f"table 'mine' in .*table.toml: .*{message}"):
         read_table(table(text))
+
+
+def test_a_cell_has_what_its_row_has(read):
+    small, large, shake, stir = read(ROWS).cells
+    assert small.values == {"method": "stir", "with": ["spice"], "loss": "dent", "lr": 0.2, "epochs": 7}
+    assert large.values == small.values | {"epochs": 9, "spice_amount": 0.7}
+    assert (small.notes, large.notes) == (["of the row"], ["of the row", "of the cell"])
+    assert (small.no_target, large.no_target, stir.no_target) == ("of the row", "of the cell", None)
+    assert [cell.row for cell in (small, large, shake, stir)] == ["spiced", "spiced", "shake", "stir"]
+    assert [cell.package for cell in (small, shake, stir)] == ["reweight-method-stir", "reweight-method-shake", None]
+    assert small.plugins == [("method", "stir"), ("loss", "dent"), ("component", "spice")]
+    assert stir.plugins == [("method", "stir")]
+
+
+def test_a_row_that_is_not_described_is_an_error(read):
+    with pytest.raises(UserError, match=r"cell spiced-small: there is no \[rows.spicy\]"):
+        read(ROWS.replace('row = "spiced"', 'row = "spicy"', 1))
+
+
+def test_a_method_does_not_choose_rows_that_add_to_it(read):
+    table = read(ROWS)
+    assert [cell.name for cell in choose_cells(table, "stir", "*")] == ["stir"]
+    assert [cell.name for cell in choose_cells(table, "spiced", "*")] == ["spiced-small", "spiced-large"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "rows"),
+    [
+        ("method", "shake", ["spiced", "spiced", "stir"]),
+        ("loss", "dent", ["shake", "stir"]),
+        ("component", "spice", ["shake", "stir"]),
+    ],
+)
+def test_cells_without_one_of_their_plugins_are_left_out_or_refused(read, plugins, monkeypatch, kind, name, rows):
+    cells = read(ROWS).cells
+    assert installed_cells(cells, leave_out=False) == cells
+    monkeypatch.delitem(plugins[kind], name)
+    with pytest.raises(UserError, match=rf"not installed: {kind} '{name}' \(reweight-method-\w+\); install"):
+        installed_cells(cells, leave_out=False)
+    with pytest.warns(UserWarning, match=rf"not installed: {kind} '{name}' .* their rows are left out"):
+        assert [cell.row for cell in installed_cells(cells, leave_out=True)] == rows
 
 
 def test_a_missing_file_is_an_error(tmp_path):
@@ -124,7 +204,7 @@ def test_a_cell_with_wrong_options_is_named(read, line):
 def test_a_cell_whose_method_is_not_there_adds_no_options(read):
     table = read(f'{STEPS}\n[[cells]]\nname = "gone"\nmethod = "gone"\n[[cells]]\nname = "stir"\nmethod = "stir"')
     assert {"epochs", "speed"} <= set(options_of_cells(table.cells, {}))
-    with pytest.raises(UserError, match="no method is called 'gone'"):
+    with pytest.raises(UserError, match="not installed: method 'gone'; install what the chosen rows need"):
         options_of_cells([cell for cell in table.cells if cell.method == "gone"], {})
     with pytest.raises(UserError, match="table 'mine', cell gone: no method is called 'gone'"):
         planned_cells(table, table.cells, {})

@@ -56,6 +56,20 @@ def test_the_report_states_what_differs_from_the_paper(table):
     assert len(comparison_report(read, comparisons, {}).heading) == 1
 
 
+def test_a_figure_that_is_no_target_is_in_brackets_and_not_compared(table, made, tmp_path):
+    table(table().path.read_text().replace("mean = 90.0", 'mean = 90.0\ndeviation = 2.0\nno-target = "quoted"'))
+    results = reproduce("mine", cells="erm-large")
+    (row,) = results.report.rows
+    assert row == ["erm-large", "[90.00 ± 2.00]", "1", "70.00", "-", "-"]
+    assert "In brackets, no target: quoted (erm-large)" in results.report.remarks
+    content = json.loads((tmp_path / "runs/mine/results.json").read_text())
+    assert content["cells"][0]["published"] == {"mean": 90.0, "deviation": 2.0, "no_target": "quoted"}
+    assert content["cells"][0]["difference"] is None
+    with open("runs/mine/results.csv", newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert (line["no_target"], line["difference"]) == ("quoted", "")
+
+
 def test_a_reproduction_runs_the_chosen_cells_and_keeps_the_comparison(table, made, tmp_path):
     table()
     results = reproduce("mine", only="erm", cells="erm-*l*", seeds=2, seed=5, epochs=3, jobs=2)
@@ -68,7 +82,7 @@ def test_a_reproduction_runs_the_chosen_cells_and_keeps_the_comparison(table, ma
         "reweight reproduce mine --only erm --cells 'erm-*l*' --epochs 3 --seed 5 --seeds 2 --jobs 2 --out runs/mine"
     )
     assert (content["table"], content["overrides"]) == ("mine", {"epochs": 3})
-    assert content["cells"][0]["published"] == {"mean": 80.0, "deviation": 0.5}
+    assert content["cells"][0]["published"] == {"mean": 80.0, "deviation": 0.5, "no_target": None}
     assert content["cells"][0]["difference"] == small.difference
     with open("runs/mine/results.csv", newline="") as file:
         rows = list(csv.DictReader(file))

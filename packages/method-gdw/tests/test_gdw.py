@@ -25,7 +25,7 @@ from reweight_core.testing.exact_run import (
     make_network,
     make_splits,
 )
-from reweight_method_gdw.gdw import clamped, constrain, manipulate
+from reweight_method_gdw.gdw import constrain, manipulate, residuals
 from reweight_method_gdw.options import GDWConfig
 from reweight_method_gdw.plugin import plugin
 
@@ -246,6 +246,82 @@ class TestSpecialCases:
         assert plugin.build(GDWConfig(eta_w=0.0), make_context()).eta_w == 0
 
 
+class Focal:
+    """Focal loss (1 - p_y)^2 (-log p_y)."""
+
+    @hookimpl
+    def losses(self, batch, logits):
+        log_p = logits.log_softmax(1).gather(1, batch.labels[:, None]).squeeze(1)
+        return -((1 - log_p.exp()) ** 2) * log_p
+
+
+class Forward:
+    """Cross-entropy of T^T p, with the labels of the first class mostly of another true class."""
+
+    T = torch.tensor(
+        [[0.1, 0.1, 0.1, 0.7], [0.3, 0.6, 0.0, 0.1], [0.0, 0.2, 0.8, 0.0], [0.6, 0.1, 0.1, 0.2]], dtype=torch.float64
+    )
+
+    @hookimpl
+    def losses(self, batch, logits):
+        return F.nll_loss((logits.softmax(1) @ self.T).log(), batch.labels, reduction="none")
+
+
+class UnderLoss(UnderTest):
+    def __init__(self, loss, config=CONFIG, strategy="jvp"):
+        super().__init__(config, strategy=strategy)
+        self.step.hooks = self.hooks = MethodHooks(self.method, "gdw", [self.watcher], loss=("loss", loss))
+
+
+@pytest.mark.parametrize("loss", [Focal(), Forward()], ids=["focal", "forward"])
+class TestOtherLosses:
+    def test_each_row_of_the_real_gradient_sums_to_zero(self, loss):
+        tested = UnderLoss(loss)
+        for ids, lr in STEPS:
+            _, D_prime = tested.take(ids, lr)
+            assert D_prime.sum(1).abs().max().item() < 1e-15
+            assert D_prime.abs().max().item() > 1e-3
+
+    def test_strategies_agree(self, loss):
+        runs = [UnderLoss(loss, strategy=strategy) for strategy in EXACT_STRATEGIES]
+        for ids, lr in STEPS:
+            for found, expected in zip(*(run.take(ids, lr) for run in runs), strict=True):
+                torch.testing.assert_close(found, expected, **EXACT)
+        assert_same(*(run.method.state_dict() for run in runs), **EXACT)
+
+    def test_without_the_second_stage_the_gradient_is_that_of_the_weighted_losses(self, loss):
+        tested = UnderLoss(loss, attrs.evolve(CONFIG, eta_w=0.0))
+        before = copy.deepcopy(tested.method.V)
+        _, D_prime = tested.take(range(20), 0.25)
+        step = tested.watcher.steps[0]
+        logits = step.logits.clone().requires_grad_()
+        losses = loss.losses(SimpleNamespace(labels=step.labels), logits)
+        (D,) = torch.autograd.grad((before(losses).detach() * losses).mean(), logits)
+
+        torch.testing.assert_close(D_prime, D, **EXACT)
+
+    def test_the_second_stage_moves_the_weights_against_their_share_of_the_clean_gradient(self, loss):
+        ids, lr = STEPS[0]
+        tested, still = UnderLoss(loss), UnderLoss(loss, attrs.evolve(CONFIG, eta_w=0.0))
+        (weights, _), (unmoved, D_prime) = tested.take(ids, lr), still.take(ids, lr)
+        step, model = tested.watcher.steps[0], make_network()
+        x, _ = batch(make_splits()[0], ids)
+        x_meta, y_meta = batch(make_splits()[1], range(META_SIZE))
+
+        # the clean loss after a virtual step, as a function of D', with a graph of the step
+        D_prime.requires_grad_()
+        names, theta = zip(*model.named_parameters(), strict=True)
+        gradients = torch.autograd.grad(model(x), theta, grad_outputs=D_prime, create_graph=True)
+        theta_hat = {name: p - lr * g for name, p, g in zip(names, theta, gradients, strict=True)}
+        clean_loss = F.cross_entropy(functional_call(copy.deepcopy(model), theta_hat, (x_meta,)), y_meta)
+        (slope,) = torch.autograd.grad(clean_loss, D_prime)
+        g = slope * step.D
+        expected = unmoved - (CONFIG.eta_w * g / g.abs().sum()).clamp(-CONFIG.clip, CONFIG.clip)
+
+        elsewhere = step.one_hot == 0
+        torch.testing.assert_close(weights[elsewhere], expected[elsewhere], **EXACT)
+
+
 class TestRecordedWeights:
     def test_it_is_the_factor_of_the_gradient_at_the_other_classes(self):
         tested = UnderTest()
@@ -272,7 +348,7 @@ class TestRecordedWeights:
         y = torch.eye(CLASSES, dtype=torch.float64)[:2]
         step = SimpleNamespace(n=2, labels=torch.arange(2), probabilities=p, one_hot=y, D=(p - y) / 2)
         hooks = MethodHooks(method, "gdw", components={"adding": Adding()})
-        weights = constrain(torch.full_like(p, 3.0), p, y)
+        weights = constrain(torch.full_like(p, 3.0), residuals(step), y)
 
         hooks.manipulate_gradient(step, weights)
 
@@ -324,6 +400,12 @@ def weights_for(p, seed):
     return torch.rand(p.shape, generator=generator, dtype=torch.float64) * 10 + 1e-6
 
 
+def of_cross_entropy(p, y):
+    """The residuals of cross-entropy."""
+    n = len(p)
+    return residuals(SimpleNamespace(n=n, probabilities=p, one_hot=y, D=(p - y) / n))
+
+
 several = settings(max_examples=100, deadline=None)
 
 
@@ -332,8 +414,8 @@ class TestInvariants:
     @given(rows(), st.integers(0, 2**31))
     def test_each_row_of_a_constrained_gradient_sums_to_zero(self, drawn, seed):
         p, y, _ = drawn
-        p = clamped(p)
-        D_prime = manipulate(constrain(weights_for(p, seed), p, y), p, y)
+        r = of_cross_entropy(p, y)
+        D_prime = manipulate(constrain(weights_for(p, seed), r, y), r)
 
         assert D_prime.sum(1).abs().max().item() < 1e-13
 
@@ -345,16 +427,17 @@ class TestInvariants:
         v = torch.tensor(v[: len(p)], dtype=torch.float64)[:, None]
         D = (p - y) / len(p)
 
-        omega = constrain(v.expand_as(p), clamped(p), y)
+        r = of_cross_entropy(p, y)
+        omega = constrain(v.expand_as(p), r, y)
 
-        torch.testing.assert_close(manipulate(omega, clamped(p), y), v * D, rtol=1e-11, atol=1e-14)
+        torch.testing.assert_close(manipulate(omega, r), v * D, rtol=1e-11, atol=1e-14)
 
     @several
     @given(rows(), st.integers(0, 2**31))
     def test_only_the_weight_at_the_label_is_set(self, drawn, seed):
         p, y, labels = drawn
         omega = weights_for(p, seed)
-        constrained = constrain(omega, clamped(p), y)
+        constrained = constrain(omega, of_cross_entropy(p, y), y)
         elsewhere = y == 0
 
         assert torch.equal(constrained[elsewhere], omega[elsewhere])
@@ -364,22 +447,20 @@ class TestInvariants:
 
     @several
     @given(rows())
-    def test_clamped_probabilities_are_bounded_and_otherwise_unchanged(self, drawn):
-        p, _, _ = drawn
-        q = clamped(p)
+    def test_of_cross_entropy_they_are_the_clamped_probabilities_less_the_labels(self, drawn):
+        p, y, _ = drawn
 
-        assert q.max() <= 0.999
-        assert torch.equal(q[p <= 0.999], p[p <= 0.999])
+        torch.testing.assert_close(of_cross_entropy(p, y), p.clamp(max=0.999) - y, rtol=1e-12, atol=1e-12)
 
     @several
     @given(rows(), st.floats(0.1, 10), st.integers(0, 2**31))
     def test_the_gradient_is_linear_in_the_weights(self, drawn, factor, seed):
         p, y, _ = drawn
-        p = clamped(p)
+        r = of_cross_entropy(p, y)
         first, second = weights_for(p, seed), weights_for(p, seed + 1)
 
         def gradient(omega):
-            return manipulate(constrain(omega, p, y), p, y)
+            return manipulate(constrain(omega, r, y), r)
 
         torch.testing.assert_close(
             gradient(first + factor * second),
@@ -393,7 +474,7 @@ class TestInvariants:
         y = torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64)
         v = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
         g = torch.tensor([[2.0, 3.0, 5.0]], dtype=torch.float64)
-        omega = constrain(v.expand(1, 3), p, y)
+        omega = constrain(v.expand(1, 3), p - y, y)
 
         (gradient,) = torch.autograd.grad(omega, v, grad_outputs=g)
 

@@ -1,6 +1,7 @@
 import copy
 from functools import partial
 
+import attrs
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.func import functional_call
 
-from reweight_core import Stage
+from reweight_core import Stage, UserError
 from reweight_core.plugins.hooks import MethodHooks
 from reweight_core.testing.exact_run import (
     META_SIZE,
@@ -17,16 +18,18 @@ from reweight_core.testing.exact_run import (
     ExactRun,
     batch,
     make_context,
+    make_examples,
     make_network,
     make_splits,
 )
 from reweight_method_l2rw import plugin
 from reweight_method_l2rw.l2rw import rectify_and_normalise
-from reweight_method_l2rw.options import L2RWConfig
+from reweight_method_l2rw.options import L2RWConfig, WeightedConfig
 
 EXACT_STRATEGIES = ("jvp", "double")
 
 DECAY = 0.05
+PAPER = L2RWConfig(max_weight=0)
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 
 
@@ -84,7 +87,7 @@ class TestAgainstTheAlgorithm:
     @pytest.mark.parametrize("strategy", EXACT_STRATEGIES)
     @pytest.mark.parametrize("clean_decay", [True, False])
     def test_weights_and_classifier_after_every_step(self, clean_decay, strategy):
-        tested = UnderTest(make_method(plugin.l2rw, L2RWConfig(clean_decay=clean_decay)), strategy)
+        tested = UnderTest(make_method(plugin.l2rw, attrs.evolve(PAPER, clean_decay=clean_decay)), strategy)
         reference = Transcription(DECAY if clean_decay else 0)
         for ids, lr in STEPS:
             n = len(ids)
@@ -96,42 +99,71 @@ class TestAgainstTheAlgorithm:
     @pytest.mark.parametrize("virtual_rate", [0.25, 1, 3])
     def test_the_size_of_the_published_virtual_step_makes_no_difference(self, virtual_rate):
         ids, lr = STEPS[0]
-        found = UnderTest(make_method(plugin.l2rw)).take(ids, lr)
+        found = UnderTest(make_method(plugin.l2rw, PAPER)).take(ids, lr)
 
         torch.testing.assert_close(found, len(ids) * Transcription(DECAY, virtual_rate).take(ids, lr), **EXACT)
 
     def test_a_learning_rate_of_zero_gives_the_same_weights(self):
         ids, lr = STEPS[0]
-        zero, other = (UnderTest(make_method(plugin.l2rw)).take(ids, rate) for rate in (0.0, lr))
+        zero, other = (UnderTest(make_method(plugin.l2rw, PAPER)).take(ids, rate) for rate in (0.0, lr))
 
         assert torch.equal(zero, other)
 
     def test_weight_decay_of_the_clean_loss_matters(self):
         ids, lr = STEPS[0]
         weights = [
-            UnderTest(make_method(plugin.l2rw, L2RWConfig(clean_decay=each))).take(ids, lr) for each in (True, False)
+            UnderTest(make_method(plugin.l2rw, attrs.evolve(PAPER, clean_decay=each))).take(ids, lr)
+            for each in (True, False)
         ]
 
         assert (weights[0] - weights[1]).abs().max() > 1e-3
 
     def test_strategies_agree(self):
-        runs = [UnderTest(make_method(plugin.l2rw), strategy) for strategy in EXACT_STRATEGIES]
+        runs = [UnderTest(make_method(plugin.l2rw, PAPER), strategy) for strategy in EXACT_STRATEGIES]
         for ids, lr in STEPS:
             torch.testing.assert_close(*(run.take(ids, lr) for run in runs), **EXACT)
         assert_same(*(run.model.state_dict() for run in runs), **EXACT)
 
     def test_weights_are_not_negative_and_sum_to_the_size_of_the_batch(self):
-        tested = UnderTest(make_method(plugin.l2rw))
+        tested = UnderTest(make_method(plugin.l2rw, PAPER))
         for ids, lr in STEPS:
             weights = tested.take(ids, lr)
             assert (weights >= 0).all()
             assert weights.sum().item() == pytest.approx(len(ids))
 
 
+class TestBound:
+    def test_weights_above_it_are_cut_off_and_the_others_stay(self):
+        ids, lr = STEPS[0]
+        unbounded = UnderTest(make_method(plugin.l2rw, PAPER)).take(ids, lr)
+        bound = unbounded.quantile(0.7).item()
+        bounded = UnderTest(make_method(plugin.l2rw, L2RWConfig(max_weight=bound))).take(ids, lr)
+
+        assert torch.equal(bounded[unbounded <= bound], unbounded[unbounded <= bound])
+        assert bounded[unbounded > bound].eq(bound).all()
+        assert (unbounded > bound).sum() >= 2
+
+    def test_the_network_follows_the_bounded_weights(self):
+        ids, lr = STEPS[0]
+        tested = UnderTest(make_method(plugin.l2rw, L2RWConfig(max_weight=0.5)))
+        plain = copy.deepcopy(tested.model)
+        weights = tested.take(ids, lr)
+        x, y = batch(make_splits()[0], ids)
+        (weights * F.cross_entropy(plain(x), y, reduction="none")).mean().backward()
+        torch.optim.SGD(plain.parameters(), lr=lr, weight_decay=DECAY).step()
+
+        assert weights.max() == 0.5
+        assert_same(tested.model.state_dict(), plain.state_dict(), **EXACT)
+
+    def test_the_preset_of_the_paper_has_none(self):
+        assert L2RWConfig(**plugin.l2rw.presets["paper"]) == PAPER
+        assert L2RWConfig().max_weight > 1
+
+
 class TestNothingHelps:
     @pytest.mark.parametrize("strategy", EXACT_STRATEGIES)
     def test_a_clean_batch_without_a_gradient_gives_no_weight_to_anything(self, strategy):
-        tested = UnderTest(make_method(plugin.l2rw, L2RWConfig(clean_decay=False)), strategy, logit_scale=1e7)
+        tested = UnderTest(make_method(plugin.l2rw, attrs.evolve(PAPER, clean_decay=False)), strategy, logit_scale=1e7)
         inputs = tested.meta.batch(torch.arange(META_SIZE), None).inputs
         # at this scale a network whose labels are its predictions has no residual left
         tested.meta.labels.copy_(make_network()(inputs).argmax(1))
@@ -147,7 +179,7 @@ class TestNothingHelps:
     @pytest.mark.parametrize("strategy", EXACT_STRATEGIES)
     def test_a_training_batch_of_harmful_examples_gets_no_weight(self, strategy):
         # every training image is the same clean one, with a label that the clean batch denies
-        tested = UnderTest(make_method(plugin.l2rw, L2RWConfig(clean_decay=False)), strategy)
+        tested = UnderTest(make_method(plugin.l2rw, attrs.evolve(PAPER, clean_decay=False)), strategy)
         tested.meta.images.copy_(tested.meta.images[:1].expand_as(tested.meta.images))
         tested.train.images.copy_(tested.meta.images[:1].expand_as(tested.train.images))
         tested.meta.labels.fill_(0)
@@ -246,6 +278,42 @@ class TestRandomWeights:
         assert_same(tested.model.state_dict(), plain.state_dict(), **EXACT)
 
 
+class TestWeighted:
+    @staticmethod
+    def make(**options):
+        return make_method(plugin.weighted, WeightedConfig(**options))
+
+    def test_weights_are_the_shares_of_right_labels_that_counting_gives(self):
+        # 25 examples of each of 4 classes, and every 5th of each of them turned into class 2
+        true = torch.arange(100) % 4
+        observed = torch.where((torch.arange(100) // 4) % 5 == 0, 2, true)
+        share = torch.stack([(true == observed)[observed == c].double().mean() for c in range(4)])
+
+        torch.testing.assert_close(self.make(background=2, rate=0.2).clean_share, share)
+
+    def test_they_have_mean_one_over_the_batch(self):
+        tested = UnderTest(self.make(background=1, rate=0.4))
+        weights = tested.take([0, 1, 2, 3, 5], 0.25)
+        # labels 0 1 2 3 1; (1/4) / (0.4 + 0.6/4) = 5/11
+        expected = torch.tensor([1, 5 / 11, 1, 1, 5 / 11], dtype=torch.float64)
+
+        torch.testing.assert_close(weights, 5 * expected / expected.sum())
+
+    def test_a_share_of_wrong_labels_of_zero_is_plain_training(self):
+        assert UnderTest(self.make(rate=0.0)).take(range(10), 0.25).eq(1).all()
+
+    def test_the_background_is_the_most_frequent_class_unless_given(self):
+        train = make_examples(make_splits()[0])
+        train.labels[:4] = 3
+        method = plugin.weighted.build(WeightedConfig(), make_context(train=train))
+
+        assert (method.clean_share < 1).nonzero().tolist() == [[3]]
+
+    def test_a_background_that_is_no_class_is_refused(self):
+        with pytest.raises(UserError, match="--background 4: the classes are 0 to 3"):
+            self.make(background=4)
+
+
 class TestCleanOnly:
     def test_the_one_stage_is_the_run_on_the_meta_set(self):
         hooks = MethodHooks(make_method(plugin.clean_only), "clean-only")
@@ -280,7 +348,7 @@ class TestCleanOnly:
 
 
 def test_what_needs_a_meta_set_and_what_looks_ahead():
-    records = (plugin.l2rw, plugin.clean_only, plugin.random)
+    records = (plugin.l2rw, plugin.clean_only, plugin.random, plugin.weighted)
 
-    assert [record.needs_meta_set for record in records] == [True, True, False]
-    assert [record.looks_ahead for record in records] == ["network", "no", "no"]
+    assert [record.needs_meta_set for record in records] == [True, True, False, False]
+    assert [record.looks_ahead for record in records] == ["network", "no", "no", "no"]

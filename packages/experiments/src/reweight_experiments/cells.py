@@ -28,6 +28,9 @@ from reweight_core import (
 OF_EACH_RUN = ("seed", "out")
 """Options of which every run has its own."""
 
+CHOOSING = ("method", "loss", "with", "observe", "data", "preset")
+"""Options that decide which others there are."""
+
 Texts = str | Sequence[Any]
 """Values of an option: a text with commas, or a sequence."""
 
@@ -148,7 +151,7 @@ def options_of_all(
 
     Where cells disagree, an option has no default, or takes any text.
     """
-    choosing = {name: axes[name] for name in ("method", "data", "with", "preset") if name in axes}
+    choosing = {name: axes[name] for name in CHOOSING if name in axes}
     return union([known for _, _, known in _points(choosing, given, file)])
 
 

@@ -17,11 +17,13 @@ from reweight_core import (
     Option,
     RunConfig,
     console,
+    core_options,
     first_pass,
     known_options,
     registry,
     take_given,
 )
+from reweight_experiments.cells import CHOOSING
 from reweight_experiments.jobs import stopped_by_signals
 from reweight_experiments.progress import SweepProgress, show
 from reweight_experiments.published import choose_cells, options_of_cells, read_table
@@ -34,7 +36,7 @@ class ReproduceCommand(DeclaringCommand):
     def declared(self, ctx: click.Context, args: list[str]) -> Mapping[str, Option]:
         """Those of core and of every plugin that a chosen cell uses."""
         own = [parameter for parameter in self.params if isinstance(parameter, click.Option)]
-        choosing = ["data", "with", "preset"]
+        choosing = [name for name in CHOOSING if name in core_options(RunConfig) and name != "method"]
         given, rest = first_pass(ctx, args, choosing, own)
         overrides = {name: given[name] for name in choosing if name in given}
         name = next((text for text in rest if text in registry.names("table")), None)
@@ -54,7 +56,7 @@ class ReproduceCommand(DeclaringCommand):
 )
 @click.argument("name", required=False)
 @click.option("--list", "list_tables", is_flag=True, help="List the published tables that are installed.")
-@click.option("--only", metavar="METHOD,...", help="Only the cells of these methods.")
+@click.option("--only", metavar="ROW,...", help="Only the rows of these methods, losses or components.")
 @click.option("--cells", "pattern", default="*", metavar="PATTERN", help="Only the cells of such names: '*cifar10*'.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each cell.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at a time, each a process.")

@@ -17,6 +17,7 @@ from reweight_experiments.published import (
     PublishedCell,
     PublishedTable,
     choose_cells,
+    installed_cells,
     options_of_cells,
     planned_cells,
     read_table,
@@ -44,7 +45,8 @@ def reproduce(
     Args:
         name: the table.
         out: folder of the runs and of the result table; None for ``runs/NAME``.
-        only: methods whose cells are run, or a text with commas; None for all.
+        only: rows that are run, by the names of their methods, or a text with commas; None for all. Those whose plugins
+            are not installed are left out with a warning; without `only` they are an error.
         cells: what the names of the cells must match, ``*cifar10*`` for example.
         seed: seed of the first run of each cell.
         seeds: number of runs of each cell.
@@ -59,7 +61,7 @@ def reproduce(
     plan = plan_reproduction(name, out, only=only, cells=cells, seed=seed, seeds=seeds, **overrides)
     table, out = plan.table, plan.out
     arguments = {
-        "only": ",".join(dict.fromkeys(cell.method for cell in plan.chosen)) if only is not None else None,
+        "only": ",".join(dict.fromkeys(cell.row for cell in plan.chosen)) if only is not None else None,
         "cells": None if cells == "*" else cells,
         **overrides,
         **{"seed": seed, "seeds": seeds, "jobs": jobs, "out": out},
@@ -111,7 +113,7 @@ def plan_reproduction(
         raise UserError("method: each cell of a table has its own; choose cells with only=")
     table = read_table(registry.find("table", name))
     out = Path("runs") / name if out is None else Path(out)
-    chosen = choose_cells(table, only, cells)
+    chosen = installed_cells(choose_cells(table, only, cells), leave_out=only is not None)
     runs = plan_runs(planned_cells(table, chosen, overrides), seed, seeds, out)
     return PlannedReproduction(table, chosen, runs, out)
 
@@ -124,7 +126,7 @@ class Comparison(CellResult):
         published: the published cell.
         mean: ours, None if no run finished.
         deviation: sample standard deviation of ours, None for fewer than two runs.
-        difference: ours less the published mean, None if one is missing.
+        difference: ours less the published mean, None if one is missing or the published one is no target.
         in_deviations: the difference in published deviations, None if there is none.
     """
 
@@ -140,7 +142,8 @@ class Comparison(CellResult):
         spread = result.spreads[table.figure]
         mean = None if spread.mean is None else 100 * spread.mean
         deviation = None if spread.deviation is None else 100 * spread.deviation
-        difference = None if mean is None or published.mean is None else mean - published.mean
+        target = published.mean if published.no_target is None else None
+        difference = None if mean is None or target is None else mean - target
         in_deviations = difference / published.deviation if difference is not None and published.deviation else None
         return cls(
             cell=result.cell,
@@ -156,7 +159,11 @@ class Comparison(CellResult):
     def as_json(self) -> dict[str, Any]:
         """Return what the result is, and the comparison, as JSON values."""
         return super().as_json() | {
-            "published": {"mean": self.published.mean, "deviation": self.published.deviation},
+            "published": {
+                "mean": self.published.mean,
+                "deviation": self.published.deviation,
+                "no_target": self.published.no_target,
+            },
             "difference": self.difference,
             "difference_in_published_deviations": self.in_deviations,
             "notes": self.published.notes,
@@ -167,6 +174,7 @@ class Comparison(CellResult):
         return super().csv_row() | {
             "published_mean": self.published.mean,
             "published_deviation": self.published.deviation,
+            "no_target": self.published.no_target,
             "difference": self.difference,
             "difference_in_published_deviations": self.in_deviations,
         }
@@ -187,7 +195,7 @@ def comparison_report(table: PublishedTable, comparisons: Sequence[Comparison], 
     rows = [
         [
             one.published.name,
-            _figure(one.published.mean, one.published.deviation),
+            _published(one.published),
             str(one.finished),
             _figure(one.mean, one.deviation),
             "-" if one.difference is None else f"{one.difference:+.2f}",
@@ -197,10 +205,16 @@ def comparison_report(table: PublishedTable, comparisons: Sequence[Comparison], 
     ]
     by_note: dict[str, list[str]] = {}
     for one in comparisons:
-        for note in one.published.notes:
+        no_target = [] if one.published.no_target is None else [f"In brackets, no target: {one.published.no_target}"]
+        for note in [*one.published.notes, *no_target]:
             by_note.setdefault(note, []).append(one.published.name)
     notes = [f"{note} ({', '.join(names)})" for note, names in by_note.items()]
     return Report(heading, columns, rows, [*table.notes, *notes], unbroken=columns[1:])
+
+
+def _published(cell: PublishedCell) -> str:
+    figure = _figure(cell.mean, cell.deviation)
+    return figure if cell.no_target is None else f"[{figure}]"
 
 
 def _figure(mean: float | None, deviation: float | None) -> str:

@@ -9,8 +9,17 @@ from typing import Any
 
 import click
 
-from reweight_core import DeclaringCommand, Option, UserError, config_option, first_pass, take_given
-from reweight_experiments.cells import axes_of, options_of_all
+from reweight_core import (
+    DeclaringCommand,
+    Option,
+    RunConfig,
+    UserError,
+    config_option,
+    core_options,
+    first_pass,
+    take_given,
+)
+from reweight_experiments.cells import CHOOSING, axes_of, options_of_all
 from reweight_experiments.jobs import stopped_by_signals
 from reweight_experiments.progress import SweepProgress, show
 from reweight_experiments.sweep import run_sweep
@@ -22,10 +31,11 @@ class SweepCommand(DeclaringCommand):
     def declared(self, ctx: click.Context, args: list[str]) -> Mapping[str, Option]:
         """Those of core and of every plugin that any run chooses; runs without an option do without it."""
         own = [parameter for parameter in self.params if isinstance(parameter, click.Option)]
-        given, _ = first_pass(ctx, args, ["with", "preset"], own)
+        choosing = [name for name in CHOOSING if name in core_options(RunConfig) and name not in ("method", "data")]
+        given, _ = first_pass(ctx, args, choosing, own)
         file = given.get("config_file")
         axes = axes_of(given.get("methods"), given.get("data"), _varied(given.get("vary", ())), file)
-        known = options_of_all(axes, {name: given[name] for name in ("with", "preset") if name in given}, file)
+        known = options_of_all(axes, {name: given[name] for name in choosing if name in given}, file)
         return {name: item for name, item in known.items() if name not in ("method", "data", "out")}
 
 
@@ -42,8 +52,9 @@ class SweepCommand(DeclaringCommand):
     "--vary",
     multiple=True,
     metavar="NAME=V,W",
-    help="Run with each of these values of an option of train, e.g. noise=none,uniform:0.4 or "
-    "with=none,mixup,mixup+relabel; none leaves the option out. Again for another: all combinations are run.",
+    help="Run with each of these values of an option of train, e.g. noise=none,uniform:0.4, "
+    "loss=cross-entropy,gce or with=none,mixup,mixup+relabel; none leaves the option out. Again for another: all "
+    "combinations are run.",
 )
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each setting.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at a time, each a process.")

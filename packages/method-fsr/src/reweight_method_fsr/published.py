@@ -5,19 +5,34 @@ from reweight_core import TablePlugin
 PAPER = "Zhang & Pfister, FSR, ICCV 2021"
 
 cifar10_uniform = TablePlugin.beside(
-    __file__, "fsr-cifar10-uniform", "CIFAR-10 with uniform noise, ResNet-32", f"{PAPER}, table 1"
+    __file__,
+    "fsr-cifar10-uniform",
+    "CIFAR-10 with uniform noise: fsr with ResNet-32, and quoted figures of others",
+    f"{PAPER}, table 1",
 )
 cifar100_uniform = TablePlugin.beside(
-    __file__, "fsr-cifar100-uniform", "CIFAR-100 with uniform noise, ResNet-32", f"{PAPER}, table 2"
+    __file__,
+    "fsr-cifar100-uniform",
+    "CIFAR-100 with uniform noise: fsr with ResNet-32, and quoted figures of others",
+    f"{PAPER}, table 2",
 )
 asymmetric = TablePlugin.beside(
-    __file__, "fsr-asymmetric", "CIFAR-10 with asymmetric noise, ResNet-32", f"{PAPER}, table 3"
+    __file__,
+    "fsr-asymmetric",
+    "CIFAR-10 with asymmetric noise: fsr with ResNet-32, and quoted figures of others",
+    f"{PAPER}, table 3",
 )
 long_tail = TablePlugin.beside(
-    __file__, "fsr-long-tail", "long-tailed CIFAR-10 and CIFAR-100, weights deferred or not", f"{PAPER}, table 6"
+    __file__,
+    "fsr-long-tail",
+    "long-tailed CIFAR-10 and CIFAR-100: fsr, deferred or not, and quoted figures of others",
+    f"{PAPER}, table 6",
 )
 long_tail_noise = TablePlugin.beside(
-    __file__, "fsr-long-tail-noise", "long-tailed CIFAR-10 with uniform noise", f"{PAPER}, table 7"
+    __file__,
+    "fsr-long-tail-noise",
+    "long-tailed CIFAR-10 with uniform noise: fsr, and quoted figures of CRUST",
+    f"{PAPER}, table 7",
 )
 components = TablePlugin.beside(
     __file__,

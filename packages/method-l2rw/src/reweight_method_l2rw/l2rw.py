@@ -1,7 +1,8 @@
 """L2RW: Algorithm 1 of Ren et al., "Learning to Reweight Examples for Robust Deep Learning" (ICML 2018)."""
 
+import math
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from reweight_core import Context, Step, hookimpl
@@ -13,6 +14,7 @@ class L2RW:
 
     def __init__(self, config: L2RWConfig, context: Context):
         self.clean_decay = context.weight_decay if config.clean_decay else 0.0
+        self.max_weight = config.max_weight or math.inf
 
     @hookimpl
     def generate_weights(self, step: Step) -> Tensor:
@@ -22,13 +24,13 @@ class L2RW:
         # lines 6-7: theta_hat = theta, because epsilon is 0; only the direction of the derivative is used
         look = step.look_ahead(lambda: step.n * epsilon[:, None] * step.D, virtual_step=False, unit_rate=True)
         # lines 8-9, with the weight decay that the official code adds to the clean loss
-        l_g = F.cross_entropy(look.logits, step.meta.labels)
+        l_g = step.meta_objective(look.logits)
         if self.clean_decay:
             l_g = l_g + self.clean_decay / 2 * sum(p.square().sum() for p in look.parameters.values() if p.dim() > 1)
         # line 10: the gradient with respect to epsilon
         (gradient,) = torch.autograd.grad(look.close(l_g), epsilon)
-        # line 11; line 12 takes sum_i w_i l_i, which is the mean of n w_i l_i
-        return step.n * rectify_and_normalise(-gradient)
+        # line 11; line 12 takes sum_i w_i l_i, which is the mean of n w_i l_i; the bound is ours
+        return (step.n * rectify_and_normalise(-gradient)).clamp(max=self.max_weight)
 
 
 def rectify_and_normalise(u: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,20 +13,33 @@ from rich.table import Table
 
 from reweight_core.cli.console import console
 from reweight_core.cli.plugin_options import plugin_command
+from reweight_core.cli.run_argument import a_run
+from reweight_core.config.resolve import configure
 from reweight_core.config.run_config import DataConfig
+from reweight_core.errors import UserError
 
 if TYPE_CHECKING:
     from reweight_core.data.prepare import PreparedData
 
 
 @plugin_command(DataConfig, name="inspect")
+@click.argument("run", type=Path, required=False)
+@click.option(
+    "--classes",
+    is_flag=True,
+    help="Show what the examples of each class weighed in the finished run RUN, at their last visit and on average.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(config: Any, as_json: bool) -> None:
-    """Show what the data of a run would be, without training.
+def command(config: Any, run: Path | None, classes: bool, as_json: bool) -> None:
+    """Show what the data of a run would be, without training; or what the classes weighed in a finished run.
 
     \b
     reweight inspect --data cifar10-lt --imb 0.01 --noise uniform:0.4
+    reweight inspect RUN --classes
     """
+    if run is not None or classes:
+        _inspect_run(config, run, classes, as_json)
+        return
     from reweight_core.config.load_data import load_data
 
     description = describe(load_data(config))
@@ -33,6 +47,27 @@ def command(config: Any, as_json: bool) -> None:
         click.echo(json.dumps(description, indent=2))
     else:
         _print(description)
+
+
+def _inspect_run(config: Any, run: Path | None, classes: bool, as_json: bool) -> None:
+    if run is None or not classes:
+        raise UserError("the weights of classes are those of a run: reweight inspect RUN --classes")
+    if config != configure(DataConfig):
+        raise UserError(f"{run}: a run has its own data; leave their options out")
+    from reweight_core.runs.class_weights import class_weights
+
+    found = class_weights(a_run(run))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    table = Table(box=box.SIMPLE)
+    table.add_column("class")
+    for title in ("examples", "last weight", "mean weight", "effective examples"):
+        table.add_column(title, justify="right")
+    columns = (found[name] for name in ("classes", "examples", "last_weights", "mean_weights", "effective_examples"))
+    for name, examples, last, mean, effective in zip(*columns, strict=True):
+        table.add_row(name, str(examples), f"{last:.4g}", f"{mean:.4g}", f"{effective:.1f}")
+    console().print(table)
 
 
 def describe(data: PreparedData) -> dict[str, Any]:

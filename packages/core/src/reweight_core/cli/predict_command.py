@@ -1,6 +1,7 @@
 """``reweight predict``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich import box
@@ -8,18 +9,22 @@ from rich.progress import Progress
 from rich.table import Table
 
 from reweight_core.cli.console import console
-from reweight_core.cli.run_argument import run_argument
+from reweight_core.cli.run_argument import network_option, run_argument
 from reweight_core.errors import UserError
+
+if TYPE_CHECKING:
+    from reweight_core.runs.predict import Kept
 
 
 @click.command(name="predict")
 @run_argument
+@network_option
 @click.argument("paths", type=Path, nargs=-1, required=True)
 @click.option(
     "--csv", "csv_file", type=Path, metavar="FILE", help="Write a line for each example, all probabilities in it."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-def command(run: Path, paths: tuple[Path, ...], csv_file: Path | None, device: str) -> None:
+def command(run: Path, network: "Kept", paths: tuple[Path, ...], csv_file: Path | None, device: str) -> None:
     """Classify the images PATHS, files or folders, with the newest checkpoint of the folder RUN.
 
     If RUN was trained on a table of features, PATHS are CSV files with the same columns; if the plugin of its dataset
@@ -32,7 +37,7 @@ def command(run: Path, paths: tuple[Path, ...], csv_file: Path | None, device: s
 
     from reweight_core.runs.predict import load, predict
 
-    classifier = load(run, device)
+    classifier = load(run, device, network)
     out = console()
     with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task("predictions", total=None)

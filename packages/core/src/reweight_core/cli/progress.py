@@ -69,8 +69,15 @@ def summary_table(summary: Mapping[str, Any], folder: Path) -> None:
     else:
         table.add_row("test accuracy (last epoch)", f"{summary['test_accuracy']:.4f}")
         table.add_row("test accuracy (mean of last 5)", f"{summary['test_accuracy_mean5']:.4f}")
+    if summary.get("final_test_accuracy") is not None:
+        table.add_row("test accuracy (final network)", f"{summary['final_test_accuracy']:.4f}")
     if summary["val_accuracy"] is not None:
         table.add_row("validation accuracy", f"{summary['val_accuracy']:.4f}")
+        table.add_row(
+            f"best on validation (epoch {summary['best_epoch']})",
+            f"{summary['best_val_accuracy']:.4f}"
+            + ("" if summary["best_test_accuracy"] is None else f", test {summary['best_test_accuracy']:.4f}"),
+        )
     if summary["noise_auroc"] is not None:
         table.add_row("wrong labels found by weight (AUROC)", f"{summary['noise_auroc']:.4f}")
     table.add_row("time", f"{summary['seconds']:.1f} s ({1000 * summary['seconds_per_step']:.2f} ms a step)")

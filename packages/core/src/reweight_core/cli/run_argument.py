@@ -11,10 +11,26 @@ from reweight_core.errors import UserError
 
 def run_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the argument RUN, the folder of a run."""
-    return click.argument("run", type=Path, callback=_a_run)(function)
+    return click.argument("run", type=Path, callback=lambda ctx, parameter, run: a_run(run))(function)
 
 
-def _a_run(ctx: click.Context, parameter: click.Parameter, run: Path) -> Path:
+def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option ``--network``."""
+    return click.option(
+        "--network",
+        type=click.Choice(["final", "best"]),
+        default="final",
+        show_default=True,
+        help="The network that the run ends with, or the best on the validation set.",
+    )(function)
+
+
+def a_run(run: Path) -> Path:
+    """Return what may be the folder of a run.
+
+    Raises:
+        UserError: if it is certainly none.
+    """
     # what reads the run imports torch, which takes seconds; a wrong name is told at once
     if not any((run / part).exists() for part in ("config.json", "checkpoints")):
         raise UserError(f"{run}: not the folder of a run; give what --out was, or one of the folders in runs/")

@@ -27,6 +27,7 @@ def plan_of(config: DataConfig) -> Plan:
         meta_size=config.meta_size,
         meta_draw=config.meta_draw,
         val_size=config.val_size,
+        val_labels=config.val_labels,
         test=test_share(config) or ("none" if config.test_from == "none" else "own"),
     )
 

@@ -52,7 +52,12 @@ class DataConfig:
         "balanced", "Draw the meta set with equally many of each class, or at random.", group="data"
     )
     val_size: int = option(
-        0, "Clean validation examples, balanced, taken out of the training set.", check=ge(0), group="data"
+        0, "Validation examples, balanced, taken out of the training set.", check=ge(0), group="data"
+    )
+    val_labels: Literal["clean", "observed"] = option(
+        "clean",
+        "Labels of the validation examples: clean, or observed like those of the training set (noise included).",
+        group="data",
     )
     test_from: str = option(
         "folder",
@@ -122,7 +127,7 @@ class RunConfig(DataConfig):
     epochs: int = option(80, "Epochs to train.", check=gt(0), group="optimisation")
     steps: int | None = option(
         None,
-        "Steps to train, in place of --epochs; the schedule is fitted to the epochs they begin.",
+        "Steps to train, in place of --epochs; stages that a plugin adds come beside them.",
         check=gt(0),
         group="optimisation",
     )
@@ -130,10 +135,21 @@ class RunConfig(DataConfig):
     meta_batch_size: int = option(100, "Meta batch size m (at most the meta set).", check=gt(1), group="optimisation")
     optimizer: Literal["sgd", "adam", "adamw"] = option("sgd", "Optimizer of the network.", group="optimisation")
     lr: float = option(0.1, "Initial learning rate.", check=gt(0), group="optimisation")
-    schedule: Literal["cosine", "cyclic", "step", "constant"] = option(
+    schedule: Literal["cosine", "restarts", "cyclic", "step", "constant"] = option(
         "cosine",
-        "Learning rate: cosine to 0; cyclic: half-cosines to 0 of 1, 2, 4, ... epochs; step: falls at --lr-drops.",
+        "Learning rate: cosine to --lr-floor; restarts: the same, again every --lr-period; cyclic: half-cosines to 0 "
+        "of 1, 2, 4, ... epochs; step: falls at --lr-drops.",
         group="optimisation",
+    )
+    warmup: float = option(
+        0.0,
+        "Epochs in which the rate rises linearly from 0 to what the schedule gives, at the beginning of the run.",
+        check=ge(0),
+        group="optimisation",
+    )
+    lr_period: int = option(10, "Epochs between two starts of --schedule restarts.", check=gt(0), group="optimisation")
+    lr_floor: float = option(
+        0.0, "Smallest learning rate of --schedule cosine and restarts.", check=ge(0), group="optimisation"
     )
     lr_drops: str | None = option(
         None,

@@ -41,7 +41,8 @@ class Plan:
         imb: size of the smallest class / size of the largest, or None for the sizes as they are.
         meta_size: clean meta examples; None for the dataset's own set, if it has one, and none otherwise.
         meta_draw: how they are drawn.
-        val_size: clean validation examples.
+        val_size: validation examples.
+        val_labels: whether they have clean labels, or observed ones like the training set.
         test: the test set: the dataset's ``own``, ``none``, or the share of every class that is held out for it.
         noise_needs_images: whether the label noise is given the images too.
     """
@@ -52,6 +53,7 @@ class Plan:
     meta_size: int | None = None
     meta_draw: Literal["balanced", "random"] = "balanced"
     val_size: int = 0
+    val_labels: Literal["clean", "observed"] = "clean"
     test: Literal["own", "none"] | float = "own"
     noise_needs_images: bool = False
 
@@ -67,7 +69,7 @@ class PreparedData:
         true_labels: int64 (N,); -1 where the true label is unknown.
         meta: clean examples disjoint from training, class-balanced unless drawn at random or the dataset's own set is
             used whole, or None.
-        val: clean, class-balanced examples disjoint from both, or None.
+        val: class-balanced examples disjoint from both, with clean or observed labels, or None.
         test: test examples, or None.
         fingerprint: SHA-256 (hex) of everything that was drawn: ids, names and observed labels, meta and validation
             ids, and test ids if the test set was. The images themselves are not in it.
@@ -131,13 +133,21 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
         meta_pools = _shuffled_by_class(dataset.meta.labels, classes, split_rng)
         meta_ids, _ = _take_meta(meta_pools, plan, dataset.classes, leave=0, rng=split_rng)
         meta = dataset.meta.take(meta_ids) if len(meta_ids) else None
-    val_ids, pools = _take_balanced(pools, plan.val_size, "validation", dataset.classes, leave=1)
+    observed_val = plan.val_labels == "observed" and plan.val_size > 0
+    val_ids = np.empty(0, np.int64)
+    if not observed_val:
+        val_ids, pools = _take_balanced(pools, plan.val_size, "validation", dataset.classes, leave=1)
 
     labels = (dataset.train.labels if dataset.observed is None else dataset.observed).copy()
     rest = np.sort(np.concatenate(pools))
     if corrupt is not None:
         images = [_in_memory(dataset.train)[rest]] if plan.noise_needs_images else []
         labels[rest] = corrupt(labels[rest], classes, noise_rng, *images)
+
+    if observed_val:
+        by_observed = [rest[part] for part in _shuffled_by_class(labels[rest], classes, split_rng)]
+        val_ids, _ = _take_balanced(by_observed, plan.val_size, "validation", dataset.classes, leave=1)
+        pools = [pool[~np.isin(pool, val_ids)] for pool in pools]
 
     if plan.imb is not None:
         counts = long_tail_counts(min(map(len, pools)), classes, plan.imb)
@@ -150,6 +160,8 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
     ids = np.sort(np.concatenate(pools))
 
     drawn = [ids, labels[ids], meta_ids, val_ids]
+    if observed_val:
+        drawn.append(labels[val_ids])
     if len(test_ids):
         drawn.append(test_ids)
     if dataset.meta is not None and meta is not None:
@@ -162,10 +174,15 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
         ids=ids,
         true_labels=train.labels if known else np.full(len(ids), -1),
         meta=meta,
-        val=dataset.train.take(val_ids) if len(val_ids) else None,
+        val=_with_labels(dataset.train, val_ids, labels if observed_val else dataset.train.labels),
         test=test,
         fingerprint=_fingerprint(drawn, [train.names, meta.names if meta else None]),
     )
+
+
+def _with_labels(split: Split, ids: np.ndarray, labels: np.ndarray) -> Split | None:
+    """Return the examples at some positions with these labels of the whole split, or None if there are none."""
+    return attrs.evolve(split.take(ids), labels=labels[ids]) if len(ids) else None
 
 
 def _in_memory(split: Split) -> np.ndarray:

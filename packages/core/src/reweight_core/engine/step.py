@@ -143,10 +143,10 @@ class Step:
         self._is_followed = True
         self._surroundings.follow_forward(self)
         self._is_followed = False
-        return self._differentiated(logits)
+        return self.losses_at(logits)
 
-    def _differentiated(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the training loss of each example at these logits, (n,), and its gradient there, (n, C)."""
+    def losses_at(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the training loss of each example at other logits (n, C), (n,), and its gradient there, (n, C)."""
         logits = logits.detach().requires_grad_()
         with torch.enable_grad():
             losses = self._surroundings.losses(self._batch, logits)
@@ -183,7 +183,7 @@ class Step:
         beyond = self.D_prime - weights * self.D
 
         def D_prime_at(logits: Tensor) -> Tensor:
-            return weights * (self._differentiated(_at_least_single(logits))[1] / self.n) + beyond
+            return weights * (self.losses_at(_at_least_single(logits))[1] / self.n) + beyond
 
         return self._passes.gradients_at(parameters, self.inputs, D_prime_at)
 

@@ -63,8 +63,10 @@ class StepHooks(Protocol):
 class EpochSums:
     """Sums over the steps of an epoch, on the device: tensors without dimensions."""
 
+    steps: Tensor
     train_loss: Tensor
     examples: Tensor
+    effective_examples: Tensor
     meta_loss: Tensor
     meta_steps: Tensor
 
@@ -238,13 +240,16 @@ class TrainingStep:
 
     def _note(self, step: Step, weights: Tensor, D_prime: Tensor) -> None:
         self.health.note(losses=step.losses, weights=weights, gradient=D_prime, meta_loss=step.meta_value)
+        recorded = weights if step.stage.plain else self.hooks.example_weights(step, weights)
+        self.sums.steps.add_(1)
         self.sums.train_loss.add_(step.losses.sum())
         self.sums.examples.add_(step.n)
+        self.sums.effective_examples.add_(effective_number(recorded))
         if step.meta_value is not None:
             self.sums.meta_loss.add_(step.meta_value)
             self.sums.meta_steps.add_(1)
-        if step.stage.source != "meta":
-            self.samples.record(step, weights if step.stage.plain else self.hooks.example_weights(step, weights))
+        if step.source != "meta":
+            self.samples.record(step, recorded)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what the step carries from one call to the next, network and plugins aside, as tensors."""
@@ -263,3 +268,15 @@ class TrainingStep:
             tensor.copy_(samples[name])
         for name, generator in self.generators.items():
             generator.set_state(generators[name])
+
+
+def effective_number(weights: Tensor) -> Tensor:
+    """Return the number of equally weighted examples that would average out as much as these: (sum w)^2 / sum w^2.
+
+    It is also called Kish's effective sample size; 0 where all weights are 0.
+
+    Args:
+        weights: of the examples, (n,).
+    """
+    squares = weights.square().sum()
+    return weights.sum().square() / torch.where(squares == 0, 1, squares)

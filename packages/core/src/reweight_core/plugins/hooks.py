@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -218,9 +218,17 @@ class MethodHooks:
         """See `Hooks.follow_update`."""
         self._manager.hook.follow_update(parameters=parameters)
 
-    def finish_epoch(self, epoch: int, samples: Mapping[str, Tensor]) -> dict[str, float]:
-        """See `Hooks.finish_epoch`; the figures of all implementations together."""
-        return _merged(self._manager.hook.finish_epoch(epoch=epoch, samples=samples))
+    def finish_epoch(
+        self, epoch: int, samples: Mapping[str, Tensor] | None = None, taken: Collection[str] = ()
+    ) -> dict[str, float]:
+        """See `Hooks.finish_epoch`; the figures of all implementations together, none of them called as in `taken`."""
+        figures = _merged(self._manager.hook.finish_epoch(epoch=epoch, samples=samples or {}))
+        for name in figures:
+            if name in taken:
+                raise self._wrong(
+                    "finish_epoch", f"gives a figure '{name}', which is the name of one of core's: it must have another"
+                )
+        return figures
 
     def trusted_examples(self) -> dict[str, Tensor]:
         """See `Hooks.trusted_examples`; the sets of all implementations together."""
@@ -244,6 +252,19 @@ class MethodHooks:
         if not losses.requires_grad and logits.requires_grad:
             raise self._wrong("losses", "returned losses that do not depend on the logits (detached?)")
         return losses
+
+    def final_model(self, model: nn.Module) -> tuple[nn.Module, list[tuple[str, str]]]:
+        """See `Hooks.final_model`; return the network, and kind and name of those that made it, the last first."""
+        final = self._called["final_model"](model=model)
+        if not isinstance(final, nn.Module):
+            raise self._wrong("final_model", f"returned {type(final).__name__}, not a network")
+        labels = [
+            i.plugin_name
+            for i in self._manager.hook.final_model.get_hookimpls()
+            if i.plugin_name not in (_DEFAULTS, _CORE)
+        ]
+        split = [label.partition(" ") for label in reversed(labels)]
+        return final, [(kind, name.strip("'")) for kind, _, name in split]
 
     def generate_weights(self, step: Step) -> Tensor:
         """See `Hooks.generate_weights`."""

@@ -105,10 +105,10 @@ class Context:
     epochs: int
     steps: int
     lr: Tensor
-    new_network: Callable[[str], Network] = attrs.field(default=None)
-    new_optimizer: Callable[..., ParameterOptimizer] = attrs.field(default=None)
-    predict: Callable[..., Outputs] = attrs.field(default=None)
-    best_network: Callable[[], nn.Module | None] = attrs.field(default=None)
+    new_network: Callable[[str], Network]
+    new_optimizer: Callable[..., ParameterOptimizer]
+    predict: Callable[..., Outputs]
+    best_network: Callable[[], nn.Module | None]
 
 
 @attrs.frozen

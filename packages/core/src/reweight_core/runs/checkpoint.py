@@ -3,6 +3,7 @@
 checkpoints/step-00012345/model.safetensors    the network
                           state.safetensors    optimizer, method, generators, per-example records
                           best.safetensors     the network as it was best on the validation set, if there is one
+                          final.safetensors    what a plugin made of the network at the run's end, if one did
                           manifest.json        sizes and SHA-256 of all; where training was, and what prediction needs
 """
 
@@ -32,7 +33,7 @@ KEEP = 2
 """How many checkpoints of a run stay on disk: the newest, and one before it in case the newest is damaged."""
 
 _NAME = re.compile(r"step-(\d{8})")
-_PARTS = ("model", "state", "best")
+_PARTS = ("model", "state", "best", "final")
 
 
 @attrs.frozen
@@ -48,6 +49,19 @@ class Position:
     stage: int = 0
     epochs: int = 0
     steps: int = 0
+
+
+@attrs.frozen
+class Final:
+    """The plugin that made the network that a run ends with.
+
+    Attributes:
+        kind: ``method``, ``component`` or ``loss``.
+        name: its name.
+    """
+
+    kind: str
+    name: str
 
 
 @attrs.frozen
@@ -71,6 +85,7 @@ class Manifest:
         features: the columns, for data that are a table of features, or None.
         data_fingerprint: of the prepared data (`PreparedData.fingerprint`).
         held_out_test: digest of the test set, where it was taken out of the training set, or None.
+        final: who made the network that the run ends with, if a plugin did at its end, or None.
         reader: name of the dataset, if its plugin reads new examples itself, or None.
     """
 
@@ -90,7 +105,13 @@ class Manifest:
     features: Features | None
     data_fingerprint: str
     held_out_test: str | None
+    final: Final | None = None
     reader: str | None = None
+
+    @property
+    def best(self) -> Mapping[str, Any] | None:
+        """The metrics of the epoch that was best on the validation set (`best_epoch`)."""
+        return best_epoch(self.history)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -105,6 +126,8 @@ class Manifest:
         """
         given = {**values, "lookahead": Choice(**values["lookahead"]), "position": Position(**values["position"])}
         given |= {name: tuple(values[name]) for name in ("input_shape", "classes", "mean", "std")}
+        if values["final"] is not None:
+            given["final"] = Final(**values["final"])
         if values["features"] is not None:
             given["features"] = Features(**{name: tuple(columns) for name, columns in values["features"].items()})
         return cls(**given)
@@ -121,12 +144,20 @@ class Checkpoint:
             later stage begins with the initial network.
         manifest: what it says of itself.
         best: state dict of the network as it was best on the validation set, or None.
+        final: state dict of the network that a plugin made at the run's end, or None.
     """
 
     model: Mapping[str, Tensor]
     state: Mapping[str, Tensor]
     manifest: Manifest
     best: Mapping[str, Tensor] | None = None
+    final: Mapping[str, Tensor] | None = None
+
+
+def best_epoch(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the metrics of the epoch that was best on the validation set, the first of equals; None without one."""
+    validated = [metrics for metrics in history if metrics["val_accuracy"] is not None]
+    return max(validated, key=lambda metrics: metrics["val_accuracy"]) if validated else None
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:

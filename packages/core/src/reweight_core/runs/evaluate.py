@@ -18,7 +18,7 @@ from reweight_core.errors import UserError
 from reweight_core.machine.device import memory_format, usable_cpus
 from reweight_core.machine.precision import products
 from reweight_core.runs import folder as run_folder
-from reweight_core.runs.predict import load
+from reweight_core.runs.predict import Kept, load
 
 BATCH_SIZE, FROM_FILES = 500, 100
 """Examples in one evaluation batch, and where their images are read; it changes the speed, not the result."""
@@ -77,15 +77,16 @@ class HeldOutSet:
                 pass
 
 
-def evaluate(run: Path | str, device: str = "auto") -> dict[str, Any]:
-    """Test the newest checkpoint of a run.
+def evaluate(run: Path | str, device: str = "auto", network: Kept = "final") -> dict[str, Any]:
+    """Test a network of the newest checkpoint of a run.
 
     Args:
         run: the run's folder.
         device: where to compute (see ``--device``).
+        network: which one (`reweight_core.load`).
 
     Returns:
-        ``test_accuracy`` in 0..1, ``test_size``, and ``step`` and ``epoch`` of the checkpoint.
+        ``test_accuracy`` in 0..1, ``test_size``, and ``step`` and ``epoch`` that the network is from.
 
     Raises:
         UserError: if the folder holds no run or no whole checkpoint, or if the data have other classes, another
@@ -93,7 +94,7 @@ def evaluate(run: Path | str, device: str = "auto") -> dict[str, Any]:
     """
     folder = Path(run)
     record = run_folder.read_config(folder)
-    config, classifier = record.config, load(folder, device)
+    config, classifier = record.config, load(folder, device, network)
     manifest = classifier.manifest
     try:
         dataset = load_dataset(config)
@@ -117,12 +118,13 @@ def evaluate(run: Path | str, device: str = "auto") -> dict[str, Any]:
             "(files were added, removed or changed), so some may have been trained on"
         )
     held_out = HeldOutSet.of(test, dataset, config, classifier.mean.device)
-    network = classifier.network.to(memory_format=memory_format(config.channels_last))
+    tested = classifier.network.to(memory_format=memory_format(config.channels_last))
     with products(record.precision):
-        share = held_out.accuracy(network)
+        share = held_out.accuracy(tested)
+    best = manifest.best if network == "best" else None
     return {
         "test_accuracy": share,
         "test_size": len(test),
-        "step": manifest.step,
-        "epoch": manifest.epoch,
+        "step": best["step"] if best else manifest.step,
+        "epoch": best["epoch"] if best else manifest.epoch,
     }

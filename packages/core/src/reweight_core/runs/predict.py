@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import attrs
 import numpy as np
@@ -19,7 +20,8 @@ from reweight_core.files import written_whole
 from reweight_core.machine.device import resolve_device
 from reweight_core.machine.precision import products
 from reweight_core.models.build import build_model
-from reweight_core.runs.checkpoint import Manifest, load_latest
+from reweight_core.plugins import registry
+from reweight_core.runs.checkpoint import Final, Manifest, load_latest
 from reweight_core.runs.new_examples import read_new
 
 BATCH_SIZE = 256
@@ -126,25 +128,53 @@ class Classifier(nn.Module):
         return UserError(f"{path}: the network was trained on {self.input_shape[0]} features, not on images")
 
 
-def load(run: Path | str, device: str = "auto") -> Classifier:
-    """Load the newest checkpoint of a run, in eval mode; the data of the run are not needed.
+Kept = Literal["final", "best"]
+"""A network that a checkpoint holds: what the run ends with, or the best on the validation set so far."""
+
+
+def load(run: Path | str, device: str = "auto", network: Kept = "final") -> Classifier:
+    """Load a network of the newest checkpoint of a run, in eval mode; the data of the run are not needed.
 
     Args:
         run: the run's folder.
         device: where to put it (see ``--device``).
+        network: ``final`` for what the run ends with: the network after the last epoch, or what a plugin made of it;
+            ``best`` for the network as it was best on the validation set.
 
     Raises:
-        UserError: if the folder holds no whole checkpoint, or its network cannot be built here.
+        UserError: if the folder holds no whole checkpoint, if its network cannot be built here, or if there was no
+            validation set.
     """
     folder = Path(run)
     checkpoint = load_latest(folder / "checkpoints")
     manifest = checkpoint.manifest
-    network = build_model(manifest.model, manifest.input_shape, len(manifest.classes), manifest.head)
+    built = build_model(manifest.model, manifest.input_shape, len(manifest.classes), manifest.head)
+    weights = checkpoint.best if network == "best" else checkpoint.model
+    if weights is None:
+        raise UserError(f"{folder}: --network best: there is none, because the run had no validation set")
     try:
-        network.load_state_dict(checkpoint.model)
+        if network == "final" and manifest.final is not None and checkpoint.final is not None:
+            weights, built = checkpoint.final, build_final(manifest.final, built)
+        built.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"{folder}: the checkpoint does not fit model '{manifest.model}' ({reason(error)})") from error
-    return Classifier(network, manifest, folder).to(resolve_device(device)).eval()
+    return Classifier(built, manifest, folder).to(resolve_device(device)).eval()
+
+
+def build_final(final: Final, network: nn.Module) -> nn.Module:
+    """Build a network of the structure that a plugin gave a run's last one, without its weights.
+
+    Args:
+        final: the plugin.
+        network: a network of the run's own structure.
+
+    Raises:
+        UserError: if the plugin is not installed.
+    """
+    record = registry.find(final.kind, final.name)
+    make = getattr(record, "final_network", None)
+    built: nn.Module = network if make is None else make(network)
+    return built
 
 
 @attrs.frozen(eq=False)

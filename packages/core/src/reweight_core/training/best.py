@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from reweight_core.runs.checkpoint import best_epoch
+
 
 class BestNetwork:
     """Keeps the weights and running statistics of the network that was best on the validation set so far.
@@ -51,9 +53,3 @@ class BestNetwork:
         self._accuracy = best["val_accuracy"]
         like = self._model.state_dict()
         self.weights = {name: tensor.to(like[name].device, copy=True) for name, tensor in weights.items()}
-
-
-def best_epoch(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the metrics of the epoch that was best on the validation set, the first of equals; None without one."""
-    validated = [metrics for metrics in history if metrics["val_accuracy"] is not None]
-    return max(validated, key=lambda metrics: metrics["val_accuracy"]) if validated else None

@@ -32,7 +32,7 @@ from reweight_core.training.best import BestNetwork
 from reweight_core.training.context import Contexts, autocast_of, settings_of
 from reweight_core.training.networks import build_network, seeded
 from reweight_core.training.preflight import rehearsed_lookahead
-from reweight_core.training.schedules import Schedule, schedule
+from reweight_core.training.schedules import Schedule, schedules
 from reweight_core.training.stages import length_in_epochs, refuse_stages, source_size, usual_order, usual_sizes
 
 
@@ -113,7 +113,8 @@ def build_parts(
         train = _examples(config, data.dataset, data.train, device)
         held_out = _examples(config, data.dataset, data.meta, device) if data.meta else None
         sizes = batch_sizes(len(train), config.batch_size)
-        stage = Stage("train", math.ceil(config.steps / len(sizes)) if config.steps else config.epochs, config.lr)
+        epochs = math.ceil(config.steps / len(sizes)) if config.steps else config.epochs
+        stage = Stage("train", epochs, config.lr, steps=config.steps)
         best = BestNetwork(model)
         steps = config.steps or stage.epochs * len(sizes)
         contexts = Contexts(config, data, model, train, held_out, stage.epochs, steps, best.copy)
@@ -122,6 +123,8 @@ def build_parts(
         if not (restored or config.init_from or config.pretrained):
             hooks.initialise_networks(model)
     meta = hooks.provide_meta_set(held_out)
+    # some of a plugin's state may follow from the meta set
+    hooks.check_state()
     if meta is None and method.looks_ahead != "no":
         raise UserError(
             f"method '{config.method}' looks ahead at clean examples, and there are none: give --meta-size N"
@@ -154,11 +157,9 @@ def build_parts(
         step=step,
         runner=_recorded(config, step, device),
         stages=stages,
-        schedules=[
-            stage.schedule
-            or schedule(config.schedule, length_in_epochs(stage, len(of_stage)), config.lr_drops, config.lr_drop_factor)
-            for stage, of_stage in zip(stages, of_stages, strict=True)
-        ],
+        schedules=schedules(
+            config, stages, [length_in_epochs(s, len(sizes)) for s, sizes in zip(stages, of_stages, strict=True)]
+        ),
         batch_sizes=of_stages,
         initial={name: tensor.clone() for name, tensor in model.state_dict().items()} if begins_again else None,
         best=best,
@@ -166,14 +167,14 @@ def build_parts(
 
 
 def begin(parts: Parts) -> int:
-    """Begin the first stage and feed a batch of it, at its first rate; return the batch's size.
+    """Begin the first stage and feed a batch of it, at the stage's rate; return the batch's size.
 
     No plugin is asked for the epoch's order yet.
     """
     stage, size = parts.stages[0], parts.batch_sizes[0][0]
     parts.model.train()
     parts.hooks.begin_stage(stage)
-    parts.step.lr.fill_(stage.lr * parts.schedules[0](0.0))
+    parts.step.lr.fill_(stage.lr)
     order = usual_order(stage, parts.config.seed, 0)
     parts.step.feed(next(parts.feeder.epoch(0, stage.source, [size], order)))
     return size

@@ -14,6 +14,9 @@ from reweight_core.data.prepare import PreparedData, digest_of
 from reweight_core.engine.network import Network
 from reweight_core.runs.evaluate import HeldOutSet
 
+ACCURACIES = ("val_accuracy", "test_accuracy")
+"""What the accuracies of a network are called in ``metrics.jsonl``."""
+
 
 @attrs.frozen(eq=False)
 class HeldOut:
@@ -48,8 +51,8 @@ class HeldOut:
     def accuracies(self, model: nn.Module) -> dict[str, float | None]:
         """Return ``val_accuracy`` and ``test_accuracy`` of a network, None for a set that there is not."""
         return {
-            "val_accuracy": None if self.val is None else self.val.accuracy(model),
-            "test_accuracy": None if self.test is None else self.test.accuracy(model),
+            name: None if held_out is None else held_out.accuracy(model)
+            for name, held_out in zip(ACCURACIES, (self.val, self.test), strict=True)
         }
 
     def accuracies_of_further(self, networks: Mapping[str, Network]) -> dict[str, float | None]:

@@ -18,9 +18,10 @@ from reweight_core.machine.precision import products
 from reweight_core.runs import checkpoint, folder
 from reweight_core.training.auto import choose_lookahead, choose_precision
 from reweight_core.training.build import Parts, begin, build_parts, refuse_gpu_options
-from reweight_core.training.held_out import HeldOut
+from reweight_core.training.final import final_network
+from reweight_core.training.held_out import ACCURACIES, HeldOut
 from reweight_core.training.machine_errors import told_to_the_user
-from reweight_core.training.metrics import mean_losses, purity, summary_of, weight_figures, with_figures
+from reweight_core.training.metrics import means, purity, summary_of, warn_of_few_examples, weight_figures
 from reweight_core.training.state import Epoch, TrainingState
 
 
@@ -31,7 +32,7 @@ class FinishedRun:
     Attributes:
         folder: where it lies.
         summary: what summary.json holds.
-        model: the network that is kept, the trained one or what a component makes of it, in eval mode.
+        model: the network that the run ends with, the trained one or what a plugin makes of it, in eval mode.
     """
 
     folder: Path
@@ -86,24 +87,30 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
             state.begin_next_stage()
         epoch = state.next_epoch()
         metrics = train_epoch(state, epoch)
-        figures = parts.hooks.finish_epoch(state.epochs_done, parts.step.samples.tensors)
+        samples = parts.step.samples.tensors
+        metrics |= parts.hooks.finish_epoch(state.epochs_done, samples, taken={*metrics, *ACCURACIES})
         metrics |= purity(parts.hooks.trusted_examples(), parts.data)
         _choose_lookahead(state, epoch.sizes[0])
         evaluated = parts.hooks.evaluation_model(parts.model)
         metrics |= held_out.accuracies(evaluated)
         metrics |= held_out.accuracies_of_further(parts.hooks.networks)
-        metrics = with_figures(metrics, figures, parts.hooks.implementers("finish_epoch"))
         parts.best.note(evaluated, metrics["val_accuracy"])
         state.history.append(folder.append_metrics(run, metrics))
+        warn_of_few_examples(state.history, parts.config.batch_size)
         parts.hooks.observe_epoch(metrics=metrics)
         parts.step.health.check(parts.hooks.implementers)
         if state.is_over or state.stage_is_over or state.epochs_done % parts.config.checkpoint_every == 0:
             checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest))
-    folder.write_samples(run, parts.data, parts.step.samples)
+    kept = parts.hooks.evaluation_model(parts.model).eval()
+    final = final_network(parts, kept)
     summary = summary_of(state)
+    if final is not None:
+        summary |= {f"final_{name}": value for name, value in held_out.accuracies(final[0]).items()}
+        checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest, final))
+    folder.write_samples(run, parts.data, parts.step.samples)
     write_json(run / "summary.json", summary)
     parts.hooks.finish_run(summary=summary)
-    return FinishedRun(run, summary, parts.hooks.evaluation_model(parts.model).eval())
+    return FinishedRun(run, summary, kept if final is None else final[0])
 
 
 def train_epoch(state: TrainingState, epoch: Epoch) -> dict[str, Any]:
@@ -122,7 +129,7 @@ def train_epoch(state: TrainingState, epoch: Epoch) -> dict[str, Any]:
         parts.hooks.observe_step(done=state.steps_done, total=expected)
     state.finish_epoch(epoch)
     # reading them waits for the device, so the time that follows is that of the finished steps
-    losses = mean_losses(parts.step.sums)
+    of_steps = means(parts.step.sums)
     seconds = time.perf_counter() - started
     return {
         "stage": stage.name,
@@ -132,7 +139,7 @@ def train_epoch(state: TrainingState, epoch: Epoch) -> dict[str, Any]:
         "lookahead": parts.step.lookahead.name,
         "lookahead_length": parts.step.lookahead.length,
         "lookahead_error": parts.step.lookahead.error,
-        **losses,
+        **of_steps,
         **weight_figures(parts.step.samples, parts.data),
         "seconds": seconds,
         "seconds_per_step": seconds / len(epoch.sizes),

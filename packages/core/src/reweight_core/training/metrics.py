@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -13,17 +14,46 @@ from torch import Tensor
 from reweight_core.data.prepare import PreparedData
 from reweight_core.engine.sample_table import SampleTable
 from reweight_core.engine.training_step import EpochSums
-from reweight_core.errors import PluginError
 from reweight_core.machine.meters import peak_memory
+from reweight_core.runs.checkpoint import best_epoch
 from reweight_core.training.state import TrainingState
 
 
-def mean_losses(sums: EpochSums) -> dict[str, float | None]:
-    """Return the mean losses of an epoch; this waits until the device has finished its steps."""
+def means(sums: EpochSums) -> dict[str, float | None]:
+    """Return the means of an epoch: losses, and examples that a step rests on.
+
+    This waits until the device has finished its steps.
+    """
     return {
         "train_loss": (sums.train_loss / sums.examples).item(),
         "meta_loss": (sums.meta_loss / sums.meta_steps).item() if sums.meta_steps.item() else None,
+        "effective_examples": (sums.effective_examples / sums.steps).item(),
     }
+
+
+FEW_EPOCHS, FEW_SHARE = 3, 0.1
+"""So many epochs in a row, with steps that rest on less than this share of a batch, give a warning."""
+
+
+def warn_of_few_examples(history: Sequence[Mapping[str, Any]], batch_size: int) -> None:
+    """Warn when steps have come to rest on few of their examples, once in a run.
+
+    Args:
+        history: the metrics of all epochs so far.
+        batch_size: examples in a batch.
+    """
+    carried = [metrics["effective_examples"] for metrics in history]
+    # None where a weight was not finite, for which a run stops with its own reason
+    few = [number is not None and number < FEW_SHARE * batch_size for number in carried]
+    found = [end for end in range(FEW_EPOCHS, len(few) + 1) if all(few[end - FEW_EPOCHS : end])]
+    if found == [len(few)]:
+        rests = f"{history[-1]['effective_examples']:.1f} of {batch_size} examples"
+        warnings.warn(
+            f"the steps of {FEW_EPOCHS} epochs in a row rest on {rests} (effective_examples in metrics.jsonl): they "
+            "are as noisy as steps of so small a batch, and training may collapse; give a lower --lr or a larger "
+            "--batch-size, or bound the weights if the method has an option for it",
+            stacklevel=2,
+        )
 
 
 def weight_figures(samples: SampleTable, data: PreparedData) -> dict[str, float | None]:
@@ -71,26 +101,10 @@ def purity(trusted: Mapping[str, Tensor], data: PreparedData) -> dict[str, float
     return {f"{name}_purity": 1 - corrupted[ids.cpu()].mean().item() for name, ids in trusted.items() if len(ids)}
 
 
-def with_figures(metrics: Mapping[str, Any], figures: Mapping[str, float], whose: str) -> dict[str, Any]:
-    """Add the plugins' figures to core's.
-
-    Args:
-        metrics: core's, by name.
-        figures: the plugins'.
-        whose: the plugins that give figures, for messages.
-
-    Raises:
-        PluginError: if one is called like one of core's.
-    """
-    for name in figures.keys() & metrics.keys():
-        raise PluginError(f"{whose}: finish_epoch gave the figure '{name}', which core writes itself: rename it")
-    return {**metrics, **figures}
-
-
 def summary_of(state: TrainingState) -> dict[str, Any]:
     """Return what summary.json holds."""
     config, history, samples = state.parts.config, state.history, state.parts.step.samples
-    last = history[-1]
+    last, best = history[-1], best_epoch(history) or {}
     tested = last["test_accuracy"] is not None
     return {
         "method": config.method,
@@ -98,6 +112,9 @@ def summary_of(state: TrainingState) -> dict[str, Any]:
         "test_accuracy": last["test_accuracy"],
         "test_accuracy_mean5": fmean(metrics["test_accuracy"] for metrics in history[-5:]) if tested else None,
         "val_accuracy": last["val_accuracy"],
+        "best_epoch": best.get("epoch"),
+        "best_val_accuracy": best.get("val_accuracy"),
+        "best_test_accuracy": best.get("test_accuracy"),
         **{
             figure: last[figure]
             for name in state.parts.hooks.networks
