@@ -163,6 +163,18 @@ def test_a_diverging_run_stops_with_a_reason_and_valid_metrics(run, tmp_path):
     assert json.loads(line, parse_constant=pytest.fail)["train_loss"] is None
 
 
+def test_what_is_known_of_each_example_is_told_at_the_end_of_an_epoch(run):
+    class Counting(Plan):
+        @hookimpl
+        def finish_epoch(self, epoch, samples):
+            assert all(len(tensor) == 44 for tensor in samples.values())
+            return {"mean_visits": samples["visits"].float().mean().item(), "mean_loss": samples["loss"].mean().item()}
+
+    lines, _ = run(Counting({}), epochs=2)
+    assert [line["mean_visits"] for line in lines] == [1, 2]
+    assert lines[0]["mean_loss"] == pytest.approx(lines[0]["train_loss"])
+
+
 def test_only_what_json_lacks_becomes_null(tmp_path):
     append_metrics(tmp_path, {"a": math.inf, "b": 1.5, "c": None, "d": "x", "e": math.nan})
     content = json.loads((tmp_path / "metrics.jsonl").read_text())

@@ -91,7 +91,7 @@ class Step:
         self.D_prime: Tensor | None = None
         self._passes, self._strategy, self._update = passes, strategy, update
         passes.begin(self.inputs)
-        self._draw_meta_batch = draw_meta_batch
+        self._draw_meta_batch, self._is_followed = draw_meta_batch, False
 
     @property
     def n(self) -> int:
@@ -138,7 +138,11 @@ class Step:
     @cached_property
     def _losses_and_rows(self) -> tuple[Tensor, Tensor]:
         logits = self.logits
+        if self._is_followed:
+            raise UserError("the losses and D of a step are not known yet in follow_forward: use step.logits")
+        self._is_followed = True
         self._surroundings.follow_forward(self)
+        self._is_followed = False
         return self.losses_at(logits)
 
     def losses_at(self, logits: Tensor) -> tuple[Tensor, Tensor]:

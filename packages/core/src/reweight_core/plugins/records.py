@@ -49,7 +49,12 @@ def imported(target: str, *arguments: Any, **keywords: Any) -> Imported:
         target: ``package.module:name`` of a function or class.
         arguments: what it is to be called with before the arguments that core gives.
         keywords: what it is to be called with by name.
+
+    Raises:
+        ValueError: if the target is no ``package.module:name``.
     """
+    if not all(target.partition(":")):
+        raise ValueError(f"imported('{target}'): must be package.module:name")
     return Imported(target, arguments, keywords)
 
 
