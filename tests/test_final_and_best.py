@@ -120,7 +120,7 @@ class TestFinal:
                 pass
 
         method(Forgets)
-        with pytest.raises(UserError, match=r"^method 'erm': final_model returned NoneType, not a network"):
+        with pytest.raises(UserError, match=r"^method 'erm': final_model returned None \(a forgotten return"):
             train(digits(tmp_path / "run"))
 
     def test_an_interruption_while_it_is_made_costs_no_epoch(self, method, tmp_path):

@@ -163,5 +163,5 @@ def test_a_run_on_features_without_names_says_so(root, trained, tmp_path, capsys
     manifest = attrs.evolve(newest.manifest, features=None)
     checkpoint.save(nameless / "checkpoints", attrs.evolve(newest, manifest=manifest))
     line = refusal(nameless, root / "test.csv", tmp_path / "out.csv", capsys)
-    assert "does not say what its features are called" in line
+    assert "has features without names, and its plugin does not" in line
     assert run("eval", nameless) == 0

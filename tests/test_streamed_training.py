@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from reweight_core import Dataset, ImageFiles, Split, UserError, configure
+from reweight_core import Dataset, ImageFiles, Split, UserError, configure, hookimpl, registry
 from reweight_core.config.load_data import plan_of
 from reweight_core.data.prepare import prepare
 from reweight_core.testing import train_in
@@ -58,6 +58,35 @@ def test_training_on_files_is_training_on_the_array(datasets, tmp_path, method):
         accuracies.append(train_in(tmp_path / name, one).summary["test_accuracy"])
     assert_same_state(*runs)
     assert accuracies[0] == accuracies[1]
+
+
+def test_training_on_both_sets_in_files_is_training_on_the_arrays(datasets, tmp_path, monkeypatch):
+    class OnBoth:
+        def __init__(self, config, context):
+            self.trusted = []
+
+        @hookimpl
+        def plan_stages(self, stage):
+            return [attrs.evolve(stage, source="both")]
+
+        @hookimpl
+        def transform_batch(self, batch):
+            self.trusted.append(batch.labels[batch.trusted].tolist())
+            return batch
+
+    record = attrs.evolve(registry.find("method", "erm"), build=OnBoth)
+    monkeypatch.setattr("reweight_core.plugins.erm.plugin", record)
+    # the meta set lies in a folder of its own
+    meta = datasets[0].meta.images
+    for name in meta.names:
+        Image.open(meta.root / name).save(tmp_path / name)
+    elsewhere = attrs.evolve(datasets[0], meta=attrs.evolve(datasets[0].meta, images=attrs.evolve(meta, root=tmp_path)))
+    runs = [parts(dataset, "erm", workers=1) for dataset in (elsewhere, datasets[1])]
+    for name, one in zip(("files", "array"), runs, strict=True):
+        train_in(tmp_path / name, one)
+    assert_same_state(*runs)
+    # every clean example once in each of the two epochs
+    assert sorted(label for labels in runs[0].hooks.plugins["erm"].trusted for label in labels) == [0] * 8 + [1] * 8
 
 
 @pytest.mark.parametrize("augment", ["crop-flip", "resized-crop"])

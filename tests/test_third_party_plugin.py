@@ -145,4 +145,4 @@ def test_an_option_that_the_program_has_itself_is_a_mistake_of_the_plugin(instal
     with pytest.raises(SystemExit) as finished:
         main(["train", "--method", "greedy", "--help"])
     assert finished.value.code == 2
-    assert "plugin 'greedy' declares --config, which this command has already" in capsys.readouterr().err
+    assert "method 'greedy' declares --config, which commands of the program have themselves" in capsys.readouterr().err

@@ -68,6 +68,26 @@ def test_comparing_leaves_everything_as_it_was(looking):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_a_batch_that_moves_the_network_is_tried_without_a_trace(looking):
+    parts = looking()
+
+    class Moving:
+        """Moves the weights before the forward pass, to move them back after the update: which is not called."""
+
+        @hookimpl(wrapper=True)
+        def transform_batch(self, batch):
+            with torch.no_grad():
+                for tensor in (*parts.model.parameters(), *parts.model.buffers()):
+                    tensor.add_(1)
+            return (yield)
+
+    parts.hooks._manager.register(Moving())
+    before = copy.deepcopy(TrainingState(parts).state_dict())
+    tried(parts.step, N, Choice("jvp"))
+    after = TrainingState(parts).state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
 def test_what_is_tried_is_what_the_step_would_do(looking):
     one, other = looking(), looking()
     found = tried(one.step, N, Choice("jvp"))

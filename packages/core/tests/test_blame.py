@@ -65,7 +65,7 @@ def noise(corrupt, needs_images=False):
 @pytest.mark.parametrize(
     ("wrong", "found"),
     [
-        (lambda labels: None, r"NoneType \(a forgotten return\?\)"),
+        (lambda labels: None, r"None \(a forgotten return\?\)"),
         (lambda labels: labels.tolist(), "list"),
         (lambda labels: labels.astype(float), r"float64 of shape \(12,\)"),
         (lambda labels: labels[1:], r"int64 of shape \(11,\)"),

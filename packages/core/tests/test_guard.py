@@ -10,6 +10,7 @@ from reweight_core.errors import PluginError, UserError
 from reweight_core.plugins.hooks import MethodHooks
 from reweight_core.plugins.hookspecs import hookimpl
 from reweight_core.testing import tiny_parts
+from reweight_core.training.build import begin
 
 N = 4
 BATCH = Batch(torch.arange(N), torch.zeros(N, 1, 2, 2), torch.zeros(N, dtype=torch.int64))
@@ -82,6 +83,21 @@ def test_a_hook_that_is_not_marked_is_refused():
         hooks_of(components={"new": Unmarked()})
 
 
+def test_the_losses_of_a_step_are_not_known_while_its_forward_pass_is_followed():
+    def follow(self, step):
+        return step.losses
+
+    class Eager:
+        follow_forward = hookimpl(lambda self, step: follow(self, step))
+
+    Eager.follow_forward.__name__ = "follow_forward"
+    parts = tiny_parts("erm", model="mlp")
+    parts.step.hooks = hooks_of(Eager())
+    begin(parts)
+    with pytest.raises(PluginError, match=r"^method 'mine': the losses and D of a step are not known yet"):
+        parts.step.run(10)
+
+
 def test_looking_for_hooks_runs_no_property():
     class Careful:
         @property
@@ -131,12 +147,12 @@ def test_labels_targets_and_images_of_a_batch_may_change():
 def test_figures_that_are_no_numbers_are_refused(figures, problem):
     hooks = hooks_of(components={"counting": part("finish_epoch", lambda self, epoch: figures)})
     with pytest.raises(PluginError, match=f"^component 'counting': finish_epoch {problem}"):
-        hooks.finish_epoch(1)
+        hooks.finish_epoch(1, {})
 
 
 def test_figures_of_numpy_become_numbers_that_json_knows():
     figures = {"count": 3, "share": np.float32(0.5), "number": np.int64(2)}
-    found = hooks_of(part("finish_epoch", lambda self, epoch: figures)).finish_epoch(1)
+    found = hooks_of(part("finish_epoch", lambda self, epoch: figures)).finish_epoch(1, {})
     assert found == figures
     assert {type(value) for value in found.values()} <= {int, float}
 

@@ -326,8 +326,8 @@ def test_figures_of_an_epoch_come_from_all_parts():
 
     hooks = MethodHooks(Counting("method"), "mine", components={"one": Counting("one"), "two": Counting("two")})
     # of figures of one name the last component's counts
-    assert hooks.finish_epoch(3) == {"method": 3.0, "one": 3.0, "two": 3.0, "last": 3}
-    assert MethodHooks(ERM, "erm").finish_epoch(3) == {}
+    assert hooks.finish_epoch(3, {}) == {"method": 3.0, "one": 3.0, "two": 3.0, "last": 3}
+    assert MethodHooks(ERM, "erm").finish_epoch(3, {}) == {}
 
 
 class Trusting:

@@ -111,6 +111,24 @@ def test_a_plugin_that_could_never_be_chosen_is_reported(site, kind, record):
     assert f"none means no {kind}: rename it" in row.error
 
 
+@pytest.mark.parametrize(
+    ("build", "problem"),
+    [
+        ("lambda config, context: None", r"build returned None \(a forgotten return\?\)"),
+        ("lambda config, context: dict", "build returned the class dict, not an object of it"),
+        ("lambda config: object()", "build: TypeError: .* takes 1 positional argument but 2 were given"),
+        ("lambda config, context: 1 // 0", r"build: ZeroDivisionError: .* \(fake_odd\.py, line 4\)"),
+        ("imported('json:nothing')", "build: AttributeError: module 'json' has no attribute 'nothing'"),
+        ("imported('fake_odd')", r"cannot be loaded: .*imported\('fake_odd'\): must be package.module:name"),
+    ],
+)
+def test_a_plugin_that_builds_nothing_usable_is_named(site, build, problem):
+    code = GOOD.replace("import MethodPlugin", "import MethodPlugin, imported")
+    site.add("fake-odd", "odd", code.replace("lambda config, context: object()", build))
+    with pytest.raises(UserError, match=rf"^method 'odd'.*{problem}"):
+        registry.build("method", "odd", None, None)
+
+
 def test_a_plugin_of_the_wrong_group_is_refused(site):
     site.add("fake-misplaced", "misplaced", GOOD, group="reweight.data")
     with pytest.raises(UserError, match="is of type MethodPlugin, not DataPlugin"):

@@ -116,16 +116,21 @@ def test_every_stage_has_its_epochs_source_and_schedule(run):
 
 
 @pytest.mark.parametrize(("steps", "epochs_done"), [(1, 1), (5, 1), (6, 2), (13, 3)])
-def test_a_limit_of_steps_ends_any_plan(run, steps, epochs_done):
-    for method in (Plan({}), Plan({"epochs": 2}, {"epochs": 2})):
-        lines, summary = run(method, steps=steps)
-        assert (summary["steps"], summary["epochs"], len(lines)) == (steps, epochs_done, epochs_done)
-        assert len(method.ids) == steps
+def test_a_run_in_steps_ends_with_the_last_of_them(run, steps, epochs_done):
+    method = Plan({})
+    lines, summary = run(method, steps=steps)
+    assert (summary["steps"], summary["epochs"], len(lines)) == (steps, epochs_done, epochs_done)
+    assert len(method.ids) == steps
 
 
-def test_the_schedule_of_a_limited_run_is_fitted_to_it(run):
+def test_a_stage_added_to_a_run_in_steps_comes_beside_them(run):
+    lines, _ = run(Plan({}, {"name": "more", "steps": 2}), steps=7)
+    assert [(line["stage"], line["step"]) for line in lines] == [("train", 5), ("train", 7), ("more", 9)]
+
+
+def test_the_schedule_of_a_run_in_steps_ends_with_the_last_of_them(run):
     lines, _ = run(Plan({}), steps=13)
-    assert [line["lr"] for line in lines] == [0.1 * cosine(e, 3) for e in range(3)]
+    assert [line["lr"] for line in lines] == [0.1 * cosine(e, 13 / 5) for e in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -151,11 +156,23 @@ def test_a_diverging_run_stops_with_a_reason_and_valid_metrics(run, tmp_path):
 
     with pytest.raises(
         UserError,
-        match=r"step 1: the weights became infinite or not a number .method 'erm': generate_weights.; report it",
+        match=r"step 1: the weights became infinite or not a number \(method 'erm': generate_weights\); report it",
     ):
         run(Exploding({}))
     (line,) = (tmp_path / "0" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line, parse_constant=pytest.fail)["train_loss"] is None
+
+
+def test_what_is_known_of_each_example_is_told_at_the_end_of_an_epoch(run):
+    class Counting(Plan):
+        @hookimpl
+        def finish_epoch(self, epoch, samples):
+            assert all(len(tensor) == 44 for tensor in samples.values())
+            return {"mean_visits": samples["visits"].float().mean().item(), "mean_loss": samples["loss"].mean().item()}
+
+    lines, _ = run(Counting({}), epochs=2)
+    assert [line["mean_visits"] for line in lines] == [1, 2]
+    assert lines[0]["mean_loss"] == pytest.approx(lines[0]["train_loss"])
 
 
 def test_only_what_json_lacks_becomes_null(tmp_path):

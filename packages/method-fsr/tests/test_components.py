@@ -121,7 +121,7 @@ def test_before_its_epoch_relabelling_gathers_logits_without_adding_anything():
         run_steps(trainer, 3)
     assert all(map(torch.equal, plain.model.parameters(), waiting.model.parameters()))
     assert waiting.hooks.plugins["relabel"]._average.abs().sum() > 0
-    waiting.hooks.finish_epoch(1)
+    waiting.hooks.finish_epoch(1, {})
     for trainer in (plain, waiting):
         run_steps(trainer, 4, first=3)
     assert not all(map(torch.equal, plain.model.parameters(), waiting.model.parameters()))

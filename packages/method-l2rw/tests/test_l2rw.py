@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.func import functional_call
 
-from reweight_core import Stage
+from reweight_core import Stage, UserError
 from reweight_core.plugins.hooks import MethodHooks
 from reweight_core.testing.exact_run import (
     META_SIZE,
@@ -18,12 +18,13 @@ from reweight_core.testing.exact_run import (
     ExactRun,
     batch,
     make_context,
+    make_examples,
     make_network,
     make_splits,
 )
 from reweight_method_l2rw import plugin
 from reweight_method_l2rw.l2rw import rectify_and_normalise
-from reweight_method_l2rw.options import L2RWConfig
+from reweight_method_l2rw.options import L2RWConfig, WeightedConfig
 
 EXACT_STRATEGIES = ("jvp", "double")
 
@@ -277,6 +278,42 @@ class TestRandomWeights:
         assert_same(tested.model.state_dict(), plain.state_dict(), **EXACT)
 
 
+class TestWeighted:
+    @staticmethod
+    def make(**options):
+        return make_method(plugin.weighted, WeightedConfig(**options))
+
+    def test_weights_are_the_shares_of_right_labels_that_counting_gives(self):
+        # 25 examples of each of 4 classes, and every 5th of each of them turned into class 2
+        true = torch.arange(100) % 4
+        observed = torch.where((torch.arange(100) // 4) % 5 == 0, 2, true)
+        share = torch.stack([(true == observed)[observed == c].double().mean() for c in range(4)])
+
+        torch.testing.assert_close(self.make(background=2, rate=0.2).clean_share, share)
+
+    def test_they_have_mean_one_over_the_batch(self):
+        tested = UnderTest(self.make(background=1, rate=0.4))
+        weights = tested.take([0, 1, 2, 3, 5], 0.25)
+        # labels 0 1 2 3 1; (1/4) / (0.4 + 0.6/4) = 5/11
+        expected = torch.tensor([1, 5 / 11, 1, 1, 5 / 11], dtype=torch.float64)
+
+        torch.testing.assert_close(weights, 5 * expected / expected.sum())
+
+    def test_a_share_of_wrong_labels_of_zero_is_plain_training(self):
+        assert UnderTest(self.make(rate=0.0)).take(range(10), 0.25).eq(1).all()
+
+    def test_the_background_is_the_most_frequent_class_unless_given(self):
+        train = make_examples(make_splits()[0])
+        train.labels[:4] = 3
+        method = plugin.weighted.build(WeightedConfig(), make_context(train=train))
+
+        assert (method.clean_share < 1).nonzero().tolist() == [[3]]
+
+    def test_a_background_that_is_no_class_is_refused(self):
+        with pytest.raises(UserError, match="--background 4: the classes are 0 to 3"):
+            self.make(background=4)
+
+
 class TestCleanOnly:
     def test_the_one_stage_is_the_run_on_the_meta_set(self):
         hooks = MethodHooks(make_method(plugin.clean_only), "clean-only")
@@ -311,7 +348,7 @@ class TestCleanOnly:
 
 
 def test_what_needs_a_meta_set_and_what_looks_ahead():
-    records = (plugin.l2rw, plugin.clean_only, plugin.random)
+    records = (plugin.l2rw, plugin.clean_only, plugin.random, plugin.weighted)
 
-    assert [record.needs_meta_set for record in records] == [True, True, False]
-    assert [record.looks_ahead for record in records] == ["network", "no", "no"]
+    assert [record.needs_meta_set for record in records] == [True, True, False, False]
+    assert [record.looks_ahead for record in records] == ["network", "no", "no", "no"]

@@ -11,3 +11,7 @@ class TestRandom(MethodSuite):
 
 class TestCleanOnly(MethodSuite):
     name = "clean-only"
+
+
+class TestWeighted(MethodSuite):
+    name = "weighted"

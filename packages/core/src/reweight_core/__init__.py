@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from reweight_core.data.features import Features, Table, read_table, read_values
     from reweight_core.data.images import ImageFiles, decode
     from reweight_core.data.prepare import Corruption
+    from reweight_core.engine.head import find_head
+    from reweight_core.engine.losses import cross_entropy
     from reweight_core.engine.network import Network, ParameterOptimizer
     from reweight_core.engine.outputs import Outputs
     from reweight_core.engine.step import Step
@@ -73,8 +75,10 @@ _LAZY = {
     "decode": "reweight_core.data.images",
     "config_option": "reweight_core.cli.plugin_options",
     "cpu_name": "reweight_core.machine.device",
+    "cross_entropy": "reweight_core.engine.losses",
     "console": "reweight_core.cli.console",
     "evaluate": "reweight_core.runs.evaluate",
+    "find_head": "reweight_core.engine.head",
     "first_pass": "reweight_core.cli.plugin_options",
     "load": "reweight_core.runs.predict",
     "read_table": "reweight_core.data.features",
@@ -127,8 +131,10 @@ __all__ = [
     "console",
     "core_options",
     "cpu_name",
+    "cross_entropy",
     "decode",
     "evaluate",
+    "find_head",
     "first_pass",
     "hookimpl",
     "imported",

@@ -1,1 +1,1 @@
-"""Learning to Reweight Examples (Ren et al., ICML 2018) and two baselines of that paper."""
+"""Learning to Reweight Examples (Ren et al., ICML 2018) and three baselines of that paper."""

@@ -1,7 +1,7 @@
 """The plugin records of L2RW and its baselines."""
 
 from reweight_core import MethodPlugin, imported
-from reweight_method_l2rw.options import L2RWConfig
+from reweight_method_l2rw.options import L2RWConfig, WeightedConfig
 
 l2rw = MethodPlugin(
     name="l2rw",
@@ -16,6 +16,12 @@ random = MethodPlugin(
     name="random",
     summary="random rectified example weights (baseline of L2RW, Eq. 16)",
     build=imported("reweight_method_l2rw.baselines:RandomWeights"),
+)
+weighted = MethodPlugin(
+    name="weighted",
+    summary="the share of right labels in each observed class, if it is known (baseline of L2RW)",
+    build=imported("reweight_method_l2rw.baselines:Weighted"),
+    config=WeightedConfig,
 )
 clean_only = MethodPlugin(
     name="clean-only",

@@ -14,7 +14,7 @@ from reweight_core.plugins import registry
 @click.command(name="list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
-    """List what is installed: methods, components, datasets, kinds of noise, models, published tables, commands."""
+    """List what is installed: every kind of plugin, by the option or command that it is chosen by."""
     found = {
         kind: {name: record.summary for name, record in registry.load_all(kind).items()} for kind in registry.GROUPS
     }

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 @network_option
 @click.argument("paths", type=Path, nargs=-1, required=True)
 @click.option(
-    "--csv", "csv_file", type=Path, metavar="FILE", help="Write a line for each image or row, all probabilities in it."
+    "--csv", "csv_file", type=Path, metavar="FILE", help="Write a line for each example, all probabilities in it."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 def command(run: Path, network: "Kept", paths: tuple[Path, ...], csv_file: Path | None, device: str) -> None:
     """Classify the images PATHS, files or folders, with the newest checkpoint of the folder RUN.
 
-    If RUN was trained on a table of features, PATHS are CSV files with the same columns.
+    If RUN was trained on a table of features, PATHS are CSV files with the same columns; if the plugin of its dataset
+    reads new examples itself, they are whatever that takes.
     """
     if csv_file is not None and (csv_file.is_dir() or not csv_file.absolute().parent.is_dir()):
         raise UserError(f"--csv {csv_file}: must be a file in a folder that exists")

@@ -16,6 +16,9 @@ from reweight_core.errors import UserError, nearest, reason
 
 _DECLARED = "reweight.option"
 
+RESERVED = ("config", "help", "json", "version")
+"""Options that commands have beside those of runs."""
+
 
 @attrs.frozen
 class _Declared:
@@ -145,6 +148,8 @@ def options_of(owner: Owner) -> list[Option]:
 def _option(owner: Owner, field: attrs.Attribute[Any]) -> Option:
     declared = field.metadata[_DECLARED]
     name = owner.prefix + field.name.rstrip("_")
+    if name in RESERVED:
+        raise owner.mistake(f"declares --{name}, which commands of the program have themselves")
     multiple = field.type == tuple[str, ...]
     try:
         kind, choices, optional = (str, (), False) if multiple else _plain_type(field.type)

@@ -127,7 +127,7 @@ class RunConfig(DataConfig):
     epochs: int = option(80, "Epochs to train.", check=gt(0), group="optimisation")
     steps: int | None = option(
         None,
-        "Steps to train, in place of --epochs; the schedule is fitted to the epochs they begin.",
+        "Steps to train, in place of --epochs; stages that a plugin adds come beside them.",
         check=gt(0),
         group="optimisation",
     )

@@ -91,7 +91,7 @@ class Step:
         self.D_prime: Tensor | None = None
         self._passes, self._strategy, self._update = passes, strategy, update
         passes.begin(self.inputs)
-        self._draw_meta_batch = draw_meta_batch
+        self._draw_meta_batch, self._is_followed = draw_meta_batch, False
 
     @property
     def n(self) -> int:
@@ -138,11 +138,15 @@ class Step:
     @cached_property
     def _losses_and_rows(self) -> tuple[Tensor, Tensor]:
         logits = self.logits
+        if self._is_followed:
+            raise UserError("the losses and D of a step are not known yet in follow_forward: use step.logits")
+        self._is_followed = True
         self._surroundings.follow_forward(self)
-        return self._differentiated(logits)
+        self._is_followed = False
+        return self.losses_at(logits)
 
-    def _differentiated(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the training loss of each example at these logits, (n,), and its gradient there, (n, C)."""
+    def losses_at(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the training loss of each example at other logits (n, C), (n,), and its gradient there, (n, C)."""
         logits = logits.detach().requires_grad_()
         with torch.enable_grad():
             losses = self._surroundings.losses(self._batch, logits)
@@ -179,7 +183,7 @@ class Step:
         beyond = self.D_prime - weights * self.D
 
         def D_prime_at(logits: Tensor) -> Tensor:
-            return weights * (self._differentiated(_at_least_single(logits))[1] / self.n) + beyond
+            return weights * (self.losses_at(_at_least_single(logits))[1] / self.n) + beyond
 
         return self._passes.gradients_at(parameters, self.inputs, D_prime_at)
 

@@ -218,9 +218,11 @@ class MethodHooks:
         """See `Hooks.follow_update`."""
         self._manager.hook.follow_update(parameters=parameters)
 
-    def finish_epoch(self, epoch: int, taken: Collection[str] = ()) -> dict[str, float]:
+    def finish_epoch(
+        self, epoch: int, samples: Mapping[str, Tensor] | None = None, taken: Collection[str] = ()
+    ) -> dict[str, float]:
         """See `Hooks.finish_epoch`; the figures of all implementations together, none of them called as in `taken`."""
-        figures = _merged(self._manager.hook.finish_epoch(epoch=epoch))
+        figures = _merged(self._manager.hook.finish_epoch(epoch=epoch, samples=samples or {}))
         for name in figures:
             if name in taken:
                 raise self._wrong(

@@ -7,6 +7,9 @@ on the command line acts first. Hooks called inside a step take tensors and retu
 back to the host (``.item()``, boolean masks, ``if tensor``), because the step may be recorded once and replayed.
 """
 
+# the bodies of specifications are empty
+# mypy: disable-error-code="empty-body"
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -47,7 +50,7 @@ class Hooks:
         """
 
     @hookspec(firstresult=True)
-    def plan_stages(self, stage: Stage) -> Sequence[Stage] | None:
+    def plan_stages(self, stage: Stage) -> Sequence[Stage]:
         """Say in which stages a run trains. Called once, before training; one result is used.
 
         Args:
@@ -98,7 +101,7 @@ class Hooks:
         """
 
     @hookspec(firstresult=True)
-    def transform_batch(self, batch: Batch) -> Batch | None:
+    def transform_batch(self, batch: Batch) -> Batch:
         """Change a training batch before its forward pass. Called inside every step; one result is used.
 
         Args:
@@ -119,7 +122,7 @@ class Hooks:
         """
 
     @hookspec(firstresult=True)
-    def losses(self, batch: Batch, logits: Tensor) -> Tensor | None:
+    def losses(self, batch: Batch, logits: Tensor) -> Tensor:
         """Give the loss of each example. Called inside steps; one result is used.
 
         ``step.losses``, D and the reported loss follow from it. It changes no state: a step may ask again, at other
@@ -135,7 +138,7 @@ class Hooks:
         """
 
     @hookspec(firstresult=True)
-    def generate_weights(self, step: Step) -> Tensor | None:
+    def generate_weights(self, step: Step) -> Tensor:
         """Give the weights of the batch. Called inside every step; one result is used.
 
         A weight of 1 for every example is plain training: the update follows the mean of the weighted losses.
@@ -149,7 +152,7 @@ class Hooks:
         """
 
     @hookspec(firstresult=True)
-    def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor | None:
+    def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
         """Turn the logit gradient D into the D' of the real update. Called inside every step; one result is used.
 
         Args:
@@ -161,7 +164,7 @@ class Hooks:
         """
 
     @hookspec(firstresult=True)
-    def manipulate_update(self, step: Step, gradients: Mapping[str, Tensor]) -> Mapping[str, Tensor] | None:
+    def manipulate_update(self, step: Step, gradients: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Change the gradients that the optimizer takes. Called inside every step; one result is used.
 
         Args:
@@ -173,7 +176,7 @@ class Hooks:
         """
 
     @hookspec(firstresult=True)
-    def example_weights(self, step: Step, weights: Tensor) -> Tensor | None:
+    def example_weights(self, step: Step, weights: Tensor) -> Tensor:
         """Say what is recorded as each example's weight. Called inside every step; one result is used.
 
         Args:
@@ -194,14 +197,17 @@ class Hooks:
         """
 
     @hookspec
-    def finish_epoch(self, epoch: int) -> Mapping[str, float] | None:
+    def finish_epoch(self, epoch: int, samples: Mapping[str, Tensor]) -> Mapping[str, float] | None:
         """Do an epoch's last work. Called between steps, before evaluation; all implementations are called.
 
         Args:
             epoch: number of epochs finished.
+            samples: what was last seen of each training example, (N,) each, to be read only: ``loss``, ``probability``
+                of its label, ``margin``, ``predicted``, ``last_weight``; and ``weight_sum`` over its ``visits``,
+                their number (0 for one that was never in a batch). In train mode, before the update.
 
         Returns:
-            Figures to add to the epoch's line of ``metrics.jsonl``, or None.
+            Figures to add to the epoch's line of ``metrics.jsonl``, by names that core does not use, or None.
         """
 
     @hookspec
@@ -216,7 +222,7 @@ class Hooks:
         """
 
     @hookspec(firstresult=True)
-    def evaluation_model(self, model: nn.Module) -> nn.Module | None:
+    def evaluation_model(self, model: nn.Module) -> nn.Module:
         """Give the network to evaluate and to keep. Called between steps; one result is used.
 
         Args:
@@ -227,7 +233,7 @@ class Hooks:
         """
 
     @hookspec(firstresult=True)
-    def final_model(self, model: nn.Module) -> nn.Module | None:
+    def final_model(self, model: nn.Module) -> nn.Module:
         """Give the network that the run ends with. Called once, after the last epoch; one result is used.
 
         Args:

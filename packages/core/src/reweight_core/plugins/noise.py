@@ -42,7 +42,7 @@ class Noise:
         with blamed(f"noise '{self.name}'", "corrupt", getattr(self.corrupt, "__module__", "")):
             noisy = self.corrupt(labels, num_classes, rng, *images)
         if not isinstance(noisy, np.ndarray):
-            found = f"{type(noisy).__name__} (a forgotten return?)" if noisy is None else type(noisy).__name__
+            found = "None (a forgotten return?)" if noisy is None else type(noisy).__name__
         elif noisy.dtype != np.int64 or noisy.shape != (count,):
             found = f"{noisy.dtype} of shape {noisy.shape}"
         elif count and not 0 <= noisy.min() <= noisy.max() < num_classes:

@@ -49,7 +49,12 @@ def imported(target: str, *arguments: Any, **keywords: Any) -> Imported:
         target: ``package.module:name`` of a function or class.
         arguments: what it is to be called with before the arguments that core gives.
         keywords: what it is to be called with by name.
+
+    Raises:
+        ValueError: if the target is no ``package.module:name``.
     """
+    if not all(target.partition(":")):
+        raise ValueError(f"imported('{target}'): must be package.module:name")
     return Imported(target, arguments, keywords)
 
 
@@ -100,10 +105,10 @@ class Context:
     epochs: int
     steps: int
     lr: Tensor
-    new_network: Callable[[str], Network] = attrs.field(default=None)
-    new_optimizer: Callable[..., ParameterOptimizer] = attrs.field(default=None)
-    predict: Callable[..., Outputs] = attrs.field(default=None)
-    best_network: Callable[[], nn.Module | None] = attrs.field(default=None)
+    new_network: Callable[[str], Network]
+    new_optimizer: Callable[..., ParameterOptimizer]
+    predict: Callable[..., Outputs]
+    best_network: Callable[[], nn.Module | None]
 
 
 @attrs.frozen

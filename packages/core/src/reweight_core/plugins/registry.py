@@ -91,6 +91,8 @@ def build(kind: str, name: str, *arguments: Any) -> Any:
         built = record.build(*arguments)
     if built is None:
         raise PluginError(f"{kind} '{name}': build returned None (a forgotten return?)")
+    if isinstance(built, type):
+        raise PluginError(f"{kind} '{name}': build returned the class {built.__name__}, not an object of it")
     return built
 
 

@@ -86,6 +86,7 @@ class Manifest:
         data_fingerprint: of the prepared data (`PreparedData.fingerprint`).
         held_out_test: digest of the test set, where it was taken out of the training set, or None.
         final: who made the network that the run ends with, if a plugin did at its end, or None.
+        reader: name of the dataset, if its plugin reads new examples itself, or None.
     """
 
     step: int
@@ -105,6 +106,7 @@ class Manifest:
     data_fingerprint: str
     held_out_test: str | None
     final: Final | None = None
+    reader: str | None = None
 
     @property
     def best(self) -> Mapping[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Using a trained network: it with its preprocessing, and predictions for image files or tables of features."""
+"""Using a trained network: it with its preprocessing, and predictions for new examples."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from reweight_core.machine.precision import products
 from reweight_core.models.build import build_model
 from reweight_core.plugins import registry
 from reweight_core.runs.checkpoint import Final, Manifest, load_latest
+from reweight_core.runs.new_examples import read_new
 
 BATCH_SIZE = 256
 
@@ -34,6 +35,13 @@ class Classifier(nn.Module):
     A network that was trained on a table of features takes standardised rows (N, features, 1, 1), which `read_table`
     gives: ``rows, names = classifier.read_table("new.csv")``, then ``classifier(rows)``.
 
+    Where the plugin of its dataset reads new examples, ``examples, names = classifier.read_new(path)`` lets it.
+
+    Args:
+        network: the network alone.
+        manifest: what the checkpoint says of itself.
+        run: folder of the run.
+
     Attributes:
         network: the network alone.
         classes: class names, by index.
@@ -45,9 +53,9 @@ class Classifier(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, manifest: Manifest):
+    def __init__(self, network: nn.Module, manifest: Manifest, run: Path):
         super().__init__()
-        self.network, self.manifest = network, manifest
+        self.network, self.manifest, self._run = network, manifest, run
         self.classes, self.input_shape, self.features = manifest.classes, manifest.input_shape, manifest.features
         self.register_buffer("mean", torch.tensor(manifest.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(manifest.std)[:, None, None])
@@ -94,12 +102,27 @@ class Classifier(nn.Module):
             raise self._refusal_of_image(path)
         if self.features is None:
             raise UserError(
-                f"{path}: cannot be predicted for: the dataset of the run does not say what its features are called"
+                f"{path}: cannot be predicted for: the dataset of the run has features without names, and its plugin "
+                "does not read new examples (DataPlugin.read_new)"
             )
         table = read_table(Path(path))
         rows = self.features.standardise(read_values(table, self.features.names), table.path)
         names = [row.get("id") or f"{path}:{line}" for row, line in zip(table.rows, table.lines, strict=True)]
         return torch.from_numpy(rows), tuple(names)
+
+    def read_new(self, path: str | Path) -> tuple[Tensor, tuple[str, ...]]:
+        """Let the plugin of the run's dataset read examples.
+
+        Returns:
+            The examples, uint8 or float32 (N, channels, height, width), and a name for each.
+
+        Raises:
+            UserError: if it does not read new examples, is not installed, or cannot read these.
+        """
+        if self.manifest.reader is None:
+            raise UserError(f"{path}: the plugin of the run's dataset does not read new examples")
+        examples, names = read_new(self._run, self.manifest.reader, Path(path), self.input_shape)
+        return torch.from_numpy(examples), names
 
     def _refusal_of_image(self, path: str | Path) -> UserError:
         return UserError(f"{path}: the network was trained on {self.input_shape[0]} features, not on images")
@@ -135,7 +158,7 @@ def load(run: Path | str, device: str = "auto", network: Kept = "final") -> Clas
         built.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"{folder}: the checkpoint does not fit model '{manifest.model}' ({reason(error)})") from error
-    return Classifier(built, manifest).to(resolve_device(device)).eval()
+    return Classifier(built, manifest, folder).to(resolve_device(device)).eval()
 
 
 def build_final(final: Final, network: nn.Module) -> nn.Module:
@@ -159,8 +182,8 @@ class Predictions:
     """What a network says of some examples.
 
     Attributes:
-        what: what the names are: ``path`` or ``row``.
-        names: the image files, or names of the rows of a table.
+        what: what the names are: ``path``, ``row`` or ``example``.
+        names: the image files, names of the rows of a table, or those that the dataset's plugin gave.
         classes: class names, by index.
         probabilities: float32 (N, C).
     """
@@ -191,22 +214,29 @@ class Predictions:
 def predict(
     classifier: Classifier, paths: Sequence[Path], progress: Callable[[int, int], object] = lambda done, total: None
 ) -> Predictions:
-    """Classify image files, or rows of features.
+    """Classify new examples.
 
     Args:
         classifier: what `load` returned.
-        paths: images and folders of images; CSV files for a network that takes features.
+        paths: images and folders of images; CSV files for a network that takes features; whatever the plugin of the
+            dataset reads, where it does.
         progress: called with the number of examples that are done, and of all, after each batch.
 
     Raises:
         UserError: if a file cannot be read.
     """
     batches: Iterable[Tensor]
-    if classifier.takes_features:
+    if classifier.manifest.reader is not None:
+        what, read = "example", [classifier.read_new(path) for path in paths]
+        names = tuple(name for _, names_of_path in read for name in names_of_path)
+        batches = (batch for examples, _ in read for batch in examples.split(BATCH_SIZE))
+    elif classifier.takes_features:
+        what = "row"
         tables = [classifier.read_table(path) for path in paths]
         names = tuple(name for _, names_of_table in tables for name in names_of_table)
         batches = torch.cat([rows for rows, _ in tables]).split(BATCH_SIZE)
     else:
+        what = "path"
         images = find_images(paths)
         names = tuple(map(str, images))
         batches = (
@@ -219,5 +249,4 @@ def predict(
             probabilities.append(classifier(batch.to(classifier.mean.device)).softmax(1).cpu().numpy())
             done += len(batch)
             progress(done, len(names))
-    what = "row" if classifier.takes_features else "path"
     return Predictions(what, names, classifier.classes, np.concatenate(probabilities))

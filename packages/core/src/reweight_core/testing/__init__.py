@@ -8,6 +8,7 @@ class TestMine(MethodSuite):
 
 from reweight_core.testing.component_suite import ComponentSuite
 from reweight_core.testing.data_suite import DataSuite
+from reweight_core.testing.loss_suite import LossSuite
 from reweight_core.testing.method_suite import MethodSuite
 from reweight_core.testing.recorder import HostReadError, Recorder
 from reweight_core.testing.tiny import tiny_dataset, tiny_parts, train_in
@@ -16,6 +17,7 @@ __all__ = [
     "ComponentSuite",
     "DataSuite",
     "HostReadError",
+    "LossSuite",
     "MethodSuite",
     "Recorder",
     "tiny_dataset",

@@ -15,7 +15,9 @@ from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Fed
 from reweight_core.engine.lookahead import Choice
+from reweight_core.engine.made import Made
 from reweight_core.engine.optimizers import OptimizerSettings
+from reweight_core.engine.outputs import Outputs, outputs_of
 from reweight_core.engine.stage import Stage
 from reweight_core.engine.training_step import TrainingStep
 from reweight_core.plugins.hooks import MethodHooks
@@ -55,9 +57,9 @@ class ConvNet(nn.Module):
         return logits
 
 
-def make_network(logit_scale: float = 1.0) -> ConvNet:
+def make_network(logit_scale: float = 1.0, seed: int = 0) -> ConvNet:
     """Return the network with the same weights every time, in train mode and double precision."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     return ConvNet(logit_scale).double().train()
 
 
@@ -100,8 +102,17 @@ def make_context(**changes: Any) -> Context:
         "lr": torch.zeros((), dtype=torch.float64),
         "epochs": 9,
         "steps": 27,
+        "best_network": lambda: None,
     }
-    return Context(**settings | changes)
+    settings |= changes
+    optimizer = OptimizerSettings(momentum=MOMENTUM, weight_decay=settings["weight_decay"])
+    made = Made("method 'method'", settings["seed"], lambda seed: make_network(seed=seed), optimizer, settings["lr"])
+
+    def predict(examples: Examples, model: nn.Module | None = None) -> Outputs:
+        return outputs_of(model or settings["model"], examples, size=SIZE, workers=0)
+
+    makers = {"new_network": made.new_network, "new_optimizer": made.new_optimizer, "predict": predict}
+    return Context(**makers | settings)
 
 
 class Watcher:
@@ -137,6 +148,7 @@ class ExactRun:
         logit_scale: factor of the logits; a large one makes the network certain.
         train_seed: seed of the training images.
         weight_decay: of the optimizer; the method must have been built with the same.
+        lr: tensor of the learning rate; that of the method's context where the method made something that follows it.
 
     Attributes:
         model: the network.
@@ -155,6 +167,7 @@ class ExactRun:
         logit_scale: float = 1.0,
         train_seed: int = 2,
         weight_decay: float = 0.01,
+        lr: Tensor | None = None,
     ):
         self.model, self.method, self.watcher = make_network(logit_scale), method, Watcher()
         self.train, self.meta = map(make_examples, make_splits(train_seed))
@@ -167,6 +180,7 @@ class ExactRun:
             self.meta,
             settings=OptimizerSettings(momentum=MOMENTUM, weight_decay=weight_decay),
             seed=0,
+            lr=lr,
         )
 
     def take(self, ids: Iterable[int], lr: float, source: Source = "train") -> Tensor:

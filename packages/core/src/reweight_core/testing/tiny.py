@@ -42,19 +42,22 @@ def tiny_dataset(classes: int = 4, per_class: int = 11, size: int = 8, seed: int
     )
 
 
-def tiny_parts(method: str, observers: Sequence[object] = (), model: str = "resnet20", **options: Any) -> Parts:
+def tiny_parts(
+    method: str, observers: Sequence[object] = (), model: str = "resnet20", classes: int = 4, **options: Any
+) -> Parts:
     """Build what a run of a method on `tiny_dataset` trains with, a quarter of its labels wrong, on the CPU.
 
     Args:
         method: name of an installed method.
         observers: objects with hooks that watch the run.
         model: network (see ``--model``).
+        classes: number of classes.
         options: core's options and those of the method, the loss and the components that are named, by name.
 
     Raises:
         UserError: if an option is wrong or nobody has it.
     """
-    dataset = tiny_dataset()
+    dataset = tiny_dataset(classes)
     values: dict[str, Any] = {
         "epochs": 2,
         "batch_size": 10,

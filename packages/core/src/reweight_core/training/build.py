@@ -113,7 +113,8 @@ def build_parts(
         train = _examples(config, data.dataset, data.train, device)
         held_out = _examples(config, data.dataset, data.meta, device) if data.meta else None
         sizes = batch_sizes(len(train), config.batch_size)
-        stage = Stage("train", math.ceil(config.steps / len(sizes)) if config.steps else config.epochs, config.lr)
+        epochs = math.ceil(config.steps / len(sizes)) if config.steps else config.epochs
+        stage = Stage("train", epochs, config.lr, steps=config.steps)
         best = BestNetwork(model)
         steps = config.steps or stage.epochs * len(sizes)
         contexts = Contexts(config, data, model, train, held_out, stage.epochs, steps, best.copy)
@@ -122,6 +123,8 @@ def build_parts(
         if not (restored or config.init_from or config.pretrained):
             hooks.initialise_networks(model)
     meta = hooks.provide_meta_set(held_out)
+    # some of a plugin's state may follow from the meta set
+    hooks.check_state()
     if meta is None and method.looks_ahead != "no":
         raise UserError(
             f"method '{config.method}' looks ahead at clean examples, and there are none: give --meta-size N"
@@ -141,6 +144,7 @@ def build_parts(
         both = train.followed_by(meta)
     step = _build_step(config, model, hooks, train, meta, both, head, lookahead, contexts.lr)
     begins_again = any(stage.start == "initial" for stage in stages[1:])
+    hooks.check_state()
     return Parts(
         config=config,
         data=data,
@@ -203,9 +207,7 @@ def _build_hooks(config: RunConfig, contexts: Contexts, observers: Sequence[obje
         name: registry.build("observer", name, options)
         for name, options in zip(config.observe, config.observer_options, strict=True)
     }
-    hooks = MethodHooks(method, config.method, observers, built, (config.loss, loss), contexts.made, listeners)
-    hooks.check_state()
-    return hooks
+    return MethodHooks(method, config.method, observers, built, (config.loss, loss), contexts.made, listeners)
 
 
 def _build_step(

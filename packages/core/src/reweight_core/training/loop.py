@@ -87,7 +87,8 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
             state.begin_next_stage()
         epoch = state.next_epoch()
         metrics = train_epoch(state, epoch)
-        metrics |= parts.hooks.finish_epoch(state.epochs_done, taken={*metrics, *ACCURACIES})
+        samples = parts.step.samples.tensors
+        metrics |= parts.hooks.finish_epoch(state.epochs_done, samples, taken={*metrics, *ACCURACIES})
         metrics |= purity(parts.hooks.trusted_examples(), parts.data)
         _choose_lookahead(state, epoch.sizes[0])
         evaluated = parts.hooks.evaluation_model(parts.model)

@@ -42,7 +42,9 @@ def warn_of_few_examples(history: Sequence[Mapping[str, Any]], batch_size: int) 
         history: the metrics of all epochs so far.
         batch_size: examples in a batch.
     """
-    few = [metrics["effective_examples"] < FEW_SHARE * batch_size for metrics in history]
+    carried = [metrics["effective_examples"] for metrics in history]
+    # None where a weight was not finite, for which a run stops with its own reason
+    few = [number is not None and number < FEW_SHARE * batch_size for number in carried]
     found = [end for end in range(FEW_EPOCHS, len(few) + 1) if all(few[end - FEW_EPOCHS : end])]
     if found == [len(few)]:
         rests = f"{history[-1]['effective_examples']:.1f} of {batch_size} examples"

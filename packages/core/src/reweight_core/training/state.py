@@ -16,6 +16,7 @@ from reweight_core.engine.stage import Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.errors import UserError, reason
 from reweight_core.runs.checkpoint import Checkpoint, Final, Manifest, Position
+from reweight_core.runs.new_examples import reader_of
 from reweight_core.training.build import Parts
 from reweight_core.training.stages import source_size, usual_order
 
@@ -26,7 +27,7 @@ class Epoch:
 
     Attributes:
         sizes: the sizes of its batches.
-        full: their number if no limit of steps cuts the epoch.
+        full: their number if the stage's last step does not cut the epoch.
         order: positions of the examples in the stage's source, or None for the default order.
     """
 
@@ -79,9 +80,8 @@ class TrainingState:
 
     @property
     def is_over(self) -> bool:
-        """Whether the run has had all its stages, or the steps that it is limited to."""
-        last = self.position.stage == len(self.parts.stages) - 1
-        return self.steps_done == self.parts.config.steps or (last and self.stage_is_over)
+        """Whether the run has had all its stages."""
+        return self.position.stage == len(self.parts.stages) - 1 and self.stage_is_over
 
     def begin_next_stage(self) -> None:
         """Go on to the next stage: its network first, then its optimizer, then the plugins hear of it."""
@@ -111,8 +111,6 @@ class TrainingState:
         left = len(sizes)
         if stage.steps is not None:
             left = min(left, stage.steps - self.position.steps)
-        if config.steps is not None:
-            left = min(left, config.steps - self.steps_done)
         return Epoch(sizes[:left], len(sizes), order)
 
     def finish_epoch(self, epoch: Epoch) -> None:
@@ -127,8 +125,7 @@ class TrainingState:
         else:
             of_stage = self.stage.steps - self.position.steps
         later = range(self.position.stage + 1, len(self.parts.stages))
-        expected = self.steps_done + of_stage + sum(map(self.parts.expected_steps, later))
-        return min(expected, self.parts.config.steps or expected)
+        return self.steps_done + of_stage + sum(map(self.parts.expected_steps, later))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all tensors of training: the network, what the step carries, and the plugins' state."""
@@ -177,6 +174,7 @@ class TrainingState:
             data_fingerprint=data.fingerprint,
             held_out_test=held_out_test,
             final=final and final[1],
+            reader=reader_of(config.data),
         )
         # the checkpoint's own file has the kept network, which may be another than the trained one
         state = self._beside_the_network() if kept is self.parts.model else self.state_dict()

@@ -1,0 +1,79 @@
+"""New examples for a trained network, read by the plugin of the dataset that it was trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reweight_core.config.options import fill, options_of
+from reweight_core.config.resolve import owner_of
+from reweight_core.errors import PluginError, UserError
+from reweight_core.plugins import registry
+from reweight_core.plugins.blame import blamed
+
+
+def reader_of(data: str) -> str | None:
+    """Return the name of a dataset if its plugin reads new examples itself, else None."""
+    has_reader = data in registry.names("data") and registry.find("data", data).read_new is not None
+    return data if has_reader else None
+
+
+def read_new(run: Path, data: str, path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Read new examples as the plugin of a run's dataset does, with the run's options.
+
+    Args:
+        run: the run's folder.
+        data: name of the dataset.
+        path: what to read.
+        shape: of one example.
+
+    Returns:
+        The examples, uint8 or float32 (N, *shape), and their names.
+
+    Raises:
+        UserError: if there is nothing at the path, the plugin or the run's options are missing, or it gives something
+            else.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    try:
+        reader, options = registry.find("data", data).read_new, _options_of(run, data)
+    except UserError as error:
+        raise UserError(f"{run}: new examples are read by the plugin of its dataset: {error}") from error
+    if reader is None:
+        raise UserError(f"{run}: data '{data}' reads no new examples any more: install the version of the run")
+    with blamed(f"data '{data}'", "read_new", getattr(reader, "__module__", "")):
+        found = reader(options, path)
+    problem = _problem(found, shape)
+    if problem:
+        raise PluginError(f"data '{data}': read_new {problem}: report it to the plugin's author")
+    return found[0], tuple(found[1])
+
+
+def _options_of(run: Path, data: str) -> Any:
+    """Return the dataset's options, as the run had them."""
+    owner = owner_of("data", data)
+    try:
+        values = json.loads((run / "config.json").read_text(encoding="utf-8"))["options"]
+        declared = [item.name for item in options_of(owner)]
+        return fill(owner, {name: values[name] for name in declared if name in values})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"its options cannot be read (config.json: {error})") from error
+
+
+def _problem(found: Any, shape: tuple[int, ...]) -> str:
+    """Say what is wrong with the result of a reader, or nothing."""
+    if not isinstance(found, tuple) or len(found) != 2:
+        return f"returned {type(found).__name__}, not a pair (examples, names)"
+    examples, names = found
+    wanted = f"uint8 or float32 of shape (N, {', '.join(map(str, shape))})"
+    if not isinstance(examples, np.ndarray):
+        return f"returned examples of type {type(examples).__name__}; they must be {wanted}"
+    if examples.dtype not in (np.uint8, np.float32) or examples.shape[1:] != shape or not len(examples):
+        return f"returned examples of {examples.dtype}, shape {examples.shape}; they must be {wanted}"
+    if len(names) != len(examples) or not all(isinstance(name, str) for name in names):
+        return f"must return a name for each of the {len(examples)} examples"
+    return ""

@@ -1,0 +1,106 @@
+"""Transition matrices of label noise, T[i, j] = P(observed j | true i): given or estimated."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reweight_core import UserError, registry
+from reweight_losses.options import CorrectionConfig
+
+DRAWS = 10_000
+"""Labels drawn from each class to measure the matrix of a kind of noise; each entry is then known to about 0.005."""
+
+ROUNDING = 1e-6
+"""How far the sum of a row of a given matrix may be from 1."""
+
+SMALLEST = 1e-12
+"""What stands for an estimated probability of 0, so that no observed label is impossible."""
+
+
+def given_matrix(config: CorrectionConfig, num_classes: int, flag: str) -> Tensor | None:
+    """Return the matrix that the options give, double precision (C, C), or None if it is to be estimated.
+
+    Args:
+        config: the loss's options.
+        num_classes: C.
+        flag: how the loss's options begin, for messages: ``--forward``.
+
+    Raises:
+        UserError: if two matrices are given, or one that cannot be used.
+    """
+    if config.matrix is not None and config.noise is not None:
+        raise UserError(f"{flag}-matrix and {flag}-noise exclude each other: give one")
+    if config.matrix is not None:
+        return read_matrix(config.matrix, num_classes, f"{flag}-matrix {config.matrix}")
+    if config.noise is not None:
+        return matrix_of_noise(config.noise, num_classes, f"{flag}-noise {config.noise}")
+    return None
+
+
+def read_matrix(path: Path, num_classes: int, where: str) -> Tensor:
+    """Read a matrix from a file: JSON (a list of rows), or a line of numbers for each class, apart by commas or blanks.
+
+    Raises:
+        UserError: if it cannot be read, or if a row is no distribution over C classes.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            rows = json.loads(text)
+        else:
+            rows = [line.replace(",", " ").split() for line in text.splitlines() if line.strip()]
+        T = np.array(rows, dtype=np.float64)
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{where}: {error}; it must hold a row of numbers for each class") from None
+    if T.shape != (num_classes, num_classes):
+        raise UserError(f"{where}: has shape {T.shape}, but the data have {num_classes} classes")
+    for c, row in enumerate(T):
+        if not (row >= 0).all() or not abs(row.sum() - 1) <= ROUNDING:
+            raise UserError(
+                f"{where}: row {c + 1} must be a distribution (no negative number, sum 1; it is {row.sum():g})"
+            )
+    return torch.from_numpy(T)
+
+
+def matrix_of_noise(text: str, num_classes: int, where: str) -> Tensor:
+    """Return the matrix of a kind of noise, ``KIND:ARGUMENT`` as for ``--noise``: the shares of what it draws.
+
+    Raises:
+        UserError: if the noise cannot be drawn from labels alone.
+    """
+    kind, _, argument = text.partition(":")
+    plugin = registry.find("noise", kind)
+    if plugin.needs_images:
+        raise UserError(f"{where}: this noise depends on the images, so that it has no matrix")
+    # in random order, for kinds that corrupt a fixed number of all labels
+    rng = np.random.RandomState(0)
+    labels = rng.permutation(np.repeat(np.arange(num_classes, dtype=np.int64), DRAWS))
+    observed = plugin.build(argument)(labels, num_classes, rng)
+    counts = np.bincount(labels * num_classes + observed, minlength=num_classes**2)
+    return torch.from_numpy(counts.reshape(num_classes, num_classes) / DRAWS)
+
+
+def estimate_matrix(probabilities: Tensor, percentile: float) -> Tensor:
+    """Estimate T from what a network trained on the observed labels predicts (Patrini et al., CVPR 2017, Theorem 3).
+
+    Row i is the prediction for the example that is likeliest of class i. Outliers come first in that order, so those
+    above a percentile of p_i are left out.
+
+    Args:
+        probabilities: predictions for all training examples, (N, C).
+        percentile: 0 to 100; 100 leaves nothing out.
+
+    Returns:
+        T (C, C), its rows of sum 1.
+    """
+    anchors = []
+    for p in probabilities.T:
+        ascending = p.argsort()
+        anchors.append(ascending[max(int(percentile / 100 * len(p)), 1) - 1])
+    T = probabilities[torch.stack(anchors)].clamp(min=SMALLEST)
+    return T / T.sum(1, keepdim=True)
