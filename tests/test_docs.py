@@ -1,18 +1,23 @@
 """Commands and code of the README and the docs are run; where a download is needed, the options are checked."""
 
 import json
+import math
 import re
 import shlex
 import sys
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from reweight_core import DataConfig, UserError, configure, load_data
+from reweight_core import DataConfig, UserError, configure, hookimpl, load_data
 from reweight_core.cli.main import main
-from reweight_core.testing import ComponentSuite, DataSuite, MethodSuite
+from reweight_core.plugins import erm
+from reweight_core.testing import ComponentSuite, DataSuite, MethodSuite, tiny_parts
+from reweight_core.testing.method_suite import run_steps
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "RESULTS.md", *sorted(ROOT.glob("docs/**/*.md"))]
@@ -133,9 +138,25 @@ class Jitter(ComponentSuite):
     name = "jitter"
 
 
+class Again(ComponentSuite):
+    name = "again"
+
+
+@pytest.mark.parametrize("suite", [Jitter, Again])
 @pytest.mark.parametrize("name", contract_of(ComponentSuite))
-def test_the_documented_component_keeps_the_contract(name, documented_plugins):
-    getattr(Jitter(), name)()
+def test_the_documented_components_keep_the_contract(suite, name, documented_plugins):
+    getattr(suite(), name)()
+
+
+def test_the_documented_component_trains_again_on_the_share_that_it_is_told(workplace, documented_plugins):
+    options = ["--epochs", "2", "--batch-size", "100", "--again-share", "0.25", "--out", "run"]
+    assert run("train", "--data", "digits", "--model", "mlp", "--with", "again", *options) == 0
+    lines = [json.loads(line) for line in (workplace / "run" / "metrics.jsonl").read_text().splitlines()]
+    config = json.loads((workplace / "run" / "config.json").read_text())
+    size = config["data"]["train_size"]
+    first, second = math.ceil(size / 100), math.ceil(int(0.25 * size) / 100)
+    assert [line["stage"] for line in lines] == ["train"] * 2 + ["again"] * 2
+    assert [line["step"] for line in lines] == [first, 2 * first, 2 * first + second, 2 * (first + second)]
 
 
 class TestDocumentedDataset(DataSuite):
@@ -161,6 +182,20 @@ def test_documented_noise_turns_the_share_of_labels_that_it_is_told(documented_p
     assert noisy.noise_rate == pytest.approx(1 - given.noise_rate)
     with pytest.raises(UserError, match=r"next-class:2.*0 to 1"):
         load_data(configure(DataConfig, data="bars", noise="next-class:2"))
+
+
+def test_the_documented_second_network_trains_and_is_asked_between_steps(monkeypatch):
+    code = next(code for code in blocks("docs/plugins.md", "python") if "class CoTeaching" in code)
+    names = {"hookimpl": hookimpl}
+    exec(compile(code, "docs/plugins.md", "exec"), names)
+    keeping = type("Keeping", (), {"keep": 0.5})
+    record = attrs.evolve(erm.plugin, build=lambda config, context: names["CoTeaching"](keeping, context))
+    monkeypatch.setattr("reweight_core.plugins.erm.plugin", record)
+    parts = tiny_parts("erm", model="mlp")
+    before = parts.hooks.networks["second"].model[1].weight.clone()
+    run_steps(parts, 2)
+    assert not torch.equal(parts.hooks.networks["second"].model[1].weight, before)
+    assert sorted(parts.step.samples.tensors["last_weight"].unique().tolist()) == [0, 2]
 
 
 def test_the_documented_command_runs(documented_plugins, capsys):

@@ -27,7 +27,7 @@ def test_a_last_layer_for_other_classes_begins_untrained(tmp_path):
     torch.manual_seed(1)
     other = build_model("mlp", (1, 8, 8), 7)
     save_file(other.state_dict(), tmp_path / "other.safetensors")
-    with pytest.warns(UserWarning, match="last layer is for other classes"):
+    with pytest.warns(UserWarning, match="last layer is another and begins untrained"):
         begun = parts(init_from=tmp_path / "other.safetensors")
     untouched = parts()
     names = list(begun.model.state_dict())

@@ -48,3 +48,11 @@ def test_a_method_that_looks_ahead_uses_them():
         warned(options, looks_ahead="network")
     with pytest.raises(UserError, match="--meta-every 2: method 'erm' has no rule"):
         warned(attrs.evolve(options, lookahead="head", virtual_step="plain"), looks_ahead="head")
+
+
+def test_a_cosine_head_is_refused_where_a_linear_one_looks_ahead():
+    with pytest.raises(UserError, match=r"--head cosine: method 'erm' looks ahead with a last linear layer"):
+        warned(RunConfig(head="cosine"), looks_ahead="head")
+    with pytest.raises(UserError, match=r"--lookahead head: .* give --head linear or another --lookahead"):
+        warned(RunConfig(head="cosine", lookahead="head"), looks_ahead="network")
+    assert warned(RunConfig(head="cosine"), looks_ahead="network") == []

@@ -5,17 +5,20 @@ import json
 import attrs
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from reweight_core.engine.optimizers import NamedOptimizer, OptimizerSettings
-from reweight_core.errors import UserError
+from reweight_core.errors import PluginError
+from reweight_core.measure.bench import floor
 from reweight_core.models.cifar_resnet import CifarResNet
-from reweight_core.plugins import erm
+from reweight_core.plugins import erm, registry
 from reweight_core.plugins.hookspecs import hookimpl
 from reweight_core.plugins.records import ComponentPlugin
 from reweight_core.testing import tiny_parts, train_in
 from reweight_core.testing.exact_run import SIZE, ExactRun, make_context, make_network
 from reweight_core.testing.method_suite import assert_replays_like_eager, assert_same_state, feed, run_steps
 from reweight_core.training import auto
+from reweight_core.training.build import build_parts
 from reweight_core.training.state import TrainingState
 
 
@@ -170,34 +173,70 @@ def test_its_accuracies_are_in_metrics_and_summary(parts, tmp_path):
     assert summary["second_test_accuracy"] == lines[-1]["second_test_accuracy"]
 
 
+def test_a_benchmark_counts_its_passes(parts):
+    built = parts()
+    feed(built, 0)
+    assert floor(built) == 2
+
+
+class Painting:
+    """Makes a network and initialises all: the first parameter becomes the number of networks so far."""
+
+    def __init__(self, config, context):
+        self.second, self.models = context.new_network("second"), []
+
+    @hookimpl
+    def initialise_network(self, model):
+        self.models.append(model)
+        next(model.parameters()).fill_(len(self.models))
+
+
+def test_plugins_initialise_the_runs_network_and_then_the_further_ones(parts):
+    built = parts(Painting)
+    painting = built.hooks.plugins["erm"]
+    assert painting.models == [built.model, painting.second.model]
+    assert [next(model.parameters()).mean().item() for model in painting.models] == [1, 2]
+    assert all(p.requires_grad and p.is_leaf for p in built.model.parameters())
+
+
+def test_weights_that_were_trained_before_are_not_initialised(parts, tmp_path):
+    weights = {name: tensor.contiguous() for name, tensor in parts(seed=1).model.state_dict().items()}
+    save_file(weights, tmp_path / "weights.safetensors")
+    begun = parts(Painting, init_from=tmp_path / "weights.safetensors")
+    assert begun.hooks.plugins["erm"].models == []
+    for model in (begun.model, begun.hooks.networks["second"].model):
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+    restored = build_parts(begun.config, begun.data, restored=True)
+    assert restored.hooks.plugins["erm"].models == []
+    assert not torch.equal(restored.model.conv.weight, weights["conv.weight"])
+
+
 def test_an_update_without_a_forward_pass_is_refused():
     second = make_context().new_network("second")
     second.logits(torch.zeros(4, 3, 5, 5, dtype=torch.float64))
     second.update(torch.zeros(4, 4, dtype=torch.float64))
-    with pytest.raises(UserError, match=r"method 'method': new_network\('second'\): update\(\) needs a call of logits"):
+    with pytest.raises(PluginError, match=r"^method 'method': new_network\('second'\): update\(\) needs"):
         second.update(torch.zeros(4, 4, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", ["a.b", "", "2nd", "a-b"])
 def test_names_that_cannot_be_told_apart_in_the_state_are_refused(name):
-    with pytest.raises(UserError, match="the name must be letters"):
+    with pytest.raises(PluginError, match="the name must be letters"):
         make_context().new_network(name)
 
 
 def test_two_things_of_one_name_are_refused():
     context = make_context()
     context.new_optimizer("second", {"a": torch.zeros(1)})
-    with pytest.raises(UserError, match="there is something of this name already"):
+    with pytest.raises(PluginError, match="there is something of this name already"):
         context.new_network("second")
 
 
 def test_networks_of_one_name_in_two_plugins_are_refused(parts, monkeypatch):
-    from reweight_core.plugins import registry
-
     find = registry.find
     record = ComponentPlugin("other", "makes one too", lambda config, context: context.new_network("second"))
     monkeypatch.setattr(registry, "find", lambda kind, name: record if kind == "component" else find(kind, name))
-    with pytest.raises(UserError, match="both make a network 'second'"):
+    with pytest.raises(PluginError, match="component 'other' and method 'erm' both make a network 'second'"):
         parts(**{"with": ("other",)})
 
 
@@ -207,9 +246,9 @@ def test_what_is_made_after_the_plugin_was_built_is_refused(parts):
             self.context = context
 
     context = parts(Late).hooks.plugins["erm"].context
-    with pytest.raises(UserError, match=r"method 'erm': new_network\('late'\): .* only while the plugin is built"):
+    with pytest.raises(PluginError, match=r"method 'erm': new_network\('late'\): .* only while the plugin is built"):
         context.new_network("late")
-    with pytest.raises(UserError, match=r"new_optimizer\('late'\)"):
+    with pytest.raises(PluginError, match=r"new_optimizer\('late'\)"):
         context.new_optimizer("late", {})
 
 
@@ -249,7 +288,7 @@ class TestParameterOptimizer:
     def test_gradients_for_other_names_are_refused(self):
         made = make_context().new_optimizer("made", {"W": torch.ones(2), "b": torch.ones(1)})
         with pytest.raises(
-            UserError, match=r"new_optimizer\('made'\): step\(\) needs a gradient for each of W, b, but"
+            PluginError, match=r"new_optimizer\('made'\): step\(\) needs a gradient for each of W, b, but"
         ):
             made.step({"W": torch.ones(2)})
 

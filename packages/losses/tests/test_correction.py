@@ -50,7 +50,7 @@ def rows_of(loss, batch, logits):
 def assert_cross_entropy(loss, batch, logits):
     """Bit for bit, values and gradients."""
     logits = logits.float()
-    reference = SimpleNamespace(losses=lambda batch, l: F.cross_entropy(l, batch.labels, reduction="none"))
+    reference = SimpleNamespace(losses=lambda batch, at: F.cross_entropy(at, batch.labels, reduction="none"))
     assert torch.equal(loss.losses(batch, logits), reference.losses(batch, logits))
     assert torch.equal(rows_of(loss, batch, logits), rows_of(reference, batch, logits))
 
@@ -173,7 +173,7 @@ class TestMatrixOfNoise:
         assert torch.equal(matrix_of_noise("next-class:0.3", C, ""), measured)
 
     def test_noise_that_depends_on_images_has_none(self, kinds):
-        with pytest.raises(UserError, match="--forward-noise blurred:0.3: this noise depends on the images"):
+        with pytest.raises(UserError, match=r"--forward-noise blurred:0\.3: this noise depends on the images"):
             correction.forward(CorrectionConfig(noise="blurred:0.3"), context())
 
 
@@ -190,11 +190,11 @@ class TestEstimate:
 
     def test_outliers_above_the_percentile_are_left_out(self):
         probabilities = torch.full((100, C), 1 / C, dtype=torch.float64)
-        probabilities[:4] = torch.tensor([0.9, 0.1, 0.0])
-        probabilities[4] = torch.tensor([0.99, 0.0, 0.01])
+        probabilities[:4] = torch.tensor([0.9, 0.1, 0.0]).double()
+        probabilities[4] = torch.tensor([0.99, 0.0, 0.01]).double()
 
-        torch.testing.assert_close(estimate_matrix(probabilities, 99)[0], probabilities[0], rtol=0, atol=1e-9)
-        torch.testing.assert_close(estimate_matrix(probabilities, 95)[0], probabilities[9], rtol=0, atol=1e-9)
+        torch.testing.assert_close(estimate_matrix(probabilities, 99)[0], probabilities[0], rtol=0, atol=1e-7)
+        torch.testing.assert_close(estimate_matrix(probabilities, 95)[0], probabilities[9], rtol=0, atol=1e-7)
 
     def test_every_row_is_a_distribution_without_zeros(self):
         estimated = estimate_matrix(torch.eye(C, dtype=torch.float64), 100)
@@ -210,15 +210,15 @@ class TestEstimate:
             return SimpleNamespace(logits=self.posteriors().log())
 
         around = context(predict=predict, best_network=lambda: "the best")
-        loss = correction.forward(CorrectionConfig(percentile=100.0), around)
+        loss = correction.forward(CorrectionConfig(percentile=100.0, estimate_epochs=4), around)
         first, second = loss.plan_stages(Stage("train", 10, 0.1))
         assert (first.name, second.name) == ("estimate", "train")
-        assert (first.epochs, second.epochs, second.start, second.fresh_optimizer) == (10, 10, "initial", True)
+        assert (first.epochs, second.epochs, second.start, second.fresh_optimizer) == (4, 10, "initial", True)
         assert first.start == "continue"
-        loss.finish_epoch(9)
+        loss.finish_epoch(3)
         assert not asked
         assert_cross_entropy(loss, batch, logits)
-        loss.finish_epoch(10)
+        loss.finish_epoch(4)
 
         assert asked == ["the best"]
         expected = Forward(T, context()).losses(batch, logits)
@@ -233,6 +233,7 @@ class TestEstimate:
 
         assert isinstance(loss, Estimate)
         assert loss.percentile == pytest.approx(percentile)
+        assert loss.epochs == 3
 
 
 class TestSModel:
@@ -264,7 +265,7 @@ class TestSModel:
         for i, label in enumerate(batch.labels.tolist()):
             for j in range(C):
                 for k in range(C):
-                    gradient[j, k] -= r[i, j] * ((k == label) - Q[j, k]) / n
+                    gradient[j, k] -= r[i, j] * (float(k == label) - Q[j, k]) / n
 
         loss.follow_forward(self.step(batch, logits))
         assert torch.equal(loss.W, W)

@@ -91,7 +91,7 @@ def weights_of(loss, step, weights):
 def is_cross_entropy(loss, batch, logits):
     """Bit for bit, values and gradients."""
     logits = logits.float()
-    reference = SimpleNamespace(losses=lambda batch, l: F.cross_entropy(l, batch.labels, reduction="none"))
+    reference = SimpleNamespace(losses=lambda batch, at: F.cross_entropy(at, batch.labels, reduction="none"))
     return torch.equal(loss.losses(batch, logits), reference.losses(batch, logits)) and torch.equal(
         rows_of(loss, batch, logits), rows_of(reference, batch, logits)
     )

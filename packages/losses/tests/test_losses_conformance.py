@@ -1,3 +1,7 @@
+from typing import ClassVar
+
+import attrs
+
 from reweight_core.testing import LossSuite, MethodSuite
 
 
@@ -7,7 +11,7 @@ class TestGCE(LossSuite):
 
 class TestTruncatedGCE(LossSuite):
     name = "gce"
-    options = {"gce_truncate": 0.3}
+    options: ClassVar = {"gce_truncate": 0.3}
 
 
 class TestSCE(LossSuite):
@@ -20,7 +24,7 @@ class TestHardBootstrap(LossSuite):
 
 class TestSoftBootstrap(LossSuite):
     name = "bootstrap"
-    options = {"bootstrap_target": "soft"}
+    options: ClassVar = {"bootstrap_target": "soft"}
 
 
 class TestELR(LossSuite):
@@ -41,12 +45,12 @@ class TestFocal(LossSuite):
 
 class TestFocalOfASmallPower(LossSuite):
     name = "focal"
-    options = {"focal_gamma": 0.5}
+    options: ClassVar = {"focal_gamma": 0.5}
 
 
 class TestSigmoidFocal(LossSuite):
     name = "sigmoid-focal"
-    options = {"sigmoid_focal_beta": 0.9}
+    options: ClassVar = {"sigmoid_focal_beta": 0.9}
     rows_sum_to_zero = False
 
 
@@ -56,7 +60,7 @@ class TestClassBalanced(LossSuite):
 
 class TestClassBalancedByTheSumOfWeights(LossSuite):
     name = "class-balanced"
-    options = {"class_balanced_normalise": "weights"}
+    options: ClassVar = {"class_balanced_normalise": "weights"}
 
 
 class TestBalancedSoftmax(LossSuite):
@@ -65,19 +69,42 @@ class TestBalancedSoftmax(LossSuite):
 
 class TestLogitAdjusted(LossSuite):
     name = "logit-adjusted"
-    options = {"logit_adjusted_tau": 1.5}
+    options: ClassVar = {"logit_adjusted_tau": 1.5}
+
+
+class TestLDAM(LossSuite):
+    name = "ldam"
+    options: ClassVar = {"head": "cosine"}
+
+
+class TestLDAMWithClassWeights(LossSuite):
+    name = "ldam"
+    options: ClassVar = {"ldam_reweight_from": 0}
+
+
+class TestSModel(LossSuite):
+    name = "s-model"
 
 
 class TestSelfPaced(MethodSuite):
     name = "self-paced"
-    options = {"burn_in": 0.0}
+    options: ClassVar = {"burn_in": 0.0}
 
 
 class TestMentor(MethodSuite):
     name = "mentor"
-    options = {"burn_in": 0.0}
+    options: ClassVar = {"burn_in": 0.0}
 
 
 class TestPencil(MethodSuite):
     name = "pencil"
-    options = {"epochs": 3}
+    options: ClassVar = {"epochs": 3}
+
+
+class TestPencilCorrectingLabels(MethodSuite):
+    name = "pencil"
+    options: ClassVar = {"epochs": 3}
+
+    def parts(self, observers=(), **options):
+        parts = super().parts(observers, **options)
+        return attrs.evolve(parts, stages=parts.stages[1:])

@@ -73,7 +73,7 @@ class TestStages:
 
     @pytest.mark.parametrize("given", [{"correct_from": 5, "correct_until": 5}, {"correct_until": 10}])
     def test_stages_without_epochs_are_refused(self, given):
-        with pytest.raises(UserError, match="--correct-from .* --correct-until .* must be in this order"):
+        with pytest.raises(UserError, match=r"--correct-from .* --correct-until .* must be in this order"):
             Pencil(PencilConfig(**given), context(10))
 
 

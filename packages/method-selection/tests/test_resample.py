@@ -2,6 +2,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from reweight_core import Stage, hookimpl
+from reweight_core.plugins.hooks import MethodHooks
+from reweight_core.testing.exact_run import META_SIZE, SIZE, make_context
+from reweight_method_selection.plugin import resample
 from reweight_method_selection.resample import draw_balanced
 
 COUNTS = (40, 1, 8, 3)
@@ -42,9 +46,43 @@ class TestDraws:
         assert 400 < (drawn == 0).sum() < 600
 
 
-class Ordering:
-    def __init__(self, order):
-        self.order = order
-
+class Choosing:
+    @hookimpl
     def order_epoch(self, stage, epoch, size, rng):
-        return self.order
+        return np.array([7, 1, 3, 5, 12, 4])
+
+
+TRAINING = Stage("train", 1, 0.1)
+
+
+def order(method=None, stage=TRAINING, size=SIZE):
+    hooks = MethodHooks(method or object(), "method", components={"resample": resample.build(None, make_context())})
+    return hooks.order_epoch(stage, 0, size, np.random.RandomState(0))
+
+
+class TestComponent:
+    # the labels of the training set are its positions modulo 4
+    def test_an_epoch_is_as_long_as_without_it_and_balanced(self):
+        positions = order()
+
+        assert len(positions) == SIZE
+        assert len(set(positions)) < SIZE
+        assert set(positions % 4) == {0, 1, 2, 3}
+
+    def test_of_what_a_method_chooses_it_draws_as_many(self):
+        positions = order(Choosing())
+
+        assert len(positions) == 6
+        assert set(positions) <= {7, 1, 3, 5, 12, 4}
+
+    def test_it_draws_from_what_a_stage_goes_through(self):
+        positions = order(stage=Stage("train", 1, 0.1, ids=np.array([2, 3, 6, 7, 8])))
+
+        assert len(positions) == 5
+        assert set(positions) <= {2, 3, 6, 7, 8}
+
+    def test_of_a_stage_on_both_sets_it_draws_meta_examples_too(self):
+        drawn = order(stage=Stage("both", 1, 0.1, source="both"), size=SIZE + META_SIZE)
+
+        assert len(drawn) == SIZE + META_SIZE
+        assert drawn.max() >= SIZE

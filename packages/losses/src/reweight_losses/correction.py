@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import attrs
@@ -91,27 +92,34 @@ class Estimate:
     """Estimates the matrix of a correction with a first network, and trains a second one with it (Algorithm 1).
 
     The first stage is plain cross-entropy, since the matrix is the identity. Its network, as it was best on the
-    validation set if there is one, gives the estimate; the second stage begins again with the initial weights.
+    validation set if there is one, gives the estimate; the second stage begins again with the initial weights. In the
+    paper both are of one length, and the validation set has noisy labels; without one, a network that is trained for
+    long says that there is no noise, for it knows the wrong labels by heart.
 
     Args:
         correction: the loss, with the identity.
-        percentile: see `estimate_matrix`.
+        config: the loss's options.
         context: of the run.
     """
 
-    def __init__(self, correction: Forward | Backward, percentile: float, context: Context):
-        self.correction, self.percentile, self.context = correction, percentile, context
+    def __init__(self, correction: Forward | Backward, config: CorrectionConfig, context: Context):
+        self.correction, self.context = correction, context
+        self.percentile = 100 - 30 / context.num_classes if config.percentile is None else config.percentile
+        self.epochs = math.ceil(context.epochs / 4) if config.estimate_epochs is None else config.estimate_epochs
         self.state_dict, self.load_state_dict = correction.state_dict, correction.load_state_dict
 
     @hookimpl
     def plan_stages(self, stage: Stage) -> list[Stage]:
-        """The run twice: to estimate, and to train."""
-        return [attrs.evolve(stage, name="estimate"), attrs.evolve(stage, start="initial", fresh_optimizer=True)]
+        """A run to estimate, and one to train."""
+        return [
+            attrs.evolve(stage, name="estimate", epochs=self.epochs),
+            attrs.evolve(stage, start="initial", fresh_optimizer=True),
+        ]
 
     @hookimpl
     def finish_epoch(self, epoch: int) -> None:
         """Estimate the matrix at the end of the first stage."""
-        if epoch == self.context.epochs:
+        if epoch == self.epochs:
             logits = self.context.predict(self.context.train, self.context.best_network()).logits
             self.correction.set_matrix(estimate_matrix(logits.double().softmax(1), self.percentile))
 
@@ -140,8 +148,7 @@ def build(loss: type[Forward] | type[Backward], flag: str, config: CorrectionCon
     """
     T = given_matrix(config, context.num_classes, flag)
     if T is None:
-        percentile = 100 - 30 / context.num_classes if config.percentile is None else config.percentile
-        return Estimate(loss(torch.eye(context.num_classes), context), percentile, context)
+        return Estimate(loss(torch.eye(context.num_classes), context), config, context)
     unexplained = (T.sum(0) == 0) & (torch.bincount(context.train.labels.cpu(), minlength=len(T)) > 0)
     if unexplained.any():
         label = int(unexplained.nonzero()[0])

@@ -72,13 +72,19 @@ class CorrectionConfig:
         "Default: 100 - 30/C, so 97 for 10 classes.",
         check=and_(gt(0), le(100)),
     )
+    estimate_epochs: int | None = option(
+        None,
+        "Epochs of the first training, before --epochs. Default: a quarter of them. The paper has as many, and takes "
+        "the network that is best on a validation set with noisy labels (--val-size).",
+        check=gt(0),
+    )
 
 
 @attrs.frozen
 class SModelConfig:
     """Options of ``--loss s-model``."""
 
-    eps: float = option(0.1, "Share of wrong labels that the channel begins with.", check=and_(gt(0), lt(1)))
+    eps: float = option(0.3, "Share of wrong labels that the channel begins with.", check=and_(gt(0), lt(1)))
     freeze: int = option(0, "Epochs before the channel begins to learn.", check=ge(0))
 
 

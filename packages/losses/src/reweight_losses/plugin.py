@@ -58,6 +58,8 @@ backward = LossPlugin(
     build=imported("reweight_losses.correction:backward"),
     config=CorrectionConfig,
     one_label=False,
+    # the loss has no lower bound, and runs away without it
+    defaults={"max_grad_norm": 1.0},
 )
 s_model = LossPlugin(
     name="s-model",

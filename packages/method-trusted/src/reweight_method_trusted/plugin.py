@@ -26,7 +26,7 @@ soft_label = MethodPlugin(
 )
 gen_label = MethodPlugin(
     name="gen-label",
-    summary="label distributions learned in place of the labels (MSLG, Algan & Ulusoy 2021)",
+    summary="label distributions learned in place of the labels (MSLG, Algan & Ulusoy 2020)",
     build=imported("reweight_method_trusted.gen_label:GenLabel"),
     config=GenLabelConfig,
     needs_meta_set=True,

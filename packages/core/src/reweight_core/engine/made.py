@@ -12,7 +12,7 @@ from reweight_core.engine.network import Network, ParameterOptimizer
 from reweight_core.engine.optimizers import OptimizerSettings
 from reweight_core.engine.passes import Passes
 from reweight_core.engine.state import part_of, prefixed
-from reweight_core.errors import UserError
+from reweight_core.errors import PluginError
 
 
 class Made:
@@ -27,6 +27,7 @@ class Made:
         autocast: number type that networks compute in, or None for their parameters' own.
 
     Attributes:
+        plugin: as given.
         networks: the networks by name.
         optimizers: the optimizers by name.
     """
@@ -40,7 +41,7 @@ class Made:
         lr: Tensor,
         autocast: torch.dtype | None = None,
     ):
-        self._plugin, self._seed, self._build = plugin, seed, build
+        self.plugin, self._seed, self._build = plugin, seed, build
         self._settings, self._lr, self._autocast = settings, lr, autocast
         self._open = True
         self.networks: dict[str, Network] = {}
@@ -108,11 +109,11 @@ class Made:
 
     def _label(self, function: str, name: str) -> str:
         """Return what something new is called in messages, if it may be made."""
-        call = f"{self._plugin}: {function}('{name}')"
+        call = f"{self.plugin}: {function}('{name}')"
         if not self._open:
-            raise UserError(f"{call}: networks and optimizers can be made only while the plugin is built (__init__)")
+            raise PluginError(f"{call}: networks and optimizers can be made only while the plugin is built (__init__)")
         if not name.isidentifier():
-            raise UserError(f"{call}: the name must be letters, digits and underscores, with no digit at the start")
+            raise PluginError(f"{call}: the name must be letters, digits and underscores, with no digit at the start")
         if name in self._all():
-            raise UserError(f"{call}: there is something of this name already; choose another")
+            raise PluginError(f"{call}: there is something of this name already; choose another")
         return call

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from reweight_core.engine.optimizers import NamedOptimizer, OptimizerSettings
 from reweight_core.engine.passes import Passes
 from reweight_core.engine.state import part_of, prefixed
-from reweight_core.errors import UserError
+from reweight_core.errors import PluginError
 
 
 class Network:
@@ -63,10 +63,10 @@ class Network:
             D: gradient of the network's loss with respect to these logits, (n, C): (p - y)/n for plain training.
 
         Raises:
-            UserError: if `logits` was not called since the last update.
+            PluginError: if `logits` was not called since the last update.
         """
         if not self._has_run:
-            raise UserError(f"{self._label}: update() needs a call of logits() before it, in every step")
+            raise PluginError(f"{self._label}: update() needs a call of logits() before it, in every step")
         self._optimizer.zero_grad()
         self.passes.backward(D)
         self._has_run = False
@@ -117,10 +117,10 @@ class ParameterOptimizer:
         """Take one step along the gradients, one for each parameter by its name.
 
         Raises:
-            UserError: if the names differ from the parameters'.
+            PluginError: if the names differ from the parameters'.
         """
         if gradients.keys() != self.parameters.keys():
-            raise UserError(
+            raise PluginError(
                 f"{self._label}: step() needs a gradient for each of {', '.join(self.parameters)}, but was given "
                 f"{', '.join(gradients) or 'none'}"
             )

@@ -68,7 +68,7 @@ class LossSuite(MethodSuite):
         parts = self.trained()
         batch = _batch(parts)
         logits = _logits(parts, torch.float64).requires_grad_()
-        assert torch.autograd.gradcheck(lambda l: parts.hooks.losses(batch, l), (logits,))
+        assert torch.autograd.gradcheck(lambda at: parts.hooks.losses(batch, at), (logits,))
 
     def test_a_batch_may_be_all_of_one_class(self) -> None:
         parts = self.trained()
@@ -93,7 +93,7 @@ class LossSuite(MethodSuite):
         parts = self.trained()
         batch, logits = _batch(parts), _logits(parts)
         before = {name: tensor.clone() for name, tensor in parts.hooks.state_dict().items()}
-        first, other, again = (parts.hooks.losses(batch, l) for l in (logits, -logits, logits))
+        first, other, again = (parts.hooks.losses(batch, at) for at in (logits, -logits, logits))
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
         after = parts.hooks.state_dict()

@@ -14,7 +14,7 @@ from reweight_core.data.seeds import derived_seed
 from reweight_core.engine.made import Made
 from reweight_core.engine.optimizers import OptimizerSettings
 from reweight_core.engine.outputs import Outputs, outputs_of
-from reweight_core.errors import UserError
+from reweight_core.errors import PluginError
 from reweight_core.machine.device import usable_cpus
 from reweight_core.models.build import HEADS
 from reweight_core.plugins.records import Context
@@ -98,17 +98,17 @@ class Contexts:
         """Let plugins make nothing more: they are built.
 
         Raises:
-            UserError: if two of them made networks of one name, whose figures could not be told apart.
+            PluginError: if two of them made networks of one name, whose figures could not be told apart.
         """
         owners: dict[str, str] = {}
-        for plugin, made in self.made.items():
+        for made in self.made.values():
             made.close()
             for name in made.networks:
                 if name in owners:
-                    raise UserError(
-                        f"'{owners[name]}' and '{plugin}' both make a network '{name}': they cannot be used together"
+                    raise PluginError(
+                        f"{owners[name]} and {made.plugin} both make a network '{name}': they cannot be used together"
                     )
-                owners[name] = plugin
+                owners[name] = made.plugin
 
     def _initial_network(self, seed: int) -> nn.Module:
         with seeded(seed, self._device):
