@@ -123,8 +123,6 @@ def build_parts(
         if not (restored or config.init_from or config.pretrained):
             hooks.initialise_networks(model)
     meta = hooks.provide_meta_set(held_out)
-    # some of a plugin's state may follow from the meta set
-    hooks.check_state()
     if meta is None and method.looks_ahead != "no":
         raise UserError(
             f"method '{config.method}' looks ahead at clean examples, and there are none: give --meta-size N"
@@ -144,6 +142,7 @@ def build_parts(
         both = train.followed_by(meta)
     step = _build_step(config, model, hooks, train, meta, both, head, lookahead, contexts.lr)
     begins_again = any(stage.start == "initial" for stage in stages[1:])
+    # last, because some of a plugin's state may follow from the meta set and from the stages
     hooks.check_state()
     return Parts(
         config=config,
