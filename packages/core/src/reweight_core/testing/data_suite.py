@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -11,13 +9,11 @@ import numpy as np
 import pytest
 
 from reweight_core.config.load_data import load_data, load_dataset
-from reweight_core.config.options import options_of
-from reweight_core.config.resolve import configure, owner_of
+from reweight_core.config.resolve import configure
 from reweight_core.config.run_config import DataConfig
 from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.images import ImageFiles
-from reweight_core.plugins import registry
-from reweight_core.plugins.records import DataPlugin
+from reweight_core.testing.record_suite import RecordSuite
 
 
 def pixels(split: Split, i: int) -> np.ndarray:
@@ -28,7 +24,7 @@ def pixels(split: Split, i: int) -> np.ndarray:
     return image
 
 
-class DataSuite:
+class DataSuite(RecordSuite):
     """Subclass it as ``class TestMine(DataSuite)`` and name the dataset.
 
     Attributes:
@@ -37,7 +33,7 @@ class DataSuite:
         meta_size: a meta set that the training set can spare, at least one example a class.
     """
 
-    name: ClassVar[str]
+    kind = "data"
     options: ClassVar[Mapping[str, Any]] = {}
     meta_size: ClassVar[int] = 20
 
@@ -51,19 +47,6 @@ class DataSuite:
         """The dataset as the plugin builds it."""
         config = configure(DataConfig, data=self.name, **given)
         return load_dataset(config)
-
-    def test_entry_point_holds_a_complete_record(self) -> None:
-        plugin = registry.find("data", self.name)
-        assert isinstance(plugin, DataPlugin)
-        assert plugin.summary and "\n" not in plugin.summary
-        assert all(item.help for item in options_of(owner_of("data", self.name)))
-
-    def test_finding_the_plugin_imports_no_torch(self) -> None:
-        code = (
-            "import sys; from reweight_core.plugins import registry; "
-            f"registry.find('data', {self.name!r}); sys.exit('torch' in sys.modules)"
-        )
-        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
     def test_normalisation_fits_the_channels(self, dataset: Dataset) -> None:
         channels = dataset.input_shape[0]

@@ -43,7 +43,12 @@ def tiny_dataset(classes: int = 4, per_class: int = 11, size: int = 8, seed: int
 
 
 def tiny_parts(
-    method: str, observers: Sequence[object] = (), model: str = "resnet20", classes: int = 4, **options: Any
+    method: str,
+    observers: Sequence[object] = (),
+    model: str = "resnet20",
+    classes: int = 4,
+    meta_set: bool = True,
+    **options: Any,
 ) -> Parts:
     """Build what a run of a method on `tiny_dataset` trains with, a quarter of its labels wrong, on the CPU.
 
@@ -52,6 +57,7 @@ def tiny_parts(
         observers: objects with hooks that watch the run.
         model: network (see ``--model``).
         classes: number of classes.
+        meta_set: whether there are clean examples.
         options: core's options and those of the method, the loss and the components that are named, by name.
 
     Raises:
@@ -89,7 +95,7 @@ def tiny_parts(
         train=Split(dataset.train.images, observed),
         ids=np.arange(len(observed)),
         true_labels=dataset.train.labels,
-        meta=dataset.meta,
+        meta=dataset.meta if meta_set else None,
         val=None,
         test=dataset.test,
         fingerprint="tiny",
