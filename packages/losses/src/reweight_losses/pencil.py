@@ -40,6 +40,7 @@ class Pencil:
         first, second = self.ends
         rate = 0.3 * stage.lr if self.config.correct_lr is None else self.config.correct_lr
         last = stage.epochs - second
+        stage = attrs.evolve(stage, steps=None)
         stages = [
             attrs.evolve(stage, name=BACKBONE, epochs=first, lr=rate, schedule=constant),
             attrs.evolve(stage, name=CORRECT, epochs=second - first, lr=rate, schedule=constant),
@@ -73,6 +74,7 @@ class Pencil:
         """Move Y, now that the network has moved with the distributions as they were."""
         if self._new_rows is not None:
             self.Y.index_copy_(0, *self._new_rows)
+            self._new_rows = None
 
     @hookimpl
     def example_weights(self, step: Step, weights: Tensor) -> Tensor:
