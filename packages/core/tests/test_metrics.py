@@ -103,6 +103,7 @@ def warnings_of(effective, batch_size=100):
         ([50, 9, 9, 11, 9, 9, 9.9], [0, 0, 0, 0, 0, 0, 1]),
         ([9, 9, 9, 50, 9, 9, 9], [0, 0, 1, 0, 0, 0, 0]),
         ([9, 9, 10, 9, 9], [0, 0, 0, 0, 0]),
+        ([9, 9, None, 9], [0, 0, 0, 0]),
     ],
 )
 def test_steps_that_rest_on_few_examples_for_three_epochs_give_one_warning(effective, counts):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from reweight_core import UserError
 from reweight_core.testing.exact_run import CLASSES, ExactRun, make_context, make_examples, make_splits
 from reweight_method_selection.hard_mining import HardMining, hard_examples
 from reweight_method_selection.plugin import hard_mining
@@ -70,7 +69,10 @@ class TestWeights:
 
         assert method.minority.tolist() == [True, False, True, True]
 
-    def test_with_equal_classes_it_is_refused(self):
-        with pytest.raises(UserError, match="unbalanced classes: all 4 have 5 examples"):
-            labels = torch.arange(20) % CLASSES
-            HardMining(None, SimpleNamespace(train=SimpleNamespace(labels=labels), num_classes=CLASSES, train_size=20))
+    def test_with_equal_classes_it_warns_and_keeps_every_example(self):
+        labels = torch.arange(20) % CLASSES
+        context = SimpleNamespace(train=SimpleNamespace(labels=labels), num_classes=CLASSES, train_size=20)
+        with pytest.warns(UserWarning, match="all have as many examples"):
+            method = HardMining(None, context)
+
+        assert ExactRun(method).take(range(10), 0.25).eq(1).all()

@@ -121,7 +121,7 @@ def _stage_ends(config: PencilConfig, epochs: int) -> tuple[int, int]:
     first, second = (default if end is None else end for default, end in zip(defaults, given, strict=True))
     if not first < second < epochs:
         raise UserError(
-            f"method pencil: --correct-from {first}, --correct-until {second} and --epochs {epochs} must be in this "
+            f"--correct-from {first}, --correct-until {second} and --epochs {epochs} must be in this "
             "order, so that each of the three stages has an epoch"
         )
     return first, second

@@ -13,7 +13,7 @@ uniform = TablePlugin.beside(
 background = TablePlugin.beside(
     __file__,
     "l2rw-background",
-    "CIFAR-10 and CIFAR-100, 40 % turned into one class: l2rw, erm, random, clean-only and six others",
+    "CIFAR-10 and CIFAR-100, 40 % turned into one class: l2rw, erm, random, weighted, clean-only and seven others",
     f"{PAPER}, table 2",
 )
 mnist = TablePlugin.beside(

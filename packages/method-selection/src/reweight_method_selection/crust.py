@@ -34,7 +34,7 @@ class Crust:
         first = context.train.batch(torch.zeros(1, dtype=torch.int64, device=context.device), None)
         head = find_head(context.model, first.inputs)
         if head is None:
-            raise UserError("method 'crust' needs a model that ends in a linear layer")
+            raise UserError("method 'crust' needs a model that ends in a linear layer (--head linear)")
         self.head = context.model.get_submodule(head)
         self.generator = torch.Generator(context.device).manual_seed(context.seed)
         labels = context.train.labels

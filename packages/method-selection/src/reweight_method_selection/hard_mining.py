@@ -1,9 +1,11 @@
 """Hard mining, a baseline of L2RW (Ren et al., ICML 2018, section 4.1, figure 2), as its official code has it."""
 
+import warnings
+
 import torch
 from torch import Tensor
 
-from reweight_core import Context, Step, UserError, hookimpl
+from reweight_core import Context, Step, hookimpl
 
 
 class HardMining:
@@ -13,10 +15,11 @@ class HardMining:
         counts = torch.bincount(context.train.labels, minlength=context.num_classes)
         self.minority = counts * context.num_classes < context.train_size
         if not self.minority.any():
-            raise UserError(
-                f"method 'hard-mining' is for unbalanced classes: all {context.num_classes} have "
-                f"{int(counts[0])} examples"
+            warnings.warn(
+                "method 'hard-mining' is for unbalanced classes: all have as many examples, so all are kept",
+                stacklevel=2,
             )
+            self.minority = torch.ones_like(self.minority)
 
     @hookimpl
     def generate_weights(self, step: Step) -> Tensor:

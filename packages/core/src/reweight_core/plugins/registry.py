@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections import defaultdict
+from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
@@ -164,15 +166,30 @@ def _entries(kind: str) -> dict[str, list[metadata.EntryPoint]]:
 def _installed(kind: str) -> dict[str, list[metadata.EntryPoint]]:
     group, _ = GROUPS[kind]
     by_name: dict[str, list[metadata.EntryPoint]] = defaultdict(list)
-    for entry in metadata.entry_points(group=group):
+    for entry in _entry_points(group, tuple(map(_state, sys.path))):
         by_name[entry.name].append(entry)
     return dict(by_name)
 
 
+@lru_cache(maxsize=len(GROUPS))
+def _entry_points(group: str, path: tuple[tuple[str, int], ...]) -> metadata.EntryPoints:
+    """Read the entry points of a group, again only when a package was installed or removed."""
+    return metadata.entry_points(group=group)
+
+
+def _state(folder: str) -> tuple[str, int]:
+    try:
+        return folder, os.stat(folder).st_mtime_ns
+    except OSError:
+        return folder, 0
+
+
 def _allowed(entry: metadata.EntryPoint) -> bool:
-    distribution = entry.dist.name if entry.dist else ""
     wanted = os.environ.get(ALLOW_LIST)
-    if wanted is None or distribution == "reweight-core":
+    if wanted is None:
+        return True
+    distribution = entry.dist.name if entry.dist else ""
+    if distribution == "reweight-core":
         return True
     return bool({entry.name, distribution} & {part.strip() for part in wanted.split(",")})
 
