@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,10 +14,19 @@ import pytest
 import torch
 from PIL import Image
 
-from reweight_core import DataConfig, UserError, configure, hookimpl, load_data
+from reweight_core import Batch, Context, DataConfig, UserError, configure, load_data
 from reweight_core.cli.main import main
-from reweight_core.plugins import erm
-from reweight_core.testing import ComponentSuite, DataSuite, MethodSuite, tiny_parts
+from reweight_core.plugins.guard import ONE_RESULT
+from reweight_core.testing import (
+    ComponentSuite,
+    DataSuite,
+    LossSuite,
+    MethodSuite,
+    ModelSuite,
+    NoiseSuite,
+    RecordSuite,
+    tiny_parts,
+)
 from reweight_core.testing.method_suite import run_steps
 
 ROOT = Path(__file__).parent.parent
@@ -56,7 +66,7 @@ def documented_plugins(tmp_path, monkeypatch):
     """Every plugin of docs/plugins.md whose file is named, installed under the entry points that stand there."""
     page = (ROOT / "docs/plugins.md").read_text()
     site = tmp_path / "site"
-    modules = re.findall(r"^`([\w/]+\.py)`:\n\n```python\n(.*?)```", page, re.M | re.S)
+    modules = re.findall(r"^`([\w/]+\.(?:py|toml))`:\n\n```(?:python|toml)\n(.*?)```", page, re.M | re.S)
     for name, code in modules:
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).write_text(code)
@@ -142,9 +152,35 @@ class Again(ComponentSuite):
     name = "again"
 
 
-@pytest.mark.parametrize("suite", [Jitter, Again])
-@pytest.mark.parametrize("name", contract_of(ComponentSuite))
-def test_the_documented_components_keep_the_contract(suite, name, documented_plugins):
+class Decoupling(MethodSuite):
+    name = "decoupling"
+
+
+class Poly(LossSuite):
+    name = "poly"
+
+
+class NextClass(NoiseSuite):
+    name, argument, wrong_arguments = "next-class", "0.3", ("many", "2", "-1")
+
+
+class OneLayer(ModelSuite):
+    name = "one-layer"
+
+
+class Curves(RecordSuite):
+    kind, name = "observer", "curves"
+
+
+@pytest.mark.parametrize(
+    ("suite", "name"),
+    [
+        (suite, name)
+        for suite in (Jitter, Again, Decoupling, Poly, NextClass, OneLayer, Curves)
+        for name in contract_of(suite)
+    ],
+)
+def test_the_documented_plugins_keep_the_contract(suite, name, documented_plugins):
     getattr(suite(), name)()
 
 
@@ -184,18 +220,51 @@ def test_documented_noise_turns_the_share_of_labels_that_it_is_told(documented_p
         load_data(configure(DataConfig, data="bars", noise="next-class:2"))
 
 
-def test_the_documented_second_network_trains_and_is_asked_between_steps(monkeypatch):
-    code = next(code for code in blocks("docs/plugins.md", "python") if "class CoTeaching" in code)
-    names = {"hookimpl": hookimpl}
-    exec(compile(code, "docs/plugins.md", "exec"), names)
-    keeping = type("Keeping", (), {"keep": 0.5})
-    record = attrs.evolve(erm.plugin, build=lambda config, context: names["CoTeaching"](keeping, context))
-    monkeypatch.setattr("reweight_core.plugins.erm.plugin", record)
-    parts = tiny_parts("erm", model="mlp")
-    before = parts.hooks.networks["second"].model[1].weight.clone()
-    run_steps(parts, 2)
-    assert not torch.equal(parts.hooks.networks["second"].model[1].weight, before)
-    assert sorted(parts.step.samples.tensors["last_weight"].unique().tolist()) == [0, 2]
+def test_the_documented_networks_learn_from_the_examples_on_which_they_disagree(documented_plugins):
+    parts = tiny_parts("decoupling", model="mlp")
+    second = parts.hooks.networks["second"].model[1].weight
+    before = second.clone()
+    run_steps(parts, 1)
+    assert not torch.equal(second, before)
+    weights = parts.step.samples.tensors["last_weight"][parts.step.samples.tensors["visits"] > 0]
+    share = parts.hooks.finish_epoch(1)["disagreement"]
+    assert 0 < share < 1
+    # 0 where they agree; the others of a batch of 10 share its weight
+    assert (weights == 0).float().mean().item() == pytest.approx(1 - share, abs=1e-6)
+    assert weights.sum().item() == pytest.approx(len(weights))
+
+
+def test_the_documented_loss_is_poly_1(documented_plugins):
+    parts = tiny_parts("erm", model="mlp", loss="poly", poly_epsilon=2.0)
+    logits, labels = torch.randn(5, 4, generator=torch.Generator().manual_seed(0)), torch.arange(5) % 4
+    p = logits.softmax(1)[torch.arange(5), labels]
+    found = parts.hooks.losses(Batch(torch.arange(5), torch.zeros(5, 1), labels), logits)
+    torch.testing.assert_close(found, -p.log() + 2 * (1 - p))
+
+
+def test_the_documented_observer_writes_the_figures_that_it_is_told_and_forgets_on_a_resume(
+    workplace, documented_plugins
+):
+    options = ["--data", "bars", "--epochs", "3", "--checkpoint-every", "2", "--curves-figure", "lr", "--out", "run"]
+    assert run("train", "--observe", "curves", *options) == 0
+    curves = workplace / "run" / "curves.csv"
+    first = curves.read_text()
+    assert [line.split(",")[0] for line in first.splitlines()] == ["epoch", "1", "2", "3"]
+    # as it was interrupted in its third epoch
+    (workplace / "run" / "summary.json").unlink()
+    shutil.rmtree(max((workplace / "run" / "checkpoints").glob("step-*")))
+    assert run("resume", "run") == 0
+    assert curves.read_text() == first
+
+
+def test_the_documented_dataset_reads_new_images(workplace, documented_plugins):
+    assert run("train", "--data", "bars", "--out", "run") == 0
+    images = np.random.RandomState(1).randint(0, 200, (6, 1, 8, 8)).astype(np.uint8)
+    images[::2, :, 3:5] += 55
+    np.save("new.npy", images)
+    assert run("predict", "run", "new.npy", "--csv", "out.csv") == 0
+    lines = (workplace / "out.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[:2] for line in lines] == [[f"new.npy:{i}", ("bar", "plain")[i % 2]] for i in range(6)]
 
 
 def test_the_documented_command_runs(documented_plugins, capsys):
@@ -214,5 +283,13 @@ def test_documented_hooks_are_those_of_the_specification():
         for name, function in vars(Hooks).items()
         if hasattr(function, "reweight_spec")
     }
-    documented = set(re.findall(r"^\| `(\w+\(.*?\))` \|", (ROOT / "docs/plugins.md").read_text(), re.M))
-    assert documented == specified
+    page = (ROOT / "docs/plugins.md").read_text()
+    assert set(re.findall(r"^\| `(\w+\(.*?\))` \|", page, re.M)) == specified
+    (sentence,) = re.findall(r"Of (`plan_stages`.*?) one result is\nused", page, re.S)
+    assert set(re.findall(r"`(\w+)`", sentence)) == set(ONE_RESULT)
+
+
+def test_documented_fields_of_the_context_are_those_that_it_has():
+    (table,) = re.findall(r"\| field \| \|\n\| --- \| --- \|\n(.*?)\n\n", (ROOT / "docs/plugins.md").read_text(), re.S)
+    documented = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert documented == {field.name for field in attrs.fields(Context)}

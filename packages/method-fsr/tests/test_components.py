@@ -93,7 +93,7 @@ def test_components_act_in_the_order_of_the_command_line():
             return attrs.evolve(batch, inputs=batch.inputs * 10 + self.number)
 
     hooks = MethodHooks(object(), "none", [], {"one": Add(1), "two": Add(2)})
-    batch = Batch(torch.zeros(1), torch.zeros(1), torch.zeros(1))
+    batch = Batch(torch.arange(1), torch.zeros(1), torch.zeros(1, dtype=torch.int64))
     assert hooks.transform_batch(batch).inputs.item() == 12
 
 
