@@ -55,7 +55,10 @@ def run(*arguments):
     [
         (["--method", "gdw", "--with", "mixup"], "method 'gdw' is defined for one label an example"),
         (["--method", "gdw", "--with", "label-smoothing"], "method 'gdw' is defined for one label an example"),
-        (["--method", "clean-only", "--with", "relabel"], "trains on the meta set"),
+        (["--method", "clean-only", "--with", "relabel"], "trains on clean examples"),
+        (["--method", "clean-only", "--loss", "elr"], "--loss elr: keeps what it learns by training example"),
+        (["--method", "glc", "--with", "relabel"], "stage 'correct' of method 'glc' trains on clean examples"),
+        (["--method", "co-teaching", "--loss", "forward"], "further network 'second' would go on as it is"),
         (["--method", "fsr", "--meta-every", "2"], "no rule for steps without a look-ahead"),
         (["--method", "fsr", "--lookahead", "jvp"], "looks ahead with the last linear layer only"),
         (["--method", "fsr", "--reward", "given", "--meta-size", "0"], "--reward given: there is no clean meta set"),

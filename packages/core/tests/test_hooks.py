@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import attrs
 import pytest
 import torch
 
@@ -396,3 +397,50 @@ def test_two_implementations_of_a_hook_with_one_result_are_refused(hook):
     part = type("Part", (), {hook: hookimpl(functions[hook])})
     with pytest.raises(UserError, match=f"{hook} is implemented by method 'mine' and by component 'one'"):
         MethodHooks(part(), "mine", components={"one": part()})
+
+
+def test_a_batch_that_is_made_anew_is_still_of_its_set():
+    class Anew:
+        @hookimpl
+        def transform_batch(self, batch):
+            return Batch(batch.ids, batch.inputs + 1, batch.labels)
+
+    trusted = torch.arange(N) > 1
+    of_both = attrs.evolve(BATCH, source="both", trusted=trusted)
+    found = MethodHooks(Anew(), "anew").transform_batch(of_both)
+    assert (found.source, found.trusted) == ("both", trusted)
+    assert torch.equal(found.inputs, BATCH.inputs + 1)
+
+
+def test_two_plugins_with_a_figure_of_one_name_are_told():
+    class Counting:
+        @hookimpl
+        def finish_epoch(self, epoch):
+            return {"count": 1}
+
+    hooks = MethodHooks(Counting(), "erm", components={"other": Counting()})
+    with pytest.raises(UserError, match="gives a figure 'count', but there is one of this name"):
+        hooks.finish_epoch(1)
+
+
+def test_pluggys_older_kind_of_wrapper_is_refused_by_name():
+    class Older:
+        @hookimpl(hookwrapper=True)
+        def transform_batch(self, batch):
+            yield
+
+    with pytest.raises(UserError, match="component 'older': transform_batch is a hookwrapper"):
+        MethodHooks(ERM, "erm", components={"older": Older()})
+
+
+def test_a_plugin_may_be_a_module_of_torch():
+    class Module(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(2, 2)
+
+        @hookimpl
+        def transform_batch(self, batch):
+            return attrs.evolve(batch, inputs=batch.inputs + 2)
+
+    assert torch.equal(MethodHooks(Module(), "module").transform_batch(BATCH).inputs, BATCH.inputs + 2)

@@ -105,6 +105,16 @@ class TestLength:
         assert [line["lr"] for line in lines] == pytest.approx([0.1, 0.01, 0.05])
         assert [len(ids) for ids in method.ids()] == [10, 10, 10, 10, 4, 10, 10, 10, 10, 10, 10, 4]
 
+    def test_a_stage_in_steps_falls_by_its_steps_also_where_plugins_order_short_epochs(self, parts_of, tmp_path):
+        def two_steps(stage, epoch, size, rng):
+            return np.arange(20)
+
+        train_in(tmp_path / "run", parts_of(Planned({"steps": 10, "lr": 0.1}, order=two_steps), schedule="cosine"))
+        lines = metrics_of(tmp_path / "run")
+        # the usual epoch has 5 steps, so the stage has two of them, and the cosine is that of whole ones
+        assert [line["step"] for line in lines] == [2, 4, 6, 8, 10]
+        assert [line["lr"] for line in lines] == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.05])
+
     def test_the_cosine_of_a_stage_in_steps_ends_where_the_stage_does(self, parts_of, tmp_path):
         train_in(tmp_path / "run", parts_of(Planned({"steps": 12, "lr": 0.1})))
         rates = [line["lr"] for line in metrics_of(tmp_path / "run")]
@@ -398,7 +408,7 @@ class TestRefusals:
         ],
     )
     def test_mistakes_of_a_plan(self, parts_of, changes, problem):
-        with pytest.raises(UserError, match=f"^stage 'x' that method 'erm' or a component planned {problem}"):
+        with pytest.raises(UserError, match=f"^method 'erm': planned stage 'x', which {problem}"):
             parts_of(Planned({"name": "x", **changes}))
 
     @pytest.mark.parametrize("source", ["meta", "both"])

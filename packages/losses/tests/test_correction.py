@@ -1,6 +1,8 @@
 import json
 from types import SimpleNamespace
 
+import attrs
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -90,9 +92,20 @@ class TestBackward:
     def test_without_noise_it_is_cross_entropy(self, batch, logits):
         assert_cross_entropy(Backward(torch.eye(C), context(torch.float32)), batch, logits)
 
-    def test_a_matrix_without_inverse_is_refused(self):
-        with pytest.raises(UserError, match="no inverse"):
-            Backward(torch.full((C, C), 1 / C), context())
+    def test_a_given_matrix_without_inverse_is_refused(self, tmp_path):
+        path = tmp_path / "T.csv"
+        path.write_text(f"{' '.join([str(1 / C)] * C)}\n" * C)
+        with pytest.raises(UserError, match="--backward: the transition matrix has no inverse"):
+            correction.backward(CorrectionConfig(matrix=path), context())
+
+    def test_trusted_examples_have_cross_entropy(self, batch, logits):
+        for loss in (Backward(T, context()), Forward(T, context())):
+            plain = F.cross_entropy(logits, batch.labels, reduction="none")
+            corrected = loss.losses(batch, logits)
+            trusted = torch.arange(len(logits)) % 2 == 0
+            mixed = loss.losses(attrs.evolve(batch, source="both", trusted=trusted), logits)
+            assert torch.equal(mixed, torch.where(trusted, plain, corrected))
+            assert torch.equal(loss.losses(attrs.evolve(batch, source="meta"), logits), plain)
 
 
 class TestGivenMatrix:
@@ -160,6 +173,10 @@ class TestMatrixOfNoise:
 
         records = {
             "next-class": SimpleNamespace(build=next_class, needs_images=False),
+            "own-class": SimpleNamespace(
+                build=lambda argument: lambda labels, classes, rng: np.full_like(labels, rng.randint(classes)),
+                needs_images=False,
+            ),
             "blurred": SimpleNamespace(build=next_class, needs_images=True),
         }
         monkeypatch.setattr(registry, "find", lambda kind, name: records[name])
@@ -171,6 +188,10 @@ class TestMatrixOfNoise:
         torch.testing.assert_close(measured, expected.double(), rtol=0, atol=0.02)
         torch.testing.assert_close(measured.sum(1), torch.ones(C, dtype=torch.float64))
         assert torch.equal(matrix_of_noise("next-class:0.3", C, ""), measured)
+
+    def test_noise_that_draws_its_classes_from_the_seed_has_none(self, kinds):
+        with pytest.raises(UserError, match=r"--forward-noise own-class:1: this noise draws its own classes"):
+            correction.forward(CorrectionConfig(noise="own-class:1"), context())
 
     def test_noise_that_depends_on_images_has_none(self, kinds):
         with pytest.raises(UserError, match=r"--forward-noise blurred:0\.3: this noise depends on the images"):
@@ -211,10 +232,11 @@ class TestEstimate:
 
         around = context(predict=predict, best_network=lambda: "the best")
         loss = correction.forward(CorrectionConfig(percentile=100.0, estimate_epochs=4), around)
-        first, second = loss.plan_stages(Stage("train", 10, 0.1))
+        first, second = loss.plan_stages(Stage("train", 10, 0.1, steps=70))
         assert (first.name, second.name) == ("estimate", "train")
         assert (first.epochs, second.epochs, second.start, second.fresh_optimizer) == (4, 10, "initial", True)
-        assert first.start == "continue"
+        # a method that finds wrong labels would hide them from the estimate
+        assert (first.start, first.plain, first.steps, second.steps) == ("continue", True, None, 70)
         loss.finish_epoch(3)
         assert not asked
         assert_cross_entropy(loss, batch, logits)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reweight_core import UserError, hookimpl
+from reweight_core import Stage, UserError, hookimpl
 from reweight_core.data.batch import Batch
 from reweight_core.plugins import registry
 from reweight_core.plugins.erm import ERM
@@ -155,6 +155,18 @@ def test_averaged_weights_follow_their_recursion_and_statistics_are_those_of_tra
         assert torch.equal(buffer, trainer.model.get_buffer(name))
 
 
+def test_averaging_begins_anew_with_a_stage_that_begins_with_another_network():
+    parts = tiny_parts("erm", **{"with": ("ema",), "ema_decay": 0.9})
+    run_steps(parts, 3)
+    restarted = {name: p.detach().clone() for name, p in parts.model.named_parameters()}
+    parts.hooks.begin_stage(Stage("second", 1, 0.1))
+    averaged = dict(parts.hooks.evaluation_model(parts.model).named_parameters())
+    assert not any(torch.equal(averaged[name], p) for name, p in restarted.items())
+    parts.hooks.begin_stage(Stage("third", 1, 0.1, start="initial"))
+    averaged = dict(parts.hooks.evaluation_model(parts.model).named_parameters())
+    assert all(torch.equal(averaged[name], p) for name, p in restarted.items())
+
+
 @pytest.mark.parametrize("component", ["mixup", "label-smoothing"])
 def test_a_method_for_one_label_an_example_refuses_mixed_targets(component, monkeypatch):
     original = registry.find
@@ -168,7 +180,7 @@ def test_a_component_with_state_by_training_example_is_refused_where_the_meta_se
     monkeypatch.setattr(
         ERM, "plan_stages", hookimpl(lambda self, stage: [attrs.evolve(stage, source="meta")]), raising=False
     )
-    with pytest.raises(UserError, match="--with relabel: it keeps what it learns by training example"):
+    with pytest.raises(UserError, match="--with relabel: keeps what it learns by training example"):
         tiny_parts("erm", **{"with": ("relabel",)})
     trainer = tiny_parts("erm", **{"with": ("mixup",)})
     trainer.model.train()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from reweight_core import Batch, Context, Step, hookimpl
+from reweight_core import Batch, Context, Stage, Step, hookimpl
 from reweight_losses.correction import forward_losses, unless_trusted
 from reweight_losses.options import SModelConfig
 
@@ -39,8 +39,14 @@ class SModel:
         return unless_trusted(batch, logits, forward_losses(logits, self.W.detach().log_softmax(1), batch.labels))
 
     @hookimpl
+    def begin_stage(self, stage: Stage) -> None:
+        """Forget the last gradient: nothing is heard of the forward passes of a plain stage."""
+        self._gradient = None
+
+    @hookimpl
     def follow_forward(self, step: Step) -> None:
         """Differentiate the batch's mean loss with respect to W."""
+        self._gradient = None
         if step.source == "train" and step.epoch >= self.freeze:
             with torch.enable_grad():
                 W = self.W.detach().requires_grad_()
@@ -52,5 +58,3 @@ class SModel:
         """Move W, now that the network has moved with the channel as it was."""
         if self._gradient is not None:
             self.channel.step({"W": self._gradient})
-            # the steps of a plain stage have no forward pass that is heard of
-            self._gradient = None
