@@ -338,8 +338,10 @@ class TestClassWeights:
     def test_with_beta_zero_all_weights_are_one(self):
         assert effective_number_weights(torch.tensor(COUNTS, dtype=torch.float64), 0.0).eq(1).all()
 
-    def test_a_class_without_examples_counts_as_one(self):
-        assert class_counts(context(counts=(3, 0, 2))).tolist() == [3, 1, 2]
+    def test_a_class_without_examples_counts_as_the_smallest_and_takes_no_weight_from_others(self):
+        assert class_counts(context(counts=(3, 0, 2))).tolist() == [3, 2, 2]
+        equal = effective_number_weights(class_counts(context(counts=(4, 0, 4))), 0.9999)
+        torch.testing.assert_close(equal, torch.ones(3, dtype=torch.float64))
 
 
 class TestClassBalanced:

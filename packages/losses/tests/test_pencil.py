@@ -71,8 +71,15 @@ class TestStages:
         assert all(stage.epochs > 0 for stage in stages)
         assert sum(stage.epochs for stage in stages) == epochs
 
-    @pytest.mark.parametrize("given", [{"correct_from": 5, "correct_until": 5}, {"correct_until": 10}])
-    def test_stages_without_epochs_are_refused(self, given):
+    @pytest.mark.parametrize("epochs", [1, 2])
+    def test_a_run_too_short_for_three_stages_has_fewer(self, epochs):
+        stages = Pencil(PencilConfig(), context(epochs)).plan_stages(Stage("train", epochs, 0.1))
+
+        assert [stage.name for stage in stages] == [BACKBONE, FINAL][:epochs]
+        assert sum(stage.epochs for stage in stages) == epochs
+
+    @pytest.mark.parametrize("given", [{"correct_from": 5, "correct_until": 4}, {"correct_until": 11}])
+    def test_stages_that_end_before_they_begin_are_refused(self, given):
         with pytest.raises(UserError, match=r"--correct-from .* --correct-until .* must be in this order"):
             Pencil(PencilConfig(**given), context(10))
 

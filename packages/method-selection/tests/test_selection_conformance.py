@@ -1,3 +1,5 @@
+import numpy as np
+
 from reweight_core.testing import ComponentSuite, MethodSuite
 
 
@@ -11,6 +13,12 @@ class TestHardMining(MethodSuite):
 
 class TestCrust(MethodSuite):
     name = "crust"
+
+    def parts(self, observers=(), **options):
+        """In an epoch for which it has chosen: before that it is plain training."""
+        parts = super().parts(observers, warmup_epochs=0, **options)
+        parts.hooks.order_epoch(parts.stages[0], 0, len(parts.train), np.random.RandomState(0))
+        return parts
 
 
 class TestResample(ComponentSuite):

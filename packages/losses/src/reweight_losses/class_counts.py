@@ -11,9 +11,11 @@ from reweight_core import Context
 def class_counts(context: Context) -> Tensor:
     """Return N_c, the number of training examples that are labelled with each class, double precision (C,), on the CPU.
 
-    A class without examples counts as if it had one: the formulas have no finite value for none.
+    A class without examples counts as the smallest that has some: the formulas have no finite value for none, and no
+    other class is to weigh less because of it.
     """
-    return torch.bincount(context.train.labels.cpu(), minlength=context.num_classes).double().clamp(min=1)
+    counts = torch.bincount(context.train.labels.cpu(), minlength=context.num_classes).double()
+    return counts.clamp(min=counts[counts > 0].min())
 
 
 def effective_number_weights(counts: Tensor, beta: float) -> Tensor:

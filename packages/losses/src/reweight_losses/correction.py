@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from reweight_core import Batch, Context, Stage, UserError, hookimpl, target_rows
+from reweight_core import Batch, Context, Stage, UserError, cross_entropy, hookimpl, target_rows
 from reweight_losses.options import CorrectionConfig
 from reweight_losses.transition import estimate_matrix, given_matrix
 
@@ -34,8 +34,8 @@ class Forward:
 
     @hookimpl
     def losses(self, batch: Batch, logits: Tensor) -> Tensor:
-        """The corrected cross-entropy of each example, (n,)."""
-        return forward_losses(logits, self.log_T, batch.labels)
+        """The corrected cross-entropy of each example, (n,); the plain one of trusted examples."""
+        return unless_trusted(batch, logits, forward_losses(logits, self.log_T, batch.labels))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the logarithm of T."""
@@ -61,23 +61,14 @@ class Backward:
         self.set_matrix(T)
 
     def set_matrix(self, T: Tensor) -> None:
-        """Use another matrix from now on.
-
-        Raises:
-            UserError: if it has no inverse.
-        """
-        if torch.linalg.matrix_rank(T.double()) < len(T):
-            raise UserError(
-                "--loss backward: the transition matrix has no inverse (two classes are observed alike); "
-                "use --loss forward"
-            )
-        self.T_inverse.copy_(torch.linalg.inv(T.double()))
+        """Use another matrix from now on; an estimate without an inverse has its pseudo-inverse."""
+        self.T_inverse.copy_(torch.linalg.pinv(T.double()))
 
     @hookimpl
     def losses(self, batch: Batch, logits: Tensor) -> Tensor:
-        """The corrected cross-entropy of each example, (n,)."""
+        """The corrected cross-entropy of each example, (n,); the plain one of trusted examples."""
         targets = target_rows(batch, len(self.T_inverse)).to(logits.dtype) @ self.T_inverse.to(logits.dtype)
-        return -(targets * logits.log_softmax(1)).sum(1)
+        return unless_trusted(batch, logits, -(targets * logits.log_softmax(1)).sum(1))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the inverse of T."""
@@ -91,7 +82,8 @@ class Backward:
 class Estimate:
     """Estimates the matrix of a correction with a first network, and trains a second one with it (Algorithm 1).
 
-    The first stage is plain cross-entropy, since the matrix is the identity. Its network, as it was best on the
+    The first stage is plain training, whatever the method: weights that find wrong labels would hide the noise from the
+    estimate. Its network, as it was best on the
     validation set if there is one, gives the estimate; the second stage begins again with the initial weights. In the
     paper both are of one length, and the validation set has noisy labels; without one, a network that is trained for
     long says that there is no noise, for it knows the wrong labels by heart.
@@ -112,7 +104,7 @@ class Estimate:
     def plan_stages(self, stage: Stage) -> list[Stage]:
         """A run to estimate, and one to train."""
         return [
-            attrs.evolve(stage, name="estimate", epochs=self.epochs),
+            attrs.evolve(stage, name="estimate", epochs=self.epochs, steps=None, plain=True),
             attrs.evolve(stage, start="initial", fresh_optimizer=True),
         ]
 
@@ -127,6 +119,14 @@ class Estimate:
     def losses(self, batch: Batch, logits: Tensor) -> Tensor:
         """The corrected cross-entropy of each example, (n,)."""
         return self.correction.losses(batch, logits)
+
+
+def unless_trusted(batch: Batch, logits: Tensor, corrected: Tensor) -> Tensor:
+    """Return the corrected losses (n,), but cross-entropy where labels are known to be right: in the meta set."""
+    if batch.source == "train":
+        return corrected
+    plain = cross_entropy(batch, logits)
+    return plain if batch.trusted is None else torch.where(batch.trusted, plain, corrected)
 
 
 def forward_losses(logits: Tensor, log_T: Tensor, labels: Tensor) -> Tensor:
@@ -153,6 +153,10 @@ def build(loss: type[Forward] | type[Backward], flag: str, config: CorrectionCon
     if unexplained.any():
         label = int(unexplained.nonzero()[0])
         raise UserError(f"{flag}: no class is ever observed as class {label} by the given matrix, but examples are")
+    if loss is Backward and torch.linalg.matrix_rank(T.double()) < len(T):
+        raise UserError(
+            f"{flag}: the transition matrix has no inverse (two classes are observed alike); use --loss forward"
+        )
     return loss(T, context)
 
 

@@ -68,7 +68,7 @@ class TruncatedGCE(GCE):
     def example_weights(self, step: Step, weights: Tensor) -> Generator[None, Tensor, Tensor]:
         """The method's weight times p_y^q, 0 for an example that is out."""
         recorded = yield from super().example_weights(step, weights)
-        return recorded * self.kept[step.ids]
+        return recorded * self.kept[step.ids] if step.source == "train" else recorded
 
     @hookimpl
     def finish_epoch(self, epoch: int) -> Mapping[str, float]:

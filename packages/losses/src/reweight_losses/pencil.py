@@ -36,15 +36,17 @@ class Pencil:
 
     @hookimpl
     def plan_stages(self, stage: Stage) -> list[Stage]:
-        """Three stages; the first two have a rate of their own."""
+        """Three stages, the first two with a rate of their own; in a very short run some have no epoch."""
         first, second = self.ends
         rate = 0.3 * stage.lr if self.config.correct_lr is None else self.config.correct_lr
         last = stage.epochs - second
-        return [
+        stage = attrs.evolve(stage, steps=None)
+        stages = [
             attrs.evolve(stage, name=BACKBONE, epochs=first, lr=rate, schedule=constant),
             attrs.evolve(stage, name=CORRECT, epochs=second - first, lr=rate, schedule=constant),
             attrs.evolve(stage, name=FINAL, epochs=last, schedule=partial(two_drops, epochs=last)),
         ]
+        return [planned for planned in stages if planned.epochs]
 
     @hookimpl
     def losses(self, batch: Batch, logits: Tensor) -> Tensor:
@@ -72,6 +74,7 @@ class Pencil:
         """Move Y, now that the network has moved with the distributions as they were."""
         if self._new_rows is not None:
             self.Y.index_copy_(0, *self._new_rows)
+            self._new_rows = None
 
     @hookimpl
     def example_weights(self, step: Step, weights: Tensor) -> Tensor:
@@ -119,9 +122,6 @@ def _stage_ends(config: PencilConfig, epochs: int) -> tuple[int, int]:
     defaults = [max(1, round(share * epochs)) for share in STAGE_ENDS]
     given = (config.correct_from, config.correct_until)
     first, second = (default if end is None else end for default, end in zip(defaults, given, strict=True))
-    if not first < second < epochs:
-        raise UserError(
-            f"--correct-from {first}, --correct-until {second} and --epochs {epochs} must be in this "
-            "order, so that each of the three stages has an epoch"
-        )
+    if not first <= second <= epochs:
+        raise UserError(f"--correct-from {first}, --correct-until {second} and --epochs {epochs} must be in this order")
     return first, second

@@ -123,5 +123,4 @@ pencil = MethodPlugin(
     build=imported("reweight_losses.pencil:Pencil"),
     config=PencilConfig,
     one_label=True,
-    per_example=True,
 )

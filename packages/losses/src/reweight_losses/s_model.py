@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reweight_core import Batch, Context, Step, hookimpl
-from reweight_losses.correction import forward_losses
+from reweight_losses.correction import forward_losses, unless_trusted
 from reweight_losses.options import SModelConfig
 
 
@@ -35,13 +35,12 @@ class SModel:
 
     @hookimpl
     def losses(self, batch: Batch, logits: Tensor) -> Tensor:
-        """-log (p Q)_y of each example, (n,)."""
-        return forward_losses(logits, self.W.detach().log_softmax(1), batch.labels)
+        """-log (p Q)_y of each example, (n,); cross-entropy of trusted ones."""
+        return unless_trusted(batch, logits, forward_losses(logits, self.W.detach().log_softmax(1), batch.labels))
 
     @hookimpl
     def follow_forward(self, step: Step) -> None:
         """Differentiate the batch's mean loss with respect to W."""
-        self._gradient = None
         if step.source == "train" and step.epoch >= self.freeze:
             with torch.enable_grad():
                 W = self.W.detach().requires_grad_()
@@ -53,3 +52,5 @@ class SModel:
         """Move W, now that the network has moved with the channel as it was."""
         if self._gradient is not None:
             self.channel.step({"W": self._gradient})
+            # the steps of a plain stage have no forward pass that is heard of
+            self._gradient = None

@@ -13,7 +13,10 @@ from reweight_core import UserError, registry
 from reweight_losses.options import CorrectionConfig
 
 DRAWS = 10_000
-"""Labels drawn from each class to measure the matrix of a kind of noise; each entry is then known to about 0.005."""
+"""Labels drawn from each class, three times, to measure the matrix of a kind of noise, each entry to about 0.003."""
+
+CHANCE = 0.05
+"""How far the three may be apart by chance."""
 
 ROUNDING = 1e-6
 """How far the sum of a row of a given matrix may be from 1."""
@@ -77,12 +80,19 @@ def matrix_of_noise(text: str, num_classes: int, where: str) -> Tensor:
     plugin = registry.find("noise", kind)
     if plugin.needs_images:
         raise UserError(f"{where}: this noise depends on the images, so that it has no matrix")
-    # in random order, for kinds that corrupt a fixed number of all labels
-    rng = np.random.RandomState(0)
-    labels = rng.permutation(np.repeat(np.arange(num_classes, dtype=np.int64), DRAWS))
-    observed = plugin.build(argument)(labels, num_classes, rng)
-    counts = np.bincount(labels * num_classes + observed, minlength=num_classes**2)
-    return torch.from_numpy(counts.reshape(num_classes, num_classes) / DRAWS)
+    corrupt, drawn = plugin.build(argument), []
+    for seed in (0, 1, 2):
+        # in random order, for kinds that corrupt a fixed number of all labels
+        rng = np.random.RandomState(seed)
+        labels = rng.permutation(np.repeat(np.arange(num_classes, dtype=np.int64), DRAWS))
+        counts = np.bincount(labels * num_classes + corrupt(labels, num_classes, rng), minlength=num_classes**2)
+        drawn.append(counts.reshape(num_classes, num_classes) / DRAWS)
+    if np.ptp(drawn, axis=0).max() > CHANCE:
+        raise UserError(
+            f"{where}: this noise draws its own classes from the seed, so that it has no one matrix; name them in it "
+            f"(background:RATE:CLASS), or give {where.split('-noise')[0]}-matrix"
+        )
+    return torch.from_numpy(np.mean(drawn, axis=0))
 
 
 def estimate_matrix(probabilities: Tensor, percentile: float) -> Tensor:

@@ -8,7 +8,7 @@ here it is their mean, as in the paper.
 import torch
 from torch import Tensor
 
-from reweight_core import Context, Step, hookimpl
+from reweight_core import Context, Step, UserError, hookimpl
 from reweight_method_selection.options import CoTeachingConfig
 
 
@@ -21,6 +21,11 @@ class CoTeaching:
     def __init__(self, config: CoTeachingConfig, context: Context):
         self.tau, self.T_k = config.forget_rate, config.gradual_epochs
         self.second = context.new_network("second")
+        if all(map(torch.equal, self.second.model.parameters(), context.model.parameters())):
+            raise UserError(
+                "--method co-teaching: both networks would begin with the same weights, and teach each other nothing; "
+                "leave --init-from out, or give weights of another last layer"
+            )
         self._chosen, self._same = (torch.zeros((), device=context.device) for _ in range(2))
 
     @hookimpl

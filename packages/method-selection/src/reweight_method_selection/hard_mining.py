@@ -13,7 +13,7 @@ class HardMining:
 
     def __init__(self, config: object, context: Context):
         counts = torch.bincount(context.train.labels, minlength=context.num_classes)
-        self.minority = counts * context.num_classes < context.train_size
+        self.minority = (counts > 0) & (counts * context.num_classes < context.train_size)
         if not self.minority.any():
             warnings.warn(
                 "method 'hard-mining' is for unbalanced classes: all have as many examples, so all are kept",

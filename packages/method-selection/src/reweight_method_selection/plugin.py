@@ -14,7 +14,6 @@ crust = MethodPlugin(
     summary="train on those examples of each class whose gradients stand for the others' (Mirzasoleiman et al. 2020)",
     build=imported("reweight_method_selection.crust:Crust"),
     config=CrustConfig,
-    per_example=True,
 )
 hard_mining = MethodPlugin(
     name="hard-mining",

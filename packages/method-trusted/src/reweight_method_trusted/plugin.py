@@ -11,7 +11,6 @@ insw = MethodPlugin(
     needs_meta_set=True,
     looks_ahead="network",
     reuses_weights=True,
-    per_example=True,
 )
 soft_label = MethodPlugin(
     name="soft-label",
@@ -22,7 +21,6 @@ soft_label = MethodPlugin(
     looks_ahead="network",
     reuses_weights=True,
     one_label=True,
-    per_example=True,
 )
 gen_label = MethodPlugin(
     name="gen-label",
@@ -33,7 +31,6 @@ gen_label = MethodPlugin(
     looks_ahead="network",
     reuses_weights=True,
     one_label=True,
-    per_example=True,
 )
 glc = MethodPlugin(
     name="glc",

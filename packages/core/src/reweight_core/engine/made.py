@@ -14,6 +14,9 @@ from reweight_core.engine.passes import Passes
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.errors import PluginError
 
+RESERVED = ("val", "test", "best", "final")
+"""Names that no further network may have, because its figures would be called like core's."""
+
 
 class Made:
     """Makes further networks and optimizers for one plugin, and keeps them by name.
@@ -50,6 +53,8 @@ class Made:
     def new_network(self, name: str) -> Network:
         """See `Context.new_network`."""
         label = self._label("new_network", name)
+        if name in RESERVED:
+            raise PluginError(f"{label}: figures of core's begin with this name; choose another")
         seed = derived_seed(self._seed, name)
         generator = torch.Generator(self._lr.device).manual_seed(derived_seed(seed, "network"))
         model = self._build(seed)

@@ -72,6 +72,10 @@ class Network:
         self._has_run = False
         self._optimizer.step()
 
+    def forget_updates(self) -> None:
+        """Make the optimizer one that remembers nothing, in place."""
+        self._optimizer.load_state_dict({})
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return the network, what its optimizer remembers, and the state of its draws."""
         return (

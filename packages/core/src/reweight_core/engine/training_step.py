@@ -244,7 +244,7 @@ class TrainingStep:
         self.sums.steps.add_(1)
         self.sums.train_loss.add_(step.losses.sum())
         self.sums.examples.add_(step.n)
-        self.sums.effective_examples.add_(effective_number(recorded))
+        self.sums.effective_examples.add_(effective_number(weights if weights.dim() == 1 else weights.mean(1)))
         if step.meta_value is not None:
             self.sums.meta_loss.add_(step.meta_value)
             self.sums.meta_steps.add_(1)

@@ -101,7 +101,7 @@ def checked_state(plugin: Any, whose: str) -> None:
 def _routines(plugin: object) -> Iterator[tuple[str, Callable[..., Any]]]:
     """List the functions of an object; its properties are not run."""
     for name in dir(plugin):
-        if not name.startswith("__") and not isinstance(inspect.getattr_static(plugin, name), property):
+        if not name.startswith("__") and not isinstance(inspect.getattr_static(plugin, name, None), property):
             function = getattr(plugin, name, None)
             if inspect.isroutine(function):
                 yield name, function
@@ -121,7 +121,9 @@ def _guarded(function: Callable[..., Any], whose: str) -> Callable[..., Any]:
         with blame():
             return _checked(hook, (yield from function(*arguments)), whose)
 
-    if not (options["wrapper"] or options["hookwrapper"]):
+    if options["hookwrapper"]:
+        raise PluginError(f"{whose}: {hook} is a hookwrapper, pluggy's older kind: mark it with hookimpl(wrapper=True)")
+    if not options["wrapper"]:
         return call
     # pluggy finds out itself, and says so, where a wrapper has no yield
     return wrap if inspect.isgeneratorfunction(function) else function

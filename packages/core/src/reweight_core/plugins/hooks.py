@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Generator, Mapping, Sequence
 from typing import Any, get_args
 
+import attrs
 import numpy as np
 import pluggy
 import torch
@@ -212,7 +213,7 @@ class MethodHooks:
             problem = f"returned {problem}"
         if problem:
             raise self._wrong("transform_batch", problem)
-        return transformed
+        return attrs.evolve(transformed, source=batch.source, trusted=batch.trusted)
 
     def follow_update(self, parameters: Mapping[str, Tensor]) -> None:
         """See `Hooks.follow_update`."""
@@ -222,12 +223,14 @@ class MethodHooks:
         self, epoch: int, samples: Mapping[str, Tensor] | None = None, taken: Collection[str] = ()
     ) -> dict[str, float]:
         """See `Hooks.finish_epoch`; the figures of all implementations together, none of them called as in `taken`."""
-        figures = _merged(self._manager.hook.finish_epoch(epoch=epoch, samples=samples or {}))
-        for name in figures:
-            if name in taken:
-                raise self._wrong(
-                    "finish_epoch", f"gives a figure '{name}', which is the name of one of core's: it must have another"
-                )
+        figures: dict[str, float] = {}
+        for found in reversed(self._manager.hook.finish_epoch(epoch=epoch, samples=samples or {})):
+            for name in found:
+                if name in taken or name in figures:
+                    raise self._wrong(
+                        "finish_epoch", f"gives a figure '{name}', but there is one of this name: it must have another"
+                    )
+            figures |= found
         return figures
 
     def trusted_examples(self) -> dict[str, Tensor]:

@@ -89,7 +89,7 @@ class Context:
         predict: ``predict(examples, model=None)`` returns the `Outputs` (``logits`` (N, C), ``features`` (N, d) or
             None) of the network, or of another one, for a set of examples: in eval mode, not augmented, between steps.
         best_network: ``best_network()`` returns a copy of the network as it was best on the validation set so far, or
-            None before the first evaluation or without a validation set.
+            None before the first evaluation or without a validation set. An epoch is evaluated after `finish_epoch`.
     """
 
     num_classes: int
@@ -125,7 +125,6 @@ class MethodPlugin:
         looks_ahead: how it looks ahead: ``no``; ``network``: with a virtual step of the whole network, differentiated
             as ``--lookahead`` says; ``head``: with the last linear layer alone, in closed form.
         one_label: whether it is defined for one label an example only, so that nothing may mix or smooth targets.
-        per_example: whether it keeps state by position in the training set.
         final_network: ``final_network(model)`` returns a network of the structure that the hook `final_model` returns,
             whose weights are then read from the run; None if it has no such hook.
         presets: better defaults of any option by the name of ``--preset``, then by option name (underscores).
@@ -139,7 +138,6 @@ class MethodPlugin:
     reuses_weights: bool = False
     looks_ahead: Literal["no", "network", "head"] = "no"
     one_label: bool = False
-    per_example: bool = False
     final_network: Callable[[nn.Module], nn.Module] | None = None
     presets: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
 

@@ -116,6 +116,7 @@ def environment_of(config: RunConfig, device: torch.device) -> Environment:
     """Return the environment that a run with these options has here."""
     plugins = {
         "method": registry.version_of("method", config.method),
+        "loss": registry.version_of("loss", config.loss),
         "data": registry.version_of("data", config.data),
     }
     plugins |= {name: registry.version_of("component", name) for name in config.with_}

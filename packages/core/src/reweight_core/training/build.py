@@ -106,10 +106,10 @@ def build_parts(
     components = {name: registry.find("component", name) for name in config.with_}
     loss = registry.find("loss", config.loss)
     refuse_misfits(config, method, loss, components, has_meta_set=data.meta is not None)
-    if restored:
-        config = attrs.evolve(config, init_from=None, pretrained=False)
+    # the weights of a run that is restored come from its checkpoint
+    architecture = attrs.evolve(config, init_from=None, pretrained=False) if restored else config
     with seeded(config.seed, device):
-        model = build_network(config, data, device)
+        model = build_network(architecture, data, device)
         train = _examples(config, data.dataset, data.train, device)
         held_out = _examples(config, data.dataset, data.meta, device) if data.meta else None
         sizes = batch_sizes(len(train), config.batch_size)
@@ -117,7 +117,7 @@ def build_parts(
         stage = Stage("train", epochs, config.lr, steps=config.steps)
         best = BestNetwork(model)
         steps = config.steps or stage.epochs * len(sizes)
-        contexts = Contexts(config, data, model, train, held_out, stage.epochs, steps, best.copy)
+        contexts = Contexts(architecture, data, model, train, held_out, stage.epochs, steps, best.copy)
         hooks = _build_hooks(config, contexts, observers)
         contexts.close()
         if not (restored or config.init_from or config.pretrained):
@@ -134,7 +134,9 @@ def build_parts(
         model, images, len(data.dataset.classes), head, method.looks_ahead, config.lookahead
     )
     stages = hooks.plan_stages(stage)
-    refuse_stages(config, components, stages, train, meta, has_val_set=data.val is not None)
+    per_example = [f"--with {name}" for name, component in components.items() if component.per_example]
+    per_example += [f"--loss {config.loss}"] * loss.per_example
+    refuse_stages(hooks, per_example, stages, train, meta, has_val_set=data.val is not None)
     of_stages = [usual_sizes(stage, source_size(stage, train, meta), config.batch_size) for stage in stages]
     both = None
     if any(stage.source == "both" for stage in stages):

@@ -120,7 +120,7 @@ def train_epoch(state: TrainingState, epoch: Epoch) -> dict[str, Any]:
     factor, rate = parts.schedules[state.position.stage], 0.0
     expected = state.expected_steps(epoch)
     for index, fed in enumerate(parts.feeder.epoch(state.epochs_done, stage.source, epoch.sizes, epoch.order)):
-        rate = stage.lr * factor(state.position.epochs + index / epoch.full)
+        rate = stage.lr * factor(state.epochs_of_stage(epoch, index))
         parts.step.lr.fill_(rate)
         parts.step.feed(fed)
         looks_ahead = state.steps_done % parts.config.meta_every == 0

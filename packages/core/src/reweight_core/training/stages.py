@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import get_args
 
 import numpy as np
 
-from reweight_core.config.run_config import RunConfig
 from reweight_core.data.batch import BatchSource
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import batch_sizes
 from reweight_core.data.seeds import epoch_order
 from reweight_core.engine.stage import Stage, Start
-from reweight_core.errors import UserError
-from reweight_core.plugins.records import ComponentPlugin
+from reweight_core.errors import PluginError, UserError
+from reweight_core.plugins.hooks import MethodHooks
 
 
 def refuse_stages(
-    config: RunConfig,
-    components: Mapping[str, ComponentPlugin],
+    hooks: MethodHooks,
+    per_example: Collection[str],
     stages: Sequence[Stage],
     train: Examples,
     meta: Examples | BatchSource | None,
@@ -29,8 +28,8 @@ def refuse_stages(
     """Refuse stages that cannot be trained.
 
     Args:
-        config: the options.
-        components: the components' records by name.
+        hooks: the plugins.
+        per_example: options that choose a plugin which keeps state by position in the training set: ``--with relabel``.
         stages: what the plugins planned.
         train: training examples.
         meta: what meta batches come from, or None.
@@ -39,18 +38,16 @@ def refuse_stages(
     Raises:
         UserError: if the data lack what a stage needs, or a plugin has planned what cannot be.
     """
+    planner = hooks.implementers("plan_stages") or "core"
     for number, stage in enumerate(stages):
         problem = _mistake(stage, number == 0, len(train))
         if problem is not None:
-            raise UserError(
-                f"stage '{stage.name}' that method '{config.method}' or a component planned {problem}: report it to "
-                "the plugin's author"
-            )
+            raise PluginError(f"{planner}: planned stage '{stage.name}', which {problem}")
         if stage.source != "train" and meta is None:
             raise UserError(f"stage '{stage.name}' trains on clean examples, and there are none: give --meta-size N")
         if stage.source != "train" and not isinstance(meta, Examples):
             raise UserError(
-                f"stage '{stage.name}' trains on clean examples, but what method '{config.method}' or a component "
+                f"stage '{stage.name}' trains on clean examples, but what {hooks.implementers('provide_meta_set')} "
                 "provides as the meta set is no set of examples: they cannot be combined"
             )
         if stage.start == "best" and not has_val_set:
@@ -58,11 +55,16 @@ def refuse_stages(
                 f"stage '{stage.name}' begins with the network that was best on the validation set, and there is "
                 "none: give --val-size N"
             )
-        for name, component in components.items():
-            if component.per_example and stage.source != "train" and not stage.plain:
+        if stage.start != "continue" and hooks.networks:
+            raise UserError(
+                f"stage '{stage.name}' of {planner} begins with another network, but the further network "
+                f"'{next(iter(hooks.networks))}' would go on as it is: they cannot be combined"
+            )
+        for choice in per_example:
+            if stage.source != "train" and not stage.plain:
                 raise UserError(
-                    f"--with {name}: it keeps what it learns by training example, but method '{config.method}' "
-                    "trains on the meta set"
+                    f"{choice}: keeps what it learns by training example, but stage '{stage.name}' of {planner} trains "
+                    "on clean examples"
                 )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from reweight_core.data.feeder import batch_sizes
 from reweight_core.data.seeds import Stream, random_state
+from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.stage import Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.errors import UserError, reason
@@ -91,8 +92,13 @@ class TrainingState:
             weights = parts.initial if stage.start == "initial" else parts.best.weights
             assert weights is not None, "kept where a stage needs it"
             parts.model.load_state_dict(weights)
+            if parts.config.lookahead == "auto" and parts.step.lookahead.name == "fd":
+                # its error was measured on another network
+                parts.step.lookahead = Choice("jvp")
         if stage.fresh_optimizer:
             parts.step.forget_updates()
+            for network in parts.hooks.networks.values():
+                network.forget_updates()
         parts.hooks.begin_stage(stage)
 
     def next_epoch(self) -> Epoch:
@@ -112,6 +118,15 @@ class TrainingState:
         if stage.steps is not None:
             left = min(left, stage.steps - self.position.steps)
         return Epoch(sizes[:left], len(sizes), order)
+
+    def epochs_of_stage(self, epoch: Epoch, index: int) -> float:
+        """Return how many epochs of the stage are done when `index` steps of this one are, for its schedule.
+
+        A stage in steps counts usual epochs, as its length does, whatever the epochs that plugins order.
+        """
+        if self.stage.steps is None:
+            return self.position.epochs + index / epoch.full
+        return (self.position.steps + index) / len(self.parts.batch_sizes[self.position.stage])
 
     def finish_epoch(self, epoch: Epoch) -> None:
         """Count a finished epoch, whose steps are counted already."""

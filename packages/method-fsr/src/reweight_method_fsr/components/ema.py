@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from reweight_core import Context, hookimpl, part_of, prefixed
+from reweight_core import Context, Stage, hookimpl, part_of, prefixed
 from reweight_method_fsr.options import EMAConfig
 
 
@@ -18,7 +18,16 @@ class EMA:
     def __init__(self, config: EMAConfig, context: Context):
         self._decay = torch.tensor(config.decay, device=context.device)
         self._steps = torch.zeros((), device=context.device)
-        self._average = {name: p.detach().clone() for name, p in context.model.named_parameters() if p.requires_grad}
+        self._trained = {name: p for name, p in context.model.named_parameters() if p.requires_grad}
+        self._average = {name: p.detach().clone() for name, p in self._trained.items()}
+
+    @hookimpl
+    def begin_stage(self, stage: Stage) -> None:
+        """Average anew where a stage begins with another network."""
+        if stage.start != "continue":
+            self._steps.zero_()
+            for name, average in self._average.items():
+                average.copy_(self._trained[name].detach())
 
     @hookimpl
     def follow_update(self, parameters: Mapping[str, Tensor]) -> None:
