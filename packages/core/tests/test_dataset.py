@@ -123,7 +123,7 @@ def test_what_is_right_is_taken():
 
 
 def test_a_plugin_that_gives_no_dataset_is_named(monkeypatch):
-    plugin = DataPlugin("mine", "nothing at all", build=lambda config: None)
+    plugin = DataPlugin("mine", "a list", build=lambda config: [])
     monkeypatch.setattr(registry, "find", lambda kind, name: plugin)
-    with pytest.raises(UserError, match="--data mine: gives NoneType, not a Dataset: report it to the plugin's author"):
+    with pytest.raises(UserError, match=r"^data 'mine': build returned list, not a Dataset: report it to the plugin's"):
         load_dataset(DataConfig(data="mine"))

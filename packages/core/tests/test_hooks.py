@@ -323,11 +323,14 @@ def test_figures_of_an_epoch_come_from_all_parts():
 
         @hookimpl
         def finish_epoch(self, epoch):
-            return {self.name: float(epoch), "last": len(self.name)}
+            return {self.name: float(epoch)}
 
     hooks = MethodHooks(Counting("method"), "mine", components={"one": Counting("one"), "two": Counting("two")})
-    # of figures of one name the last component's counts
-    assert hooks.finish_epoch(3, {}) == {"method": 3.0, "one": 3.0, "two": 3.0, "last": 3}
+    assert hooks.finish_epoch(3, {}) == {"method": 3.0, "one": 3.0, "two": 3.0}
+    for taken, components in ((["method"], {}), ([], {"one": Counting("method")})):
+        hooks = MethodHooks(Counting("method"), "mine", components=components)
+        with pytest.raises(UserError, match=r"finish_epoch gives a figure 'method', but there is one of this name"):
+            hooks.finish_epoch(3, {}, taken)
     assert MethodHooks(ERM, "erm").finish_epoch(3, {}) == {}
 
 

@@ -250,7 +250,7 @@ def test_the_forward_pass_is_told_once_a_step_before_the_losses_with_epoch_and_s
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        (lambda batch, logits: None, "losses returned NoneType"),
+        (lambda batch, logits: None, "losses returned None"),
         (lambda batch, logits: brier(batch.labels, logits).mean(), "losses returned shape"),
         (lambda batch, logits: brier(batch.labels, logits).detach(), "do not depend on the logits"),
     ],

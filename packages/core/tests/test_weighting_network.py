@@ -82,7 +82,7 @@ def test_the_default_rate_is_the_official_one_in_long_runs_and_up_to_ten_times_t
 def test_a_run_says_how_many_steps_it_takes(options, steps, monkeypatch):
     # 44 examples in batches of 10
     contexts = []
-    record = attrs.evolve(erm.plugin, build=lambda config, context: contexts.append(context))
+    record = attrs.evolve(erm.plugin, build=lambda config, context: contexts.append(context) or object())
     monkeypatch.setattr(erm, "plugin", record)
     tiny_parts("erm", model="mlp", **options)
     assert contexts[0].steps == steps

@@ -22,7 +22,7 @@ def command(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([attrs.asdict(row) for row in rows], indent=2))
         return
-    table = Table(box=box.SIMPLE)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in ("kind", "name", "distribution", "version", "status"):
         # what is too long for the terminal goes on in the next line, so that every word can be read
         table.add_column(column, overflow="fold", no_wrap=column in ("kind", "status"))

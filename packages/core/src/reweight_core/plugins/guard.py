@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reweight_core.data.batch import Batch
 from reweight_core.errors import PluginError
 from reweight_core.plugins.blame import blamed
 from reweight_core.plugins.hookspecs import PROJECT, Hooks
@@ -96,6 +97,18 @@ def checked_state(plugin: Any, whose: str) -> None:
                 f"{whose}: state_dict gave {name!r}, of type {type(value).__name__}: a checkpoint holds tensors only; "
                 "keep numbers as tensors, changed in place"
             )
+
+
+def misshapen(batch: Batch) -> str:
+    """Say what of a batch does not fit its ids, or nothing."""
+    n = len(batch.ids)
+    if len(batch.inputs) != n:
+        return f"{len(batch.inputs)} images for {n} ids"
+    if batch.labels.shape != (n,) or batch.labels.dtype != torch.int64:
+        return f"labels of {batch.labels.dtype}, shape {tuple(batch.labels.shape)}; they must be int64 ({n},)"
+    if batch.targets is not None and (batch.targets.dim() != 2 or len(batch.targets) != n):
+        return f"targets of shape {tuple(batch.targets.shape)}; they must be rows ({n}, C)"
+    return ""
 
 
 def _routines(plugin: object) -> Iterator[tuple[str, Callable[..., Any]]]:

@@ -20,7 +20,7 @@ from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.step import Step
 from reweight_core.errors import PluginError
 from reweight_core.plugins.defaults import Defaults
-from reweight_core.plugins.guard import ONE_RESULT, checked_state, guarded, guarded_observer
+from reweight_core.plugins.guard import ONE_RESULT, checked_state, guarded, guarded_observer, misshapen
 from reweight_core.plugins.hookspecs import PROJECT, Hooks, hookimpl
 
 _DEFAULTS, _CORE = "core's defaults", "core"
@@ -209,7 +209,7 @@ class MethodHooks:
                 "changed the ids of the batch, by which core finds what is known of an example; they must stay "
                 "(order_epoch chooses the examples of an epoch)"
             )
-        elif problem := _misshapen(transformed):
+        elif problem := misshapen(transformed):
             problem = f"returned {problem}"
         if problem:
             raise self._wrong("transform_batch", problem)
@@ -338,15 +338,3 @@ def _merged(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the entries of all results, of the method's first."""
     # pluggy gives the last one registered first
     return {name: value for result in reversed(found) for name, value in result.items()}
-
-
-def _misshapen(batch: Batch) -> str:
-    """Say what of a batch does not fit its ids, or nothing."""
-    n = len(batch.ids)
-    if len(batch.inputs) != n:
-        return f"{len(batch.inputs)} images for {n} ids"
-    if batch.labels.shape != (n,) or batch.labels.dtype != torch.int64:
-        return f"labels of {batch.labels.dtype}, shape {tuple(batch.labels.shape)}; they must be int64 ({n},)"
-    if batch.targets is not None and (batch.targets.dim() != 2 or len(batch.targets) != n):
-        return f"targets of shape {tuple(batch.targets.shape)}; they must be rows ({n}, C)"
-    return ""
