@@ -21,7 +21,7 @@ from reweight_core.config.run_config import RunConfig
 from reweight_core.plugins import registry
 
 METHODS = registry.names("method")
-IN_STAGES = {"glc"}
+IN_STAGES = {"glc", "pencil"}
 """Methods that train for longer than the options say."""
 OWN_LOSS = {"gen-label", "soft-label"}
 """Methods whose loss is not the cross-entropy with the observed label."""
@@ -106,7 +106,7 @@ def test_the_configuration_holds_every_option_and_version(run, config):
     assert set(options) == set(known_options(RunConfig, {"method": options["method"], "data": "digits"}))
     assert (options["noise"], options["epochs"], options["data"]) == ("uniform:0.4", 2, "digits")
     assert options["meta_size"] == 100, "the dataset's default"
-    assert set(config["plugins"]) == {"method", "data", "noise", "model"}
+    assert set(config["plugins"]) == {"method", "loss", "data", "noise", "model"}
     assert config["plugins"]["data"].startswith("reweight-data-noisy ")
     assert {"python", "reweight-core", "torch", "torchvision", "numpy", "pluggy"} <= set(config["versions"])
     assert config["device"] == "cpu"

@@ -192,5 +192,7 @@ def test_a_figure_called_like_one_of_cores_is_refused(method, tmp_path):
             return {"mine": 1.0, "test_accuracy": 1.0}
 
     method(Figures)
-    with pytest.raises(UserError, match=r"^method 'erm': finish_epoch gives a figure 'test_accuracy', which is"):
+    with pytest.raises(
+        UserError, match=r"^method 'erm': finish_epoch gives a figure 'test_accuracy', but there is one of this name"
+    ):
         train(digits(tmp_path / "run"))

@@ -199,7 +199,7 @@ def test_a_file_with_something_else_is_refused(tmp_path, write_cifar_n):
 def test_a_missing_label_file_is_named_with_where_to_get_it(tmp_path, write_cifar_n):
     write_cifar_n(tmp_path, CIFAR10)
     (tmp_path / "CIFAR-10_human.pt").unlink()
-    assert refusal(tmp_path).startswith(f"{tmp_path / 'CIFAR-10_human.pt'} is missing; get it from ")
+    assert refusal(tmp_path).startswith(f"data 'cifar10n': {tmp_path / 'CIFAR-10_human.pt'} is missing; get it from ")
 
 
 def test_cifar_itself_missing_is_said_as_ever(tmp_path, write_cifar_n):

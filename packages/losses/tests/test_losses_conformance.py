@@ -1,6 +1,10 @@
+import json
+import tempfile
+from pathlib import Path
 from typing import ClassVar
 
 import attrs
+import numpy as np
 
 from reweight_core.testing import LossSuite, MethodSuite
 
@@ -31,11 +35,26 @@ class TestELR(LossSuite):
     name = "elr"
 
 
-class TestForward(LossSuite):
+class Corrected(LossSuite):
+    """A correction by a given matrix: an estimated one is the identity in the first stage."""
+
+    __test__ = False
+
+    def parts(self, observers=(), classes=4, **options):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "T.json"
+            # a fifth of each class is observed as another
+            path.write_text(json.dumps((0.8 * np.eye(classes) + 0.2 * np.eye(classes)[:, ::-1]).tolist()))
+            return super().parts(observers, classes=classes, **{f"{self.name}_matrix": path, **options})
+
+
+class TestForward(Corrected):
+    __test__ = True
     name = "forward"
 
 
-class TestBackward(LossSuite):
+class TestBackward(Corrected):
+    __test__ = True
     name = "backward"
 
 
