@@ -16,7 +16,7 @@ class L2RWConfig:
         "the paper's clean loss has none.",
     )
     max_weight: float = option(
-        5.0,
+        3.0,
         "Largest weight of an example, where 1 is plain training; what is above is cut off. 0 for no bound, as in the "
         "paper, whose steps can come to rest on a few examples.",
         check=ge(0),
