@@ -21,7 +21,7 @@ test: lint
 		REWEIGHT_PLUGINS=reweight-$$(basename $$package) $(PYTEST) $$package || exit 1; \
 	done
 	@echo "== everything together"
-	$(PYTEST) tests
+	$(PYTEST)
 
 test-floor: BIN := $(FLOOR)/bin
 test-floor: $(FLOOR)/installed

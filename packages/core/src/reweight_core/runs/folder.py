@@ -117,14 +117,15 @@ def environment_of(config: RunConfig, device: torch.device) -> Environment:
     plugins = {
         "method": registry.version_of("method", config.method),
         "loss": registry.version_of("loss", config.loss),
-        "data": registry.version_of("data", config.data),
     }
     plugins |= {name: registry.version_of("component", name) for name in config.with_}
     noise = noise_parts(config)
     if noise is not None:
         plugins["noise"] = registry.version_of("noise", noise[0])
-    if config.model in registry.names("model"):
-        plugins["model"] = registry.version_of("model", config.model)
+    # a network need not be a plugin's, nor need data that are handed over in Python
+    for kind, name in (("data", config.data), ("model", config.model)):
+        if name in registry.names(kind):
+            plugins[kind] = registry.version_of(kind, name)
     versions = {name: metadata.version(name) for name in ("reweight-core", "torch", "torchvision", "numpy", "pluggy")}
     return Environment(
         plugins=plugins,
