@@ -102,11 +102,13 @@ class Problem:
     def textbook(self, weighted_loss, lr=LR, clean_loss=None, of_value=True):
         """Return the clean loss at theta_hat = theta - lr d weighted_loss(logits)/d theta, in one graph.
 
-        With `of_value=False` the step counts in the derivative only, and theta_hat has the value of theta.
+        It is computed in double precision from the same numbers, so that a comparison finds the error of the step
+        under test and not the reference's own. With `of_value=False` the step counts in the derivative only, and
+        theta_hat has the value of theta.
         """
-        model = copy.deepcopy(self.model)
+        model = copy.deepcopy(self.model).double()
         theta = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        logits = functional_call(model, theta, (self.train.inputs,))
+        logits = functional_call(model, theta, (self.train.inputs.double(),))
         gradient = torch.autograd.grad(
             weighted_loss(logits), list(theta.values()), create_graph=True, allow_unused=True
         )
@@ -114,7 +116,7 @@ class Problem:
         for (name, p), g in zip(theta.items(), gradient, strict=True):
             moved = torch.zeros_like(p) if g is None else lr * g
             theta_hat[name] = p - (moved if of_value else moved - moved.detach())
-        clean_logits = functional_call(model, theta_hat, (self.meta.inputs,))
+        clean_logits = functional_call(model, theta_hat, (self.meta.inputs.double(),))
         if clean_loss is not None:
             return clean_loss(clean_logits, theta_hat)
         return F.cross_entropy(clean_logits, self.meta.labels)
@@ -180,10 +182,11 @@ class TestAgainstDoubleBackward:
         problem = Problem(build(), dtype, inputs)
         torch.manual_seed(4)
         V = nn.Sequential(nn.Linear(1, 7), nn.Tanh(), nn.Linear(7, 1), nn.Sigmoid()).to(dtype)
+        exact_V = copy.deepcopy(V).double()
 
         def weighted(logits):
             losses = F.cross_entropy(logits, problem.train.labels, reduction="none")
-            return (V(losses.detach()[:, None]).squeeze(1) * losses).mean()
+            return (exact_V(losses.detach()[:, None]).squeeze(1) * losses).mean()
 
         expected = problem.textbook(weighted)
 
@@ -191,7 +194,8 @@ class TestAgainstDoubleBackward:
         loss = step.meta_loss(V(step.losses[:, None]) * step.D)
 
         assert_close(loss, expected, dtype)
-        found, wanted = (torch.autograd.grad(each, list(V.parameters())) for each in (loss, expected))
+        found = torch.autograd.grad(loss, list(V.parameters()))
+        wanted = torch.autograd.grad(expected, list(exact_V.parameters()))
         for f, w in zip(found, wanted, strict=True):
             assert_close(f, w, dtype)
 
