@@ -4,11 +4,14 @@ import attrs
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from reweight_core.data.batch import Batch
 from reweight_core.errors import PluginError, UserError
 from reweight_core.plugins.hooks import MethodHooks
 from reweight_core.plugins.hookspecs import hookimpl
+from reweight_core.runs.checkpoint import Final
+from reweight_core.runs.predict import build_final
 from reweight_core.testing import tiny_parts
 from reweight_core.training.build import begin
 
@@ -182,6 +185,65 @@ class Restored(State):
 def test_state_that_no_checkpoint_can_hold_is_found_before_training(plugin, problem):
     with pytest.raises(PluginError, match=f"^component 'counter': {problem}"):
         hooks_of(components={"counter": plugin}).check_state()
+
+
+@pytest.mark.parametrize("call", ["state_dict", "load_state_dict"])
+def test_a_plugin_that_cannot_save_or_restore_its_state_is_named(call):
+    class Forgetful(Restored):
+        def load_state_dict(self, state):
+            self.count = state["count"]
+
+        def state_dict(self):
+            return {"count": self.count}
+
+    hooks = hooks_of(components={"counter": Forgetful({})})
+    error = "AttributeError: .* 'count'" if call == "state_dict" else "KeyError: 'count'"
+    with pytest.raises(PluginError, match=rf"^component 'counter': {call}: {error} \(test_guard"):
+        hooks.state_dict() if call == "state_dict" else hooks.load_state_dict({})
+
+
+class Source:
+    def __init__(self, batch):
+        self._batch = batch
+
+    def draw_batch(self):
+        return self._batch()
+
+
+@pytest.mark.parametrize(
+    ("batch", "problem"),
+    [
+        (lambda: {}["x"], r": KeyError: 'x' \(test_guard"),
+        (lambda: None, " returned NoneType, not a batch"),
+        (lambda: attrs.evolve(BATCH, inputs=torch.zeros(1, 1, 2, 2)), " returned 1 images for"),
+    ],
+)
+def test_a_source_of_meta_batches_that_gives_none_is_named(batch, problem):
+    provider = part("provide_meta_set", lambda self, held_out: Source(batch))
+    source = hooks_of(components={"stream": provider}).provide_meta_set(None)
+    with pytest.raises(PluginError, match=f"^component 'stream': draw_batch{problem}"):
+        source.draw_batch()
+
+
+def test_only_plugins_are_asked_to_build_the_final_network_again():
+    class Watching:
+        @hookimpl(wrapper=True)
+        def final_model(self, model):
+            return (yield)
+
+    maker = part("final_model", lambda self, model: nn.Linear(2, 2))
+    hooks = hooks_of(observers=[Watching()], components={"wide": maker})
+    assert hooks.final_model(nn.Linear(1, 1))[1] == [("component", "wide")]
+
+
+def test_a_record_that_fails_to_build_the_final_network_again_is_named(monkeypatch):
+    from reweight_core.plugins import erm
+
+    monkeypatch.setattr(
+        "reweight_core.plugins.erm.plugin", attrs.evolve(erm.plugin, final_network=lambda model: {}["x"])
+    )
+    with pytest.raises(PluginError, match=r"^method 'erm': final_network: KeyError: 'x' \(test_guard"):
+        build_final(Final("method", "erm"), nn.Linear(1, 1))
 
 
 def test_a_run_with_such_state_is_refused_while_it_is_built(monkeypatch):

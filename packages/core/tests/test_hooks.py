@@ -164,8 +164,9 @@ def test_a_wrapper_that_forgets_to_return_the_plan_is_found_out():
 
 
 def test_a_meta_set_may_be_anything_that_draws_batches():
-    source = SimpleNamespace(draw_batch=lambda: None)
-    assert MethodHooks(Planning(meta=source), "mine").provide_meta_set(None) is source
+    batch = Batch(torch.arange(N), torch.zeros(N, 1, 2, 2), torch.zeros(N, dtype=torch.int64))
+    source = SimpleNamespace(draw_batch=lambda: batch)
+    assert MethodHooks(Planning(meta=source), "mine").provide_meta_set(None).draw_batch() is batch
     assert MethodHooks(Planning(meta=None), "mine").provide_meta_set(None) is None
 
 

@@ -9,14 +9,14 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmResta
 
 from reweight_core.config.run_config import RunConfig
 from reweight_core.engine.stage import Stage
-from reweight_core.errors import UserError
+from reweight_core.errors import PluginError, UserError
 from reweight_core.training.schedules import cosine, cyclic, of_the_run, schedules
 
 
 def rates_of(stage_lr, epochs, **options):
     """The rate at the beginning of each epoch of a run of one stage."""
     config = RunConfig(lr=stage_lr, **options)
-    (factor,) = schedules(config, [Stage("train", epochs, stage_lr)], [epochs])
+    (factor,) = schedules(config, [Stage("train", epochs, stage_lr)], [epochs], "core")
     return [stage_lr * factor(float(epoch)) for epoch in range(epochs)]
 
 
@@ -56,19 +56,19 @@ def test_restarts_are_torchs_and_change_by_epoch():
 def test_the_floor_is_a_rate_whatever_the_stages_own():
     config = RunConfig(lr=0.1, lr_floor=0.01, schedule="cosine")
     stages = [Stage("a", 10, 0.1), Stage("b", 10, 0.02), Stage("c", 10, 0.001), Stage("d", 10, 0.0)]
-    factors = schedules(config, stages, [10] * 4)
+    factors = schedules(config, stages, [10] * 4, "core")
     ends = [stage.lr * factor(10.0) for stage, factor in zip(stages, factors, strict=True)]
     # a stage that begins below the floor stays where it is
     assert ends == pytest.approx([0.01, 0.01, 0.001, 0.0])
     with pytest.raises(UserError, match=r"--lr-floor 0\.2: must not be above --lr, which is 0\.1"):
-        schedules(RunConfig(lr=0.1, lr_floor=0.2), stages, [10] * 4)
+        schedules(RunConfig(lr=0.1, lr_floor=0.2), stages, [10] * 4, "core")
 
 
 def test_a_warm_up_is_linear_and_the_schedule_counts_through_it():
     plain, warmed = (rates_of(0.1, 10, schedule="step", lr_drops="3,8", warmup=warmup) for warmup in (0, 5))
     assert warmed == pytest.approx([rate * min(epoch / 5, 1) for epoch, rate in enumerate(plain)])
     config = RunConfig(warmup=0.5, schedule="constant")
-    first, second = schedules(config, [Stage("a", 1, 0.1), Stage("b", 1, 0.1)], [1, 1])
+    first, second = schedules(config, [Stage("a", 1, 0.1), Stage("b", 1, 0.1)], [1, 1], "core")
     assert [first(k / 8) for k in range(6)] == [0, 0.25, 0.5, 0.75, 1, 1]
     # only the first stage begins the run
     assert second(0.0) == 1
@@ -77,7 +77,7 @@ def test_a_warm_up_is_linear_and_the_schedule_counts_through_it():
 def test_a_stages_own_schedule_is_used_and_warmed_up():
     config = RunConfig(warmup=2.0, schedule="cosine")
     own = Stage("a", 4, 0.1, schedule=lambda done: 10 + done)
-    (factor,) = schedules(config, [own], [4])
+    (factor,) = schedules(config, [own], [4], "method 'mine'")
     assert [factor(done) for done in (0, 1, 2, 3)] == [0, 5.5, 12, 13]
 
 
@@ -121,5 +121,12 @@ def test_drops_that_come_in_one_stage_are_not_warned_of():
     stages = [Stage("long", 10, 0.1), Stage("short", 2, 0.01)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        factors = schedules(RunConfig(schedule="step", lr_drops="5"), stages, [10, 2])
+        factors = schedules(RunConfig(schedule="step", lr_drops="5"), stages, [10, 2], "core")
     assert [factors[0](6), factors[1](1)] == pytest.approx([0.1, 1])
+
+
+@pytest.mark.parametrize("wrong", [None, float("inf"), float("nan"), "1"])
+def test_a_factor_that_is_no_finite_number_is_told_with_whose_stage_it_is(wrong):
+    (factor,) = schedules(RunConfig(), [Stage("own", 4, 0.1, schedule=lambda epochs: wrong)], [4], "method 'mine'")
+    with pytest.raises(PluginError, match=r"^method 'mine': Stage.schedule returned"):
+        factor(0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial, wraps
 from numbers import Real
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reweight_core.data.batch import Batch
+from reweight_core.data.batch import Batch, BatchSource
 from reweight_core.errors import PluginError
 from reweight_core.plugins.blame import blamed
 from reweight_core.plugins.hookspecs import PROJECT, Hooks
@@ -73,6 +74,45 @@ def guarded_observer(plugin: object, whose: str) -> GuardedHooks:
             "alone: make it a component"
         )
     return hooks
+
+
+class GuardedSource:
+    """A plugin's source of meta batches, with its mistakes told.
+
+    Args:
+        source: the object with ``draw_batch()``.
+        whose: kind and name of the plugin.
+    """
+
+    def __init__(self, source: BatchSource, whose: str):
+        self._source, self._whose = source, whose
+
+    def draw_batch(self) -> Batch:
+        """Return the source's next batch.
+
+        Raises:
+            PluginError: if it fails, or gives no batch.
+        """
+        with blamed(self._whose, "draw_batch", type(self._source).__module__):
+            batch = self._source.draw_batch()
+        problem = misshapen(batch) if isinstance(batch, Batch) else f"{type(batch).__name__}, not a batch"
+        if problem:
+            raise PluginError(f"{self._whose}: draw_batch returned {problem}")
+        return batch
+
+
+def guarded_schedule(schedule: Callable[[float], float], whose: str) -> Callable[[float], float]:
+    """Return the schedule of a plugin's stage, with its mistakes told."""
+
+    @wraps(schedule)
+    def factor(epochs: float) -> float:
+        with blamed(whose, "Stage.schedule", getattr(schedule, "__module__", "")):
+            value = schedule(epochs)
+        if not isinstance(value, Real) or not math.isfinite(value):
+            raise PluginError(f"{whose}: Stage.schedule returned {value!r}; a factor is a finite number")
+        return float(value)
+
+    return factor
 
 
 def checked_state(plugin: Any, whose: str) -> None:

@@ -19,8 +19,16 @@ from reweight_core.engine.stage import Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.step import Step
 from reweight_core.errors import PluginError
+from reweight_core.plugins.blame import blamed
 from reweight_core.plugins.defaults import Defaults
-from reweight_core.plugins.guard import ONE_RESULT, checked_state, guarded, guarded_observer, misshapen
+from reweight_core.plugins.guard import (
+    ONE_RESULT,
+    GuardedSource,
+    checked_state,
+    guarded,
+    guarded_observer,
+    misshapen,
+)
 from reweight_core.plugins.hookspecs import PROJECT, Hooks, hookimpl
 
 _DEFAULTS, _CORE = "core's defaults", "core"
@@ -196,7 +204,7 @@ class MethodHooks:
                 f"returned {type(meta).__name__}, neither examples nor an object with draw_batch() (a forgotten "
                 "return?)",
             )
-        return meta
+        return meta if isinstance(meta, Examples) else GuardedSource(meta, self.implementers("provide_meta_set"))
 
     def transform_batch(self, batch: Batch) -> Batch:
         """See `Hooks.transform_batch`."""
@@ -262,9 +270,7 @@ class MethodHooks:
         if not isinstance(final, nn.Module):
             raise self._wrong("final_model", f"returned {type(final).__name__}, not a network")
         labels = [
-            i.plugin_name
-            for i in self._manager.hook.final_model.get_hookimpls()
-            if i.plugin_name not in (_DEFAULTS, _CORE)
+            i.plugin_name for i in self._manager.hook.final_model.get_hookimpls() if i.plugin_name in self._deciding
         ]
         split = [label.partition(" ") for label in reversed(labels)]
         return final, [(kind, name.strip("'")) for kind, _, name in split]
@@ -299,21 +305,23 @@ class MethodHooks:
     def state_dict(self) -> dict[str, Tensor]:
         """Return the state of the plugins, each tensor's name after its plugin's; of what they made after ``made``."""
         state: dict[str, Tensor] = {}
-        for name, part in self.plugins.items():
+        for whose, (name, part) in zip(self._deciding, self.plugins.items(), strict=True):
             if hasattr(part, "state_dict"):
-                state |= prefixed(name, part.state_dict())
+                with blamed(whose, "state_dict", type(part).__module__):
+                    state |= prefixed(name, part.state_dict())
             if name in self._made:
                 state |= prefixed(f"{name}.made", self._made[name].state_dict())
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state_dict` returned."""
-        for name, part in self.plugins.items():
+        for whose, (name, part) in zip(self._deciding, self.plugins.items(), strict=True):
             own = part_of(state, name)
             if name in self._made:
                 self._made[name].load_state_dict(part_of(own, "made"))
             if hasattr(part, "state_dict"):
-                part.load_state_dict({key: value for key, value in own.items() if not key.startswith("made.")})
+                with blamed(whose, "load_state_dict", type(part).__module__):
+                    part.load_state_dict({key: value for key, value in own.items() if not key.startswith("made.")})
 
     def check_state(self) -> None:
         """Refuse state of a plugin that a checkpoint could not hold, before any training (`checked_state`)."""

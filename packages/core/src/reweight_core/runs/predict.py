@@ -21,6 +21,7 @@ from reweight_core.machine.device import resolve_device
 from reweight_core.machine.precision import products
 from reweight_core.models.build import build_model
 from reweight_core.plugins import registry
+from reweight_core.plugins.blame import blamed
 from reweight_core.runs.checkpoint import Final, Manifest, load_latest
 from reweight_core.runs.new_examples import read_new
 
@@ -169,11 +170,14 @@ def build_final(final: Final, network: nn.Module) -> nn.Module:
         network: a network of the run's own structure.
 
     Raises:
-        UserError: if the plugin is not installed.
+        UserError: if the plugin is not installed, or cannot.
     """
     record = registry.find(final.kind, final.name)
     make = getattr(record, "final_network", None)
-    built: nn.Module = network if make is None else make(network)
+    if make is None:
+        return network
+    with blamed(f"{final.kind} '{final.name}'", "final_network", getattr(make, "__module__", "")):
+        built: nn.Module = make(network)
     return built
 
 

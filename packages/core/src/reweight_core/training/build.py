@@ -159,7 +159,10 @@ def build_parts(
         runner=_recorded(config, step, device),
         stages=stages,
         schedules=schedules(
-            config, stages, [length_in_epochs(s, len(sizes)) for s, sizes in zip(stages, of_stages, strict=True)]
+            config,
+            stages,
+            [length_in_epochs(s, len(sizes)) for s, sizes in zip(stages, of_stages, strict=True)],
+            hooks.implementers("plan_stages"),
         ),
         batch_sizes=of_stages,
         initial={name: tensor.clone() for name, tensor in model.state_dict().items()} if begins_again else None,

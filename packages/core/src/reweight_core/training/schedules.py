@@ -9,18 +9,20 @@ from collections.abc import Callable, Sequence
 from reweight_core.config.run_config import RunConfig
 from reweight_core.engine.stage import Stage
 from reweight_core.errors import UserError
+from reweight_core.plugins.guard import guarded_schedule
 
 Schedule = Callable[[float], float]
 """Gives the factor of the initial rate from the epochs that are done, a fraction within an epoch."""
 
 
-def schedules(config: RunConfig, stages: Sequence[Stage], lengths: Sequence[float]) -> list[Schedule]:
+def schedules(config: RunConfig, stages: Sequence[Stage], lengths: Sequence[float], planner: str) -> list[Schedule]:
     """Return the schedule of every stage: its own, or the run's, fitted to it; the first begins with the warm-up.
 
     Args:
         config: the options.
         stages: the stages.
         lengths: their numbers of epochs, fractions for stages that are given in steps.
+        planner: kind and name of the plugin that planned them.
 
     Raises:
         UserError: if an option of the schedule has no meaning.
@@ -28,7 +30,9 @@ def schedules(config: RunConfig, stages: Sequence[Stage], lengths: Sequence[floa
     if config.lr_floor > config.lr:
         raise UserError(f"--lr-floor {config.lr_floor}: must not be above --lr, which is {config.lr}")
     found = [
-        stage.schedule or of_the_run(config, length, config.lr_floor / stage.lr if stage.lr else 0.0)
+        guarded_schedule(stage.schedule, planner)
+        if stage.schedule
+        else of_the_run(config, length, config.lr_floor / stage.lr if stage.lr else 0.0)
         for stage, length in zip(stages, lengths, strict=True)
     ]
     if config.schedule == "step" and config.lr_drops is not None:
