@@ -249,6 +249,16 @@ class TestEstimate:
         resumed.load_state_dict(loss.state_dict())
         assert torch.equal(resumed.losses(batch, logits), loss.losses(batch, logits))
 
+    def test_at_the_default_percentile_the_matrix_is_found_in_posteriors_without_pure_examples(self):
+        # a third of a class may be beyond the percentile, and those below it must be as pure
+        generator = torch.Generator().manual_seed(0)
+        clean = torch.full((3000, C), 0.01 / (C - 1), dtype=torch.float64)
+        clean[torch.arange(3000), torch.randint(C, (3000,), generator=generator)] = 0.99
+
+        percentile = correction.forward(CorrectionConfig(), context()).percentile
+        assert percentile == pytest.approx(100 - 30 / C)
+        torch.testing.assert_close(estimate_matrix(clean @ T, percentile), T, rtol=0, atol=0.01)
+
     @pytest.mark.parametrize(("classes", "percentile"), [(10, 97), (100, 99.7)])
     def test_the_default_percentile_leaves_out_three_tenths_of_a_class(self, classes, percentile):
         loss = correction.backward(CorrectionConfig(), context(num_classes=classes))
@@ -259,12 +269,12 @@ class TestEstimate:
 
 
 class TestSModel:
-    def loss(self, batch=None, **options):
+    def loss(self, classes=C, **options):
         def new_optimizer(name, parameters, weight_decay):
             settings = OptimizerSettings(momentum=0.0, weight_decay=weight_decay)
             return ParameterOptimizer(parameters, settings, torch.tensor(0.5, dtype=torch.float64))
 
-        return SModel(SModelConfig(**options), context(new_optimizer=new_optimizer))
+        return SModel(SModelConfig(**options), context(num_classes=classes, new_optimizer=new_optimizer))
 
     def step(self, batch, logits, epoch=0, source="train"):
         return SimpleNamespace(labels=batch.labels, logits=logits, epoch=epoch, source=source)
@@ -305,3 +315,17 @@ class TestSModel:
         loss.follow_forward(self.step(batch, logits, epoch=3))
         loss.follow_update({})
         assert not torch.equal(loss.W, W)
+
+    def test_two_classes_by_hand(self):
+        # Q = [[3/4, 1/4], [1/5, 4/5]] and p = (1/2, 1/2)
+        loss = self.loss(classes=2)
+        loss.W.data.copy_(torch.tensor([[0.75, 0.25], [0.2, 0.8]], dtype=torch.float64).log())
+        labels, logits = torch.tensor([1]), torch.zeros(1, 2, dtype=torch.float64)
+
+        # the label 1 is of class 1 with the probability r = 0.4 / (0.125 + 0.4), so p - r is the row
+        batch = Batch(torch.arange(1), torch.zeros(1, 1, 1, 1), labels)
+        torch.testing.assert_close(loss.losses(batch, logits), -torch.tensor([0.525], dtype=torch.float64).log())
+        r = 0.4 / 0.525
+        torch.testing.assert_close(
+            rows_of(loss, batch, logits), torch.tensor([[r - 0.5, 0.5 - r]], dtype=torch.float64)
+        )

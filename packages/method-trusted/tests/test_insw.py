@@ -107,6 +107,27 @@ def test_a_weight_moves_by_how_far_a_step_on_its_example_improves_the_clean_loss
     assert tested.method.w[10:].eq(1).all()
 
 
+def test_from_weights_of_0_its_first_weights_are_those_of_l2rw():
+    """Ren et al. (2018), algorithm 1: the rectified gradient with respect to weights of 0, normalised."""
+    ids, lr = range(10), 0.25
+    (x, y), (x_meta, y_meta) = batch(make_splits()[0], ids), batch(make_splits()[1], range(META_SIZE))
+    model = make_network()
+    names, theta = zip(*model.named_parameters(), strict=True)
+    eps = torch.zeros(len(y), dtype=torch.float64, requires_grad=True)
+    loss = (eps * F.cross_entropy(model(x), y, reduction="none")).sum()
+    gradients = torch.autograd.grad(loss, theta, create_graph=True)
+    theta_hat = {name: p - lr * g for name, p, g in zip(names, theta, gradients, strict=True)}
+    meta_loss = F.cross_entropy(functional_call(model, theta_hat, (x_meta,)), y_meta)
+    rectified = (-torch.autograd.grad(meta_loss, eps)[0]).clamp(min=0)
+    assert 0 < rectified.count_nonzero() < len(y)
+
+    # so large a rate that the floor of 1e-5, which L2RW has not, counts for nothing
+    tested = under_test(INSWConfig(weight_lr=1e8))
+    tested.method.w.zero_()
+
+    torch.testing.assert_close(tested.take(ids, lr), rectified / rectified.sum() * len(y), rtol=1e-9, atol=1e-9)
+
+
 def test_normalised_weights_have_a_mean_of_1():
     for config in SETTINGS.values():
         weights = under_test(config).take(range(10), 0.25)
