@@ -48,6 +48,11 @@ RUNS = {
     "clean-only": options("clean-only"),
     "fsr": options("fsr", dictionary_size=30, probe_size=20, warmup_epochs=2, relabel_warmup_epochs=1)
     | {"schedule": "cyclic", "with": ["mixup", "relabel", "label-smoothing", "ema"]},
+    # what has stages of its own is interrupted where the second begins, and in it
+    "forward": options("erm", loss="forward", forward_estimate_epochs=3),
+    "pencil": options("pencil", epochs=6, correct_from=3, correct_until=5),
+    "glc": options("glc", first_epochs=3) | {"with": ["fine-tune"]},
+    "co-teaching": options("co-teaching", loss="elr") | {"with": ["resample"]},
 }
 
 
@@ -77,7 +82,7 @@ def assert_same_run(one, other):
             assert torch.equal(tensor, theirs[key]), key
     untimed = [attrs.evolve(saved.manifest, seconds=0, history=[]) for saved in (found, expected)]
     assert untimed[0] == untimed[1]
-    assert [line["epoch"] for line in found.manifest.history] == [1, 2, 3, 4]
+    assert [line["epoch"] for line in found.manifest.history] == list(range(1, expected.manifest.epoch + 1))
     assert metrics(one) == metrics(other)
     samples = [load_file(folder / "samples.safetensors") for folder in (one, other)]
     assert all(torch.equal(column, samples[1][name]) for name, column in samples[0].items())
@@ -92,7 +97,7 @@ def assert_same_run(one, other):
 def test_a_resumed_run_is_the_uninterrupted_one(name, interrupt, uninterrupted, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(configure(**RUNS[name], out=tmp_path / "run"), observers=[Interrupt(**interrupt)])
-    assert load_latest(tmp_path / "run" / "checkpoints").manifest.epoch < 4
+    assert load_latest(tmp_path / "run" / "checkpoints").manifest.epoch <= 3
     resume(tmp_path / "run")
     assert_same_run(tmp_path / "run", uninterrupted(name))
 
