@@ -17,7 +17,7 @@ EPOCHS = 3
 """A problem shows in so many epochs in a row of one stage."""
 
 STEPS = 100
-"""A network is given so many steps of a stage, and half of the run's, before its accuracy is judged."""
+"""A network is given so many steps after the first epoch of a stage before its accuracy is judged."""
 
 DEVIATIONS, SHARE = 2, 0.05
 """An accuracy is that of guessing up to so many standard deviations above it, and up to this share of what is left."""
@@ -37,8 +37,8 @@ class Setting:
         batch_size: n.
         steps: of the whole run.
         cross_entropy: whether the training loss is cross-entropy, of which guessing has log C.
-        clean_meta: whether meta loss and validation accuracy can be compared: cross-entropy of a set of clean examples,
-            and clean labels of the others.
+        meta_size: number of clean meta examples, where their loss is cross-entropy and validation labels are clean too,
+            so that the two can be compared; else None.
     """
 
     class_counts: Sequence[int]
@@ -47,13 +47,14 @@ class Setting:
     batch_size: int
     steps: int
     cross_entropy: bool
-    clean_meta: bool
+    meta_size: int | None
 
     @classmethod
     def of(cls, parts: Parts) -> Setting:
         """Return that of a run."""
         config, data = parts.config, parts.data
         classes = len(data.dataset.classes)
+        comparable = config.val_labels == "clean" and "cross-entropy" in (config.loss, config.meta_loss)
         return cls(
             class_counts=np.bincount(data.train.labels, minlength=classes).tolist(),
             val_counts=None if data.val is None else np.bincount(data.val.labels, minlength=classes).tolist(),
@@ -61,9 +62,7 @@ class Setting:
             batch_size=config.batch_size,
             steps=sum(map(parts.expected_steps, range(len(parts.stages)))),
             cross_entropy=config.loss == "cross-entropy",
-            clean_meta=isinstance(parts.meta, Examples)
-            and config.val_labels == "clean"
-            and (config.loss == "cross-entropy" or config.meta_loss == "cross-entropy"),
+            meta_size=len(parts.meta) if comparable and isinstance(parts.meta, Examples) else None,
         )
 
     @cached_property
@@ -136,7 +135,7 @@ def diverged(stage: Sequence[Metrics], setting: Setting) -> str | None:
     """A loss far above that of guessing, or above it where the network predicts no better than chance, stays there."""
     # a method that ignores wrong labels may let their loss grow: alone, a raised loss says nothing
     limits = [("train_loss", 2, 100), ("meta_loss", 2, 100)]
-    if _every(stage, lambda metrics: _has_had_time(metrics, stage) and _knows_nothing(metrics, setting)):
+    if _has_had_time(stage) and _every(stage, lambda metrics: _knows_nothing(metrics, setting)):
         limits.append(("train_loss", EPOCHS, 2))
     for name, epochs, times in limits:
         scale, of = setting.guessing, "guessing"
@@ -157,11 +156,10 @@ def chance(stage: Sequence[Metrics], setting: Setting) -> str | None:
     figure, limit = "train_balanced_accuracy", setting.train_chance
     if setting.val_counts is not None:
         figure, limit = "val_accuracy", setting.val_chance
-
-    def guesses(metrics: Metrics) -> bool:
-        return _is_late(metrics, stage, setting) and _at_most(metrics, figure, limit)
-
-    if not _every(stage, lambda metrics: guesses(metrics) and not _names_one_class(metrics, setting)):
+    if not _is_late(stage, setting) or not _every(stage, lambda metrics: _at_most(metrics, figure, limit)):
+        return None
+    if one_class(stage, setting):
+        # which says more
         return None
     return (
         f"the {_words(figure)} of {EPOCHS} epochs in a row is that of guessing, {stage[-1][figure]:.3f} in the last; "
@@ -171,7 +169,9 @@ def chance(stage: Sequence[Metrics], setting: Setting) -> str | None:
 
 def one_class(stage: Sequence[Metrics], setting: Setting) -> str | None:
     """Nearly all predictions name one class, though the labels do not."""
-    if not _every(stage, lambda metrics: _is_late(metrics, stage, setting) and _names_one_class(metrics, setting)):
+    if setting.largest_share >= 0.9 or not _is_late(stage, setting):
+        return None
+    if not _every(stage, lambda metrics: metrics.get("top_class_ratio", 0) > 0.99):
         return None
     return (
         f"{stage[-1]['top_class_ratio']:.1%} of the predictions of an epoch name one class, of which are at most "
@@ -222,9 +222,9 @@ def inverted_weights(stage: Sequence[Metrics], setting: Setting) -> str | None:
         if area is None or of_wrong is None or of_right is None:
             return False
         # the area counts the order alone: weights that are nearly equal do no harm
-        return area < min(0.35, by_chance) and of_wrong > 1.5 * max(of_right, 0) and _is_late(metrics, stage, setting)
+        return area < min(0.35, by_chance) and of_wrong > 1.5 * max(of_right, 0)
 
-    if not _every(stage, is_inverted):
+    if not _is_late(stage, setting) or not _every(stage, is_inverted):
         return None
     ratio = f"{stage[-1]['mean_weight_corrupted']:.3g} on average, right ones {stage[-1]['mean_weight_clean']:.3g}"
     return (
@@ -235,14 +235,16 @@ def inverted_weights(stage: Sequence[Metrics], setting: Setting) -> str | None:
 
 def meta_set_by_heart(stage: Sequence[Metrics], setting: Setting) -> str | None:
     """The meta set is predicted far better than other clean examples, and its loss is nearly 0."""
-    if not setting.clean_meta:
+    size = setting.meta_size
+    if size is None or not _is_late(stage, setting):
         return None
 
     def is_known(metrics: Metrics) -> bool:
         loss, accuracy = metrics.get("meta_loss"), metrics.get("val_accuracy")
         if loss is None or accuracy is None or not 0 <= loss < 0.05 * setting.guessing:
             return False
-        return _accuracy_at_least(loss) - accuracy > 0.3 and _is_late(metrics, stage, setting)
+        by_chance = 3 * math.sqrt(accuracy * (1 - accuracy) / size)
+        return _accuracy_at_least(loss) - accuracy > max(0.2, by_chance)
 
     if not _every(stage, is_known):
         return None
@@ -271,22 +273,18 @@ def _every(stage: Sequence[Metrics], holds: Callable[[Metrics], bool]) -> bool:
     return len(stage) >= EPOCHS and all(map(holds, stage[-EPOCHS:]))
 
 
-def _has_had_time(metrics: Metrics, stage: Sequence[Metrics]) -> bool:
-    return bool(metrics["step"] - stage[0]["step"] >= STEPS)
+def _has_had_time(stage: Sequence[Metrics]) -> bool:
+    return bool(stage[-1]["step"] - stage[0]["step"] >= STEPS)
 
 
-def _is_late(metrics: Metrics, stage: Sequence[Metrics], setting: Setting) -> bool:
-    return _has_had_time(metrics, stage) and metrics["step"] >= setting.steps / 2
+def _is_late(stage: Sequence[Metrics], setting: Setting) -> bool:
+    return _has_had_time(stage) and stage[-1]["step"] >= setting.steps / 2
 
 
 def _knows_nothing(metrics: Metrics, setting: Setting) -> bool:
     """Whether the network guesses its training examples, and the validation examples if there are any."""
     on_val = setting.val_counts is None or _at_most(metrics, "val_accuracy", setting.val_chance)
     return on_val and _at_most(metrics, "train_balanced_accuracy", setting.train_chance)
-
-
-def _names_one_class(metrics: Metrics, setting: Setting) -> bool:
-    return setting.largest_share < 0.9 and metrics.get("top_class_ratio", 0) > 0.99
 
 
 def _weighs_nothing(metrics: Metrics) -> bool:
