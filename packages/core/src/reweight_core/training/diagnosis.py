@@ -1,4 +1,4 @@
-"""What has gone wrong with a run, told from the figures of its epochs; docs/runs.md lists the rules."""
+"""What has gone wrong with a run, told from the figures of its epochs."""
 
 from __future__ import annotations
 
