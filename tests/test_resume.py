@@ -87,7 +87,7 @@ def assert_same_run(one, other):
     samples = [load_file(folder / "samples.safetensors") for folder in (one, other)]
     assert all(torch.equal(column, samples[1][name]) for name, column in samples[0].items())
     summaries = [json.loads((folder / "summary.json").read_text()) for folder in (one, other)]
-    for key in ("test_accuracy", "test_accuracy_mean5", "noise_auroc", "epochs", "steps"):
+    for key in ("test_accuracy", "test_accuracy_mean5", "noise_auroc", "epochs", "steps", "health"):
         assert summaries[0][key] == summaries[1][key]
 
 
