@@ -93,7 +93,7 @@ def _fitted_defaults(owner: Owner, options: Mapping[str, Option], given: Mapping
     if fitted is None:
         return {}
     try:
-        config = fill(owner, {name: item.default for name, item in options.items()} | given)
+        config = fill(owner, {name: item.default for name, item in options.items()} | dict(given))
     except UserError:
         # options that cannot be are told where they are used
         return {}
