@@ -225,7 +225,11 @@ def test_another_seed_gives_another_run(reweight):
 def test_training_tells_where_the_run_is_and_each_epoch_in_a_line(reweight):
     shown = reweight("train", "--epochs", 2)
     assert shown.err == ""
-    assert [line.split()[:2] for line in shown.out.splitlines()[:2]] == [["epoch", "1"], ["epoch", "2"]]
+    first, *rest = shown.out.splitlines()
+    # 64 pixels, twice 256 hidden units and 10 classes, each unit with a bias
+    parameters = (64 + 1) * 256 + (256 + 1) * 256 + (256 + 1) * 10
+    assert first == f"mlp, {parameters:,} parameters, cpu; 1,338 training and 100 trusted examples, 10 classes"
+    assert [line.split()[:2] for line in rest[:2]] == [["epoch", "1"], ["epoch", "2"]]
     assert shown.out.splitlines()[-1] == "test again with: reweight eval runs/erm-digits-1"
     assert Path("runs/erm-digits-1/summary.json").exists()
 

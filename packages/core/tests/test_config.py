@@ -123,6 +123,14 @@ RECORDS = {
         ),
         "twin": DataPlugin("twin", "is called like a method", never_built),
         "lengthy": DataPlugin("lengthy", "takes many steps", never_built, defaults={"steps": 900, "lr": 0.5}),
+        "fitting": DataPlugin(
+            "fitting",
+            "fits its defaults to a folder",
+            never_built,
+            ShelfOptions,
+            defaults={"lr": 0.5, "steps": 900},
+            fitted_defaults=lambda config: {"epochs": len(config.shelf_root.name), "lr": 0.25},
+        ),
         "rotten": DataPlugin("rotten", "has a bad better default", never_built, defaults={"epochs": "many"}),
     },
     "noise": {
@@ -291,6 +299,25 @@ def test_known_options_show_the_datasets_defaults_and_their_owners():
     owners = {name: item.owner for name, item in options.items()}
     assert (owners["lr"], owners["speed"], owners["shelf_root"]) == ("reweight", "stir", "shelf")
     assert "declared_by_nobody" not in options
+
+
+def test_defaults_that_fit_the_data_rank_above_the_datasets_others():
+    fitted = configure(data="fitting", shelf_root="abc")
+    assert (fitted.epochs, fitted.steps, fitted.lr) == (3, None, 0.25)
+    given = configure(data="fitting", shelf_root="abc", lr=0.1, steps=7)
+    assert (given.epochs, given.steps, given.lr) == (3, 7, 0.1)
+    preset = configure(data="fitting", shelf_root="abc", method="stir", preset="rounds")
+    assert preset.epochs == 30
+
+
+def test_a_plugin_that_cannot_fit_its_defaults_is_named(monkeypatch):
+    def fail(config):
+        raise KeyError("no shelf")
+
+    record = attrs.evolve(RECORDS["data"]["fitting"], fitted_defaults=fail)
+    monkeypatch.setitem(RECORDS["data"], "fitting", record)
+    with pytest.raises(UserError, match="data 'fitting': fitted_defaults: KeyError: 'no shelf'"):
+        configure(data="fitting")
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ class TestRecords:
     @pytest.mark.parametrize(
         ("record", "kind"),
         [
+            (models.linear, MLP),
             (models.mlp, MLP),
             (models.lenet, LeNet),
             (models.resnet20, CifarResNet),
@@ -88,6 +89,9 @@ class TestParameterCounts:
     def test_lenet_flattens_28x28_to_1024(self):
         linear = next(m for m in LeNet((1, 28, 28), 10) if isinstance(m, nn.Linear))
         assert (linear.in_features, linear.out_features) == (1024, 100)
+
+    def test_linear_is_one_layer(self):
+        assert count(on_meta(lambda: models.linear.build((3, 32, 32), 10))) == 3 * 32 * 32 * 10 + 10
 
     def test_mlp_has_no_batch_norm_and_the_given_hidden_layers(self):
         assert count(MLP((1, 2, 3), 4, hidden=(5,))) == (6 * 5 + 5) + (5 * 4 + 4)

@@ -23,6 +23,7 @@ from reweight_core.models.wide_resnet import WideResNet
 N, M, C, LR = 6, 5, 4, 0.1
 
 ARCHITECTURES = {
+    "linear": lambda: MLP((3, 8, 8), C, hidden=()),
     "mlp": lambda: MLP((3, 8, 8), C, hidden=(16, 16)),
     "lenet": lambda: LeNet((3, 8, 8), C),
     "resnet20": lambda: CifarResNet((3, 8, 8), C, 20),
@@ -104,7 +105,7 @@ def test_finite_differences_converge_to_forward_mode(name):
     assert errors[1] < errors[0] + 1e-6
 
 
-@pytest.mark.parametrize("name", ["mlp", "resnet20", "vision transformer"])
+@pytest.mark.parametrize("name", ["linear", "mlp", "resnet20", "vision transformer"])
 def test_the_head_alone_equals_double_backward_through_the_head(name):
     problem = Problem(ARCHITECTURES[name])
     found, loss = problem.gradient(STRATEGIES["head"])
@@ -119,6 +120,13 @@ def test_the_head_alone_equals_double_backward_through_the_head(name):
     (expected,) = torch.autograd.grad(expected_loss, w)
     assert relative(found, expected) < 1e-10
     assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-12)
+
+
+def test_a_linear_network_is_its_head():
+    problem = Problem(ARCHITECTURES["linear"])
+    assert list(dict(problem.model.named_parameters())) == ["1.weight", "1.bias"]
+    assert find_head(problem.model, problem.x) == "1"
+    assert relative(problem.gradient(STRATEGIES["head"])[0], problem.gradient(STRATEGIES["double"])[0]) < 1e-10
 
 
 def test_a_network_that_ends_otherwise_has_no_head():

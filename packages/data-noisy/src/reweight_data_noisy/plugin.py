@@ -100,12 +100,14 @@ folder = DataPlugin(
     summary="your own images: ROOT/train/CLASS/*, ROOT/test/CLASS/*, optionally ROOT/meta/CLASS/*",
     build=imported("reweight_data_noisy.readers.folder:load"),
     config=FolderOptions,
+    fitted_defaults=imported("reweight_data_noisy.fitting:fitting_folder"),
 )
 csv = DataPlugin(
     name="csv",
     summary="your own data in CSV files: images by path (file,label), or numeric features",
     build=imported("reweight_data_noisy.readers.csv:load"),
     config=CsvOptions,
+    fitted_defaults=imported("reweight_data_noisy.fitting:fitting_csv"),
 )
 clothing1m = DataPlugin(
     name="clothing1m",

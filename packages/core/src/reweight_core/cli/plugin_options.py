@@ -142,6 +142,11 @@ class PluginCommand(DeclaringCommand):
         file = given.pop("config_file", None)
         from_file = read_file(file, self.config_class, given) if file else {}
         ctx.meta[_GIVEN] = from_file
+        known = known_options(self.config_class, over(given, from_file))
+        # where the data are may decide defaults, which help is to show
+        data = over(given, from_file).get("data", known["data"].default)
+        own = [_click_option(item) for item in known.values() if item.owner == data]
+        given |= first_pass(ctx, args, [], own)[0]
         return known_options(self.config_class, over(given, from_file))
 
     def _with_config(self, callback: Callable[..., Any]) -> Callable[..., Any]:

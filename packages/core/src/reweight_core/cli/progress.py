@@ -1,7 +1,9 @@
-"""What a person sees of a run: a progress bar on a terminal, plain lines elsewhere, a table at the end."""
+"""What a person sees of a run: what it is, a progress bar on a terminal or plain lines, a table at the end."""
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ from rich.table import Table
 
 from reweight_core.cli.console import console
 from reweight_core.plugins.hookspecs import hookimpl
+
+STEPS_TO_MEASURE = 20
+"""Steps whose time says something of those that follow."""
 
 
 class Progress:
@@ -30,6 +35,8 @@ class Progress:
             disable=not self._console.is_terminal,
         )
         self._task = self._bar.add_task("epoch 1", total=None)
+        self._began, self._begun_at, self._estimated = 0.0, 0, False
+        self._done = self._total = 0
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -41,8 +48,18 @@ class Progress:
             self._bar.stop()
 
     @hookimpl
+    def begin_run(self, folder: Path) -> None:
+        """Say what is trained on what."""
+        self._print(description(json.loads((folder / "config.json").read_text(encoding="utf-8"))))
+        self._began = time.perf_counter()
+
+    @hookimpl
     def observe_step(self, done: int, total: int) -> None:
         """Move the bar."""
+        if not self._total:
+            # a resumed run has steps behind it
+            self._begun_at = done - 1
+        self._done, self._total = done, total
         self._bar.update(self._task, completed=done, total=total)
 
     @hookimpl
@@ -59,6 +76,41 @@ class Progress:
             print(text, flush=True)
         else:
             self._bar.update(self._task, description=text)
+        self._estimate()
+
+    def _estimate(self) -> None:
+        """Say once how long the rest will take, tests after every epoch included."""
+        taken, left = self._done - self._begun_at, self._total - self._done
+        if self._estimated or taken < STEPS_TO_MEASURE:
+            return
+        self._estimated = True
+        if left:
+            seconds = (time.perf_counter() - self._began) * left / taken
+            self._print(f"about {duration(seconds)} to go")
+
+    def _print(self, text: str) -> None:
+        if self._bar.disable:
+            print(text, flush=True)
+        else:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def description(config: Mapping[str, Any]) -> str:
+    """Return one line on a run from its config.json: network and parameters, device, examples, classes."""
+    data = config["data"]
+    trusted = f" and {data['meta_size']:,} trusted" if data["meta_size"] else ""
+    return (
+        f"{config['options']['model']}, {config['parameters']:,} parameters, {config['device']}; "
+        f"{data['train_size']:,} training{trusted} examples, {data['classes']:,} classes"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return a time as whole seconds, minutes or hours."""
+    for unit, length in (("s", 1), ("min", 60), ("h", 3600)):
+        if seconds < 100 * length or unit == "h":
+            break
+    return f"{max(1, round(seconds / length))} {unit}"
 
 
 def summary_table(summary: Mapping[str, Any], folder: Path) -> None:

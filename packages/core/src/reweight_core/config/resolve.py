@@ -13,6 +13,7 @@ from reweight_core.config.options import Option, Owner, checked, convert, fill, 
 from reweight_core.config.run_config import OWNER, DataConfig, RunConfig
 from reweight_core.errors import UserError, nearest
 from reweight_core.plugins import registry
+from reweight_core.plugins.blame import blamed
 
 Config = TypeVar("Config", bound="DataConfig")
 
@@ -76,12 +77,28 @@ def known_options(config_class: type, given: Mapping[str, Any]) -> dict[str, Opt
         if owner.kind in ("data", "loss"):
             defaults = registry.find(owner.kind, owner.name).defaults
             options = _with_defaults(options, defaults, f"{owner.kind} '{owner.name}'")
+        if owner.kind == "data":
+            options = _with_defaults(options, _fitted_defaults(owner, options, given), f"data '{owner.name}'")
     if "preset" in options:
         method = given.get("method", options["method"].default)
         whose = f"preset '{given.get('preset')}' of method '{method}'"
         options = _with_preset(options, whose, _preset_of(given), given)
         options["preset"] = _with_choices(options["preset"], method)
     return _without_dropped(options, given)
+
+
+def _fitted_defaults(owner: Owner, options: Mapping[str, Option], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the defaults that a data plugin has for these very data."""
+    fitted = registry.find("data", owner.name).fitted_defaults
+    if fitted is None:
+        return {}
+    try:
+        config = fill(owner, {name: item.default for name, item in options.items()} | dict(given))
+    except UserError:
+        # options that cannot be are told where they are used
+        return {}
+    with blamed(f"data '{owner.name}'", "fitted_defaults", registry.module_of(fitted)):
+        return dict(fitted(config))
 
 
 def check_plugin(kind: str, name: str) -> None:

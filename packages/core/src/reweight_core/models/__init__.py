@@ -2,6 +2,11 @@
 
 from reweight_core.plugins.records import ModelPlugin, imported
 
+linear = ModelPlugin(
+    name="linear",
+    summary="one linear layer on the flattened input: logistic regression",
+    build=imported("reweight_core.models.small:MLP", hidden=()),
+)
 mlp = ModelPlugin(
     name="mlp",
     summary="perceptron with two hidden layers of 256 units, no BatchNorm",

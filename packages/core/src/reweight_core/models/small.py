@@ -9,7 +9,10 @@ from torch import nn
 
 
 class MLP(nn.Sequential):
-    """Multilayer perceptron with ReLU: images of any shape to logits (n, num_classes)."""
+    """Multilayer perceptron with ReLU: images of any shape to logits (n, num_classes).
+
+    Without hidden layers it is one linear layer: logistic regression.
+    """
 
     def __init__(self, input_shape: tuple[int, ...], num_classes: int, hidden: Sequence[int] = (256, 256)):
         layers: list[nn.Module] = [nn.Flatten()]

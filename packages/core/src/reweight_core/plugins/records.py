@@ -216,6 +216,9 @@ class DataPlugin:
         config: attrs class whose fields, made with `reweight_core.option`, become options.
         defaults: better defaults of any option while this dataset is used, by option name
             (underscores); names that the chosen method does not declare are left alone.
+        fitted_defaults: ``fitted_defaults(config)`` returns more of them, which depend on the data themselves, their
+            number for example, and rank above `defaults`. It is called whenever options are merged: it must be quick
+            and fail for no files. None if there are none.
         read_new: ``read_new(config, path)`` reads examples without known labels for ``reweight predict`` and returns
             ``(images, names)``: an array like the dataset's images, (N, ...), and a name for each; None if ``predict``
             reads image files and tables by itself.
@@ -226,6 +229,7 @@ class DataPlugin:
     build: Callable[[Any], Dataset]
     config: type = NoOptions
     defaults: Mapping[str, Any] = attrs.field(factory=dict)
+    fitted_defaults: Callable[[Any], Mapping[str, Any]] | None = None
     read_new: Callable[[Any, Path], tuple[np.ndarray, Sequence[str]]] | None = None
 
 

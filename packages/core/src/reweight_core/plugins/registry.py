@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections import defaultdict
+from collections.abc import Callable
 from functools import lru_cache
 from importlib import metadata
 from typing import Any
@@ -88,14 +89,18 @@ def build(kind: str, name: str, *arguments: Any) -> Any:
         UserError: as `find`; or if it fails, or builds nothing.
     """
     record = find(kind, name)
-    module = record.build.target if isinstance(record.build, Imported) else getattr(record.build, "__module__", "")
-    with blamed(f"{kind} '{name}'", "build", module):
+    with blamed(f"{kind} '{name}'", "build", module_of(record.build)):
         built = record.build(*arguments)
     if built is None:
         raise PluginError(f"{kind} '{name}': build returned None (a forgotten return?)")
     if isinstance(built, type):
         raise PluginError(f"{kind} '{name}': build returned the class {built.__name__}, not an object of it")
     return built
+
+
+def module_of(function: Callable[..., Any]) -> str:
+    """Return the module of a function that a record names, ``module:name`` where it is imported when it is called."""
+    return function.target if isinstance(function, Imported) else getattr(function, "__module__", "")
 
 
 def find_entry(kind: str, name: str) -> metadata.EntryPoint:

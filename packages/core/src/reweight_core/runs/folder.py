@@ -145,7 +145,8 @@ def write_config(
         config: the options.
         data: what is trained on.
         device: where.
-        chosen: what the run begins with where options say auto: ``lookahead`` and ``precision``.
+        chosen: what the run begins with beside the options: ``lookahead``, ``precision`` and the network's number of
+            ``parameters``.
     """
     write_json(
         folder / "config.json",
@@ -160,6 +161,7 @@ def write_config(
                 "meta_size": len(data.meta) if data.meta else 0,
                 "val_size": len(data.val) if data.val else 0,
                 "test_size": len(data.test) if data.test else 0,
+                "classes": len(data.dataset.classes),
                 "noise_rate": data.noise_rate,
             },
         },

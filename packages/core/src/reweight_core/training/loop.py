@@ -75,7 +75,8 @@ def train_parts(parts: Parts, held_out: HeldOut, run: Path) -> FinishedRun:
     if precision == "auto":
         precision = choose_precision(parts.step, size, state.stage) if parts.device.type == "cuda" else "fp32"
     _choose_lookahead(state, size)
-    chosen = {"lookahead": attrs.asdict(parts.step.lookahead), "precision": precision}
+    parameters = sum(parameter.numel() for parameter in parts.model.parameters())
+    chosen = {"lookahead": attrs.asdict(parts.step.lookahead), "precision": precision, "parameters": parameters}
     folder.write_config(run, parts.config, parts.data, parts.device, chosen)
     return train_to_the_end(state, held_out, run)
 

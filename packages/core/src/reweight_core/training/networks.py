@@ -35,7 +35,7 @@ def build_network(config: RunConfig, data: PreparedData, device: torch.device) -
     model = build_model(config.model, dataset.input_shape, len(dataset.classes), config.head)
     is_image = data.train.images.dtype == np.uint8
     if not is_image and any(isinstance(module, nn.Conv2d) for module in model.modules()):
-        raise UserError(f"--model {config.model}: is for images, but the data are features; give --model mlp")
+        raise UserError(f"--model {config.model}: is for images, but the data are features; give --model linear or mlp")
     _initialise(model, config, dataset)
     return model.to(device).to(memory_format=memory_format(config.channels_last))
 
