@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from reweight_core.cli.console import console
@@ -55,11 +56,11 @@ def command(run: Path, network: Kept, device: str, as_json: bool) -> None:
     for figure, title in FIGURES.items():
         table.add_row(title, *(_text(result[f"{part}_{figure}"]) for part in sets))
     out.print(table)
-    out.print(_by_class(result, sets[0]))
+    _print_classes(out, result, sets[0])
 
 
-def _by_class(result: Mapping[str, Any], part: str) -> Table:
-    """Return a table of the classes in a set, with the class that each is most often taken for."""
+def _print_classes(out: Console, result: Mapping[str, Any], part: str) -> None:
+    """Print a table of the classes in a set, with the class that each is most often taken for."""
     columns, confusion = result[f"{part}_classes"], result[f"{part}_confusion"]
     names, recall = columns["class"], columns["recall"]
     rows, title = list(range(len(names))), f"classes of the {SETS[part]} set"
@@ -68,7 +69,7 @@ def _by_class(result: Mapping[str, Any], part: str) -> Table:
         known = [row for row in rows if recall[row] is not None]
         rows = sorted(known, key=lambda row: recall[row])[:SHOWN]
         title = f"the {len(rows)} of {len(names)} {title} with the smallest recall"
-    table = Table(title=title, box=box.SIMPLE)
+    table = Table(box=box.SIMPLE)
     table.add_column("class", overflow="fold")
     for name in ("examples", "recall", "precision"):
         table.add_column(name, justify="right")
@@ -79,7 +80,8 @@ def _by_class(result: Mapping[str, Any], part: str) -> Table:
         taken_for = f"{names[wrong.index(most)]} ({most})" if most else ""
         figures = (_text(columns[name][row]) for name in ("recall", "precision"))
         table.add_row(names[row], str(columns["support"][row]), *figures, taken_for)
-    return table
+    out.print(f"{title}:")
+    out.print(table)
 
 
 def _text(value: float | None) -> str:
