@@ -225,6 +225,17 @@ def test_evaluation_gives_the_figures_of_the_run_again(reweight, run, summary):
     assert f"validation accuracy {summary['val_accuracy']:.4f} on 20 examples" in shown
 
 
+def test_a_validation_set_that_is_another_now_is_left_out(reweight):
+    reweight("train", *TRAIN, "--epochs", 1, "--model", "mlp", "--out", "run")
+    config = json.loads(Path("run/config.json").read_text())
+    config["options"]["seed"] += 1
+    Path("run/config.json").write_text(json.dumps(config))
+    shown = reweight("eval", "run")
+    assert shown.status == 0
+    assert "test accuracy" in shown.out and "validation" not in shown.out
+    assert "the training data are not those of the run now, so its validation set is left out" in shown.err
+
+
 def test_another_seed_gives_another_run(reweight):
     for seed in (0, 1):
         reweight("train", *TRAIN, "--seed", seed, "--out", f"seed-{seed}")

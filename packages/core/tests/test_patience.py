@@ -76,7 +76,7 @@ def parts_of(monkeypatch):
         monkeypatch.setattr("reweight_core.plugins.erm.plugin", record)
         monkeypatch.setattr(run_folder, "write_config", lambda *_: None)
         monkeypatch.setattr(tiny, "build_parts", with_val)
-        given = {"model": "mlp", "augment": "none", "val_size": 12, "lr": 1e-30, "checkpoint_every": 1}
+        given = {"model": "mlp", "augment": "none", "val_size": 12, "lr": 1e-30}
         return tiny_parts("erm", observers, **given | options)
 
     return parts_of
@@ -152,7 +152,7 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(parts_of, tmp_path,
             if metrics["epoch"] == epoch:
                 raise KeyboardInterrupt
 
-    options = {"patience": 1}
+    options = {"patience": 1, "checkpoint_every": 1}
     whole = train(tmp_path / "whole", parts_of(*STAGES, **options)).summary
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "run", parts_of(*STAGES, observers=[Interrupt()], **options))
