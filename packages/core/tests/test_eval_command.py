@@ -86,7 +86,7 @@ def test_json_has_everything(show):
 def test_the_balanced_accuracy_is_told_where_a_class_has_more_than_twice_as_many_examples(
     support, balanced, shown, capsys
 ):
-    summary = dict.fromkeys(["val_accuracy", "noise_auroc", "stopped_early"])
+    summary = dict.fromkeys(["val_accuracy", "noise_auroc", "stopped_early"]) | {"health": []}
     summary |= {"network": "best", "network_epoch": 7, "test_accuracy": 0.5, "test_accuracy_mean5": 0.25}
     summary |= {"test_balanced_accuracy": balanced, "test_macro_f1": 0.375, "test_classes": {"support": support}}
     summary_table(summary | {"seconds": 1.0, "seconds_per_step": 0.1}, Path("run"))

@@ -1,5 +1,3 @@
-import warnings
-
 import numpy as np
 import pytest
 import torch
@@ -8,7 +6,7 @@ from reweight_core.data.dataset import Split
 from reweight_core.data.prepare import PreparedData
 from reweight_core.engine.sample_table import SampleTable
 from reweight_core.testing import tiny_dataset
-from reweight_core.training.metrics import noise_auroc, warn_of_few_examples, weight_figures
+from reweight_core.training.metrics import noise_auroc, weight_figures
 
 # clean weights 1, 0.8 and 0.2, corrupted 0.5 and 0; the last example was never visited
 WEIGHTS = [0.5, 1.0, 0.0, 0.8, 0.2, 100.0]
@@ -83,33 +81,3 @@ def test_an_area_needs_examples_of_both_kinds_among_the_visited_and_finite_weigh
     assert figures(visits=[0, 2, 0, 1, 3, 0])["mean_weight_corrupted"] is None
     assert figures([torch.nan, *WEIGHTS[1:]])["noise_auroc"] is None
     assert figures([*WEIGHTS[:-1], torch.nan])["noise_auroc"] == pytest.approx(AUROC)
-
-
-def warnings_of(effective, batch_size=100):
-    """How many warnings each epoch gives, for the examples that the steps of each rest on."""
-    counts = []
-    for end in range(1, len(effective) + 1):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            warn_of_few_examples([{"effective_examples": value} for value in effective[:end]], batch_size)
-        counts.append(len(caught))
-    return counts
-
-
-@pytest.mark.parametrize(
-    ("effective", "counts"),
-    [
-        ([9, 9, 9, 9, 9], [0, 0, 1, 0, 0]),
-        ([50, 9, 9, 11, 9, 9, 9.9], [0, 0, 0, 0, 0, 0, 1]),
-        ([9, 9, 9, 50, 9, 9, 9], [0, 0, 1, 0, 0, 0, 0]),
-        ([9, 9, 10, 9, 9], [0, 0, 0, 0, 0]),
-        ([9, 9, None, 9], [0, 0, 0, 0]),
-    ],
-)
-def test_steps_that_rest_on_few_examples_for_three_epochs_give_one_warning(effective, counts):
-    assert warnings_of(effective) == counts
-
-
-def test_the_warning_says_how_few_of_how_many():
-    with pytest.warns(UserWarning, match=r"of 3 epochs in a row rest on 2\.5 of 32 examples .* lower --lr"):
-        warn_of_few_examples([{"effective_examples": 2.5}] * 3, 32)

@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.metrics import confusion_matrix
 from torch import nn
 
 from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Fed
+from reweight_core.engine.epoch_sums import effective_number
 from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.optimizers import OptimizerSettings
 from reweight_core.engine.stage import Stage
-from reweight_core.engine.training_step import TrainingStep, effective_number
+from reweight_core.engine.training_step import TrainingStep
 from reweight_core.errors import UserError
 from reweight_core.plugins.hooks import MethodHooks
 from reweight_core.plugins.hookspecs import hookimpl
@@ -268,6 +270,27 @@ class TestEpochSums:
         assert step.sums.effective_examples.item() == pytest.approx(sum(expected).item(), rel=1e-6)
         assert step.sums.steps.item() == 3
 
+    def test_of_labels_hits_and_predictions_by_class(self):
+        step, _ = make()
+        seen = []
+        for k, (_, logits, labels) in enumerate(plain_training(torch.float64, BATCHES[:3])):
+            take(step, BATCHES[k], RATES[k])
+            seen.append((labels, logits.argmax(1)))
+
+        labels, predicted = (torch.cat(parts).numpy() for parts in zip(*seen, strict=True))
+        table = confusion_matrix(labels, predicted, labels=range(CLASSES))
+        assert step.sums.labels.tolist() == table.sum(1).tolist()
+        assert step.sums.hits.tolist() == table.diagonal().tolist()
+        assert step.sums.predictions.tolist() == table.sum(0).tolist()
+
+    def test_of_steps_without_a_weight(self):
+        table = torch.zeros(SIZE, dtype=torch.float64)
+        table[BATCHES[1][0]] = 1e-9
+        step, _ = make(FromTable(table))
+        for ids in BATCHES[:3]:
+            take(step, ids)
+        assert step.sums.zero_steps.item() == 2
+
     def test_start_again_in_place(self):
         step, _ = make(Looking())
         take(step, BATCHES[0])
@@ -275,7 +298,8 @@ class TestEpochSums:
         addresses = [tensor.data_ptr() for tensor in sums]
         step.sums.reset()
 
-        assert [tensor.item() for tensor in sums] == [0] * len(sums)
+        assert step.sums.labels.shape == step.sums.hits.shape == step.sums.predictions.shape == (CLASSES,)
+        assert all(tensor.eq(0).all() for tensor in sums)
         assert [getattr(step.sums, f.name).data_ptr() for f in attrs.fields(type(step.sums))] == addresses
 
 

@@ -49,11 +49,12 @@ def planned(cell, seed, folder):
 def cells(tmp_path):
     """Two cells: one with two finished runs and a failed one, one with failed runs only."""
 
-    def run(cell, seed, accuracy):
+    def run(cell, seed, accuracy, *problems):
         folder = tmp_path / cell.name / f"seed-{seed}"
         if accuracy is not None:
             folder.mkdir(parents=True)
             figures = {"test_accuracy": accuracy, "test_accuracy_mean5": accuracy, "noise_auroc": None, "seconds": 2.0}
+            figures["health"] = [{"problem": name, "epoch": 3, "message": "look"} for name in problems]
             (folder / "summary.json").write_text(json.dumps(figures))
             versions = {"reweight-core": "1", "torch": "2", "python": "3"}
             (folder / "config.json").write_text(json.dumps({"device": "A100", "versions": versions}))
@@ -61,7 +62,13 @@ def cells(tmp_path):
 
     good = Cell("a", {"method": "a", "noise": "x|y"}, {})
     bad = Cell("b", {"method": "b", "lr": "1"}, {})
-    runs = [run(good, 0, 0.5), run(good, 1, 0.7), run(good, 2, None), run(bad, 0, None), run(bad, 1, None)]
+    runs = [
+        run(good, 0, 0.5, "few examples"),
+        run(good, 1, 0.7, "few examples", "chance"),
+        run(good, 2, None),
+        run(bad, 0, None),
+        run(bad, 1, None),
+    ]
     return collect(runs, {"a/seed-2": "too hot", "b/seed-0": "no file", "b/seed-1": "no file"})
 
 
@@ -77,7 +84,8 @@ def test_figures_are_those_of_the_finished_runs(cells):
 def test_a_run_is_kept_with_its_figures_or_its_error(tmp_path):
     run = planned(Cell("a", {}, {}), 3, tmp_path)
     about = {"seed": 3, "folder": str(tmp_path), "command": ["reweight", "train"]}
-    assert RunResult(run, {"seconds": 2.0}).as_json() == about | {"seconds": 2.0}
+    assert RunResult(run, {"seconds": 2.0}).as_json() == about | {"seconds": 2.0, "health": []}
+    assert RunResult(run, {}, health=["chance"]).as_json() == about | {"health": ["chance"]}
     assert RunResult(run, {}, "too hot").as_json() == about | {"error": "too hot"}
 
 
@@ -104,6 +112,8 @@ def test_all_files_say_the_same(cells, tmp_path):
     assert text.split("\n\n")[2:] == [
         "failed: a/seed-2: too hot",
         "failed: b/seed-0, b/seed-1: no file",
+        "few examples: a/seed-0, a/seed-1 (health in summary.json)",
+        "chance: a/seed-1 (health in summary.json)",
         "2 runs with reweight-core 1, torch 2 and Python 3 on A100.\n",
     ]
     with open(tmp_path / "results.csv", newline="") as file:
@@ -115,6 +125,7 @@ def test_all_files_say_the_same(cells, tmp_path):
     good, bad = content["cells"]
     assert good["test_accuracy"] == {"mean": 0.6, "sd": float(rows[0]["test_accuracy_sd"])}
     assert [run.get("test_accuracy") for run in good["runs"]] == [0.5, 0.7, None]
+    assert [run.get("health") for run in good["runs"]] == [["few examples"], ["few examples", "chance"], None]
     assert bad["test_accuracy"] == {"mean": None, "sd": None}
     assert not list(tmp_path.glob("*.partial"))
 

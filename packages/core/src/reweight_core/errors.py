@@ -11,6 +11,10 @@ class UserError(Exception):
     """
 
 
+class DivergedError(UserError):
+    """A run was ended early because it has diverged; the program exits with status 1."""
+
+
 class PluginError(UserError):
     """A plugin failed, or gave something that cannot be used; the message names its kind, its name and what it did."""
 

@@ -52,11 +52,13 @@ class RunResult:
         run: the run.
         figures: name in `FIGURES` -> that figure, None where it has none; empty if the run failed.
         error: why it failed, None if it is finished.
+        health: names of the problems that a finished run told of.
     """
 
     run: PlannedRun
     figures: Mapping[str, float | None]
     error: str | None = None
+    health: Sequence[str] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return its seed, folder and command, and its figures or its error, as JSON values."""
@@ -65,7 +67,7 @@ class RunResult:
             "folder": str(self.run.folder),
             "command": ["reweight", *self.run.arguments],
         }
-        return {**run, **self.figures} if self.error is None else {**run, "error": self.error}
+        return run | ({"error": self.error} if self.error is not None else {**self.figures, "health": [*self.health]})
 
 
 @attrs.frozen
@@ -159,7 +161,7 @@ def collect(runs: Sequence[PlannedRun], errors: Mapping[str, str]) -> list[CellR
     by_cell: dict[Cell, list[RunResult]] = {}
     for run in runs:
         error = errors.get(run.name)
-        result = RunResult(run, _figures(run.folder / "summary.json") if error is None else {}, error)
+        result = RunResult(run, {}, error) if error is not None else _finished(run)
         by_cell.setdefault(run.cell, []).append(result)
     return [
         CellResult(cell, results, {name: Spread.of(one.figures.get(name) for one in results) for name in FIGURES})
@@ -167,10 +169,12 @@ def collect(runs: Sequence[PlannedRun], errors: Mapping[str, str]) -> list[CellR
     ]
 
 
-def _figures(summary: Path) -> dict[str, float | None]:
+def _finished(run: PlannedRun) -> RunResult:
+    summary = run.folder / "summary.json"
     content = read_json(summary)
     try:
-        return {name: content[name] for name in FIGURES}
+        figures = {name: content[name] for name in FIGURES}
+        return RunResult(run, figures, health=[found["problem"] for found in content.get("health", ())])
     except KeyError as missing:
         raise UserError(f"{summary}: has no {missing}; remove the folder") from None
 
@@ -193,7 +197,7 @@ def keep(out: Path, report: Report, cells: Sequence[CellResult], about: Mapping[
         UserError: if a file cannot be written, or a run has none of what it should have.
     """
     made_with = environments(cells)
-    remarks = [*_failures(errors_of(cells)), *report.remarks, *map(_describe, made_with)]
+    remarks = [*_failures(errors_of(cells)), *_warnings(cells), *report.remarks, *map(_describe, made_with)]
     report = attrs.evolve(report, remarks=remarks)
     rows = [cell.csv_row() for cell in cells]
     text = io.StringIO()
@@ -241,3 +245,12 @@ def _failures(errors: Mapping[str, str]) -> list[str]:
     for name, error in errors.items():
         by_error.setdefault(error, []).append(name)
     return [f"failed: {', '.join(names)}: {error}" for error, names in by_error.items()]
+
+
+def _warnings(cells: Sequence[CellResult]) -> list[str]:
+    """Return a line for each kind of problem that finished runs told of."""
+    by_problem: dict[str, list[str]] = {}
+    for one in (one for cell in cells for one in cell.runs):
+        for problem in one.health:
+            by_problem.setdefault(problem, []).append(one.run.name)
+    return [f"{problem}: {', '.join(names)} (health in summary.json)" for problem, names in by_problem.items()]

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from reweight_core.cli.commands import COMMANDS
-from reweight_core.errors import UserError, nearest, reason
+from reweight_core.errors import DivergedError, UserError, nearest, reason
 from reweight_core.plugins import registry
 from reweight_core.plugins.records import CommandPlugin
 
@@ -69,7 +69,7 @@ def cli(context: click.Context) -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the program; whatever the user can mend is one line on standard error and exit status 2."""
+    """Run the program; whatever the user can mend is one line on standard error and exit status 2, a lost run 1."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -95,13 +95,15 @@ def main(args: list[str] | None = None) -> None:
         sys.exit(1)
     except MemoryError as error:
         _fail(f"memory is full: give a smaller image or batch size ({error})")
+    except DivergedError as error:
+        _fail(str(error), 1)
     except UserError as error:
         _fail(str(error))
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, status: int = 2) -> NoReturn:
     click.echo("Error: " + " ".join(message.splitlines()), err=True)
-    sys.exit(2)
+    sys.exit(status)
 
 
 def _show_warning(message: Any, category: Any, filename: Any, lineno: Any, file: Any = None, line: Any = None) -> None:

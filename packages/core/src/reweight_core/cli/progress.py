@@ -90,6 +90,8 @@ def summary_table(summary: Mapping[str, Any], folder: Path) -> None:
     table.add_row("run", str(folder))
     out = console()
     out.print(table)
+    for found in summary["health"]:
+        out.print(f"{found['problem']} (epoch {found['epoch']}): {found['message']}", soft_wrap=True)
     if summary["test_accuracy"] is not None:
         out.print(f"test again with: reweight eval {folder}", soft_wrap=True)
 

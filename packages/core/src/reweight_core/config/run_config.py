@@ -176,6 +176,12 @@ class RunConfig(DataConfig):
     max_grad_norm: float | None = option(
         None, "Clip the norm of the real update's gradient.", check=gt(0), group="optimisation"
     )
+    stop_when: Literal["diverged", "never"] = option(
+        "diverged",
+        "End a run early, with exit status 1, when it has diverged, or never.",
+        group="optimisation",
+        changes_result=False,
+    )
     lookahead: Literal["auto", "jvp", "fd", "head", "double"] = option(
         "auto",
         "How to look ahead: jvp (exact), fd (approximate, cheaper), head (last layer only), double (double backward), "

@@ -32,6 +32,7 @@ class Examples:
         images: as given, a uint8 tensor (N, channels, height, width); None if they are in files.
         files: the image files, or None.
         labels: as given, int64 (N,).
+        num_classes: C.
         memory_format: as given.
 
     Raises:
@@ -58,7 +59,7 @@ class Examples:
                     "--augment resized-crop: is for images that are read while training; give --stream on, if the "
                     "dataset has it, or --augment crop-flip"
                 )
-        self.labels = torch.from_numpy(split.labels).to(device)
+        self.labels, self.num_classes = torch.from_numpy(split.labels).to(device), len(dataset.classes)
         self._mean = torch.tensor(dataset.mean, dtype=dtype, device=device)[:, None, None]
         self._std = torch.tensor(dataset.std, dtype=dtype, device=device)[:, None, None]
         self.memory_format = memory_format

@@ -13,6 +13,7 @@ from reweight_core.data.batch import Batch, BatchSource, Source
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Fed
 from reweight_core.data.seeds import derived_seed
+from reweight_core.engine.epoch_sums import EpochSums
 from reweight_core.engine.finite import Health
 from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.losses import cross_entropy
@@ -57,28 +58,6 @@ class StepHooks(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state_dict` returned."""
-
-
-@attrs.frozen(eq=False)
-class EpochSums:
-    """Sums over the steps of an epoch, on the device: tensors without dimensions."""
-
-    steps: Tensor
-    train_loss: Tensor
-    examples: Tensor
-    effective_examples: Tensor
-    meta_loss: Tensor
-    meta_steps: Tensor
-
-    @classmethod
-    def zeros(cls, device: torch.device) -> EpochSums:
-        """Return sums that start at 0."""
-        return cls(*(torch.zeros((), device=device) for _ in attrs.fields(cls)))
-
-    def reset(self) -> None:
-        """Start again at 0, in place."""
-        for field in attrs.fields(type(self)):
-            getattr(self, field.name).zero_()
 
 
 class TrainingStep:
@@ -136,7 +115,7 @@ class TrainingStep:
             name: torch.Generator(device).manual_seed(derived_seed(seed, name)) for name in ("augmentation", "network")
         }
         self.lr = torch.zeros((), device=device) if lr is None else lr
-        self.sums = EpochSums.zeros(device)
+        self.sums = EpochSums.zeros(device, train.num_classes)
         self.health = Health(device)
         self.samples = SampleTable(len(train), device, 0 if both is None else len(both) - len(train))
         self.passes = Passes(model, self.generators["network"], autocast, head, lean)
@@ -241,13 +220,7 @@ class TrainingStep:
     def _note(self, step: Step, weights: Tensor, D_prime: Tensor) -> None:
         self.health.note(losses=step.losses, weights=weights, gradient=D_prime, meta_loss=step.meta_value)
         recorded = weights if step.stage.plain else self.hooks.example_weights(step, weights)
-        self.sums.steps.add_(1)
-        self.sums.train_loss.add_(step.losses.sum())
-        self.sums.examples.add_(step.n)
-        self.sums.effective_examples.add_(effective_number(weights if weights.dim() == 1 else weights.mean(1)))
-        if step.meta_value is not None:
-            self.sums.meta_loss.add_(step.meta_value)
-            self.sums.meta_steps.add_(1)
+        self.sums.add(step, weights)
         if step.source != "meta":
             self.samples.record(step, recorded)
 
@@ -268,15 +241,3 @@ class TrainingStep:
             tensor.copy_(samples[name])
         for name, generator in self.generators.items():
             generator.set_state(generators[name])
-
-
-def effective_number(weights: Tensor) -> Tensor:
-    """Return the number of equally weighted examples that would average out as much as these: (sum w)^2 / sum w^2.
-
-    It is also called Kish's effective sample size; 0 where all weights are 0.
-
-    Args:
-        weights: of the examples, (n,).
-    """
-    squares = weights.square().sum()
-    return weights.sum().square() / torch.where(squares == 0, 1, squares)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,17 @@ from torch import nn
 from reweight_core.config.load_data import load_data
 from reweight_core.config.resolve import as_values
 from reweight_core.config.run_config import RunConfig
+from reweight_core.errors import DivergedError
 from reweight_core.files import locked, write_json
 from reweight_core.machine.precision import products
 from reweight_core.runs import checkpoint, folder
 from reweight_core.training.auto import choose_lookahead, choose_precision
 from reweight_core.training.build import Parts, begin, build_parts, refuse_gpu_options
+from reweight_core.training.diagnosis import Setting, diagnose
 from reweight_core.training.final import final_network
 from reweight_core.training.held_out import OF_AN_EPOCH, HeldOut
 from reweight_core.training.machine_errors import told_to_the_user
-from reweight_core.training.metrics import means, purity, summary_of, warn_of_few_examples, weight_figures
+from reweight_core.training.metrics import means, purity, summary_of, weight_figures
 from reweight_core.training.state import Epoch, TrainingState
 
 
@@ -50,6 +53,7 @@ def train(config: RunConfig, observers: Sequence[object] = ()) -> FinishedRun:
 
     Raises:
         UserError: for anything the user can mend; before training starts wherever it can be known then.
+        DivergedError: if the run was ended early because it has diverged (``--stop-when``).
     """
     # what can be known before the data are read is checked before
     refuse_gpu_options(config)
@@ -83,7 +87,12 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
     parts.hooks.begin_run(folder=run, config=as_values(parts.config), epochs_done=state.epochs_done)
     state.start_clock()
     parts.model.train()
+    setting = Setting.of(parts)
+    problems = diagnose(state.history, setting)
     while not state.is_over:
+        if parts.config.stop_when in problems:
+            why = problems[parts.config.stop_when]
+            raise DivergedError(f"{why}; the run was ended and is kept in {run} (--stop-when never goes on)")
         if state.stage_is_over:
             state.begin_next_stage()
         epoch = state.next_epoch()
@@ -97,15 +106,21 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
         metrics |= held_out.accuracies_of_further(parts.hooks.networks)
         parts.best.note(evaluated, metrics)
         state.history.append(folder.append_metrics(run, metrics))
-        warn_of_few_examples(state.history, parts.config.batch_size)
+        problems = diagnose(state.history, setting)
+        ends = parts.config.stop_when in problems
+        for name, problem in problems.items():
+            # what ends the run is told then
+            if problem.epoch == state.epochs_done and (state.is_over or name != parts.config.stop_when):
+                warnings.warn(str(problem), stacklevel=2)
         parts.hooks.observe_epoch(metrics=metrics)
         parts.step.health.check(parts.hooks.implementers)
-        if state.is_over or state.stage_is_over or state.epochs_done % parts.config.checkpoint_every == 0:
+        if ends or state.is_over or state.stage_is_over or state.epochs_done % parts.config.checkpoint_every == 0:
             checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest))
     best = parts.best.copy() if state.ends_with == "best" else None
     kept = parts.hooks.evaluation_model(parts.model).eval() if best is None else best
     final = final_network(parts, kept)
-    summary = summary_of(state) | held_out.report(kept, run)
+    health = {"health": [attrs.asdict(problem) for problem in problems.values()]}
+    summary = summary_of(state) | health | held_out.report(kept, run)
     if final is not None:
         summary |= held_out.report(final[0], run, "final_")
         checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest, final))

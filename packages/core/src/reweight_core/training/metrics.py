@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
@@ -12,8 +11,8 @@ import torch
 from torch import Tensor
 
 from reweight_core.data.prepare import PreparedData
+from reweight_core.engine.epoch_sums import EpochSums
 from reweight_core.engine.sample_table import SampleTable
-from reweight_core.engine.training_step import EpochSums
 from reweight_core.machine.meters import peak_memory
 from reweight_core.runs.checkpoint import best_epoch
 from reweight_core.training.held_out import OF_AN_EPOCH
@@ -21,40 +20,20 @@ from reweight_core.training.state import TrainingState
 
 
 def means(sums: EpochSums) -> dict[str, float | None]:
-    """Return the means of an epoch: losses, and examples that a step rests on.
+    """Return the means of an epoch: losses, accuracies on observed labels, and examples that a step rests on.
 
     This waits until the device has finished its steps.
     """
+    examples = sums.labels.sum()
     return {
         "train_loss": (sums.train_loss / sums.examples).item(),
+        "train_accuracy": (sums.hits.sum() / examples).item(),
+        "train_balanced_accuracy": (sums.hits / sums.labels)[sums.labels > 0].mean().item(),
+        "top_class_ratio": (sums.predictions.max() / examples).item(),
         "meta_loss": (sums.meta_loss / sums.meta_steps).item() if sums.meta_steps.item() else None,
         "effective_examples": (sums.effective_examples / sums.steps).item(),
+        "zero_step_ratio": (sums.zero_steps / sums.steps).item(),
     }
-
-
-FEW_EPOCHS, FEW_SHARE = 3, 0.1
-"""So many epochs in a row, with steps that rest on less than this share of a batch, give a warning."""
-
-
-def warn_of_few_examples(history: Sequence[Mapping[str, Any]], batch_size: int) -> None:
-    """Warn when steps have come to rest on few of their examples, once in a run.
-
-    Args:
-        history: the metrics of all epochs so far.
-        batch_size: examples in a batch.
-    """
-    carried = [metrics["effective_examples"] for metrics in history]
-    # None where a weight was not finite, for which a run stops with its own reason
-    few = [number is not None and number < FEW_SHARE * batch_size for number in carried]
-    found = [end for end in range(FEW_EPOCHS, len(few) + 1) if all(few[end - FEW_EPOCHS : end])]
-    if found == [len(few)]:
-        rests = f"{history[-1]['effective_examples']:.1f} of {batch_size} examples"
-        warnings.warn(
-            f"the steps of {FEW_EPOCHS} epochs in a row rest on {rests} (effective_examples in metrics.jsonl): they "
-            "are as noisy as steps of so small a batch, and training may collapse; give a lower --lr or a larger "
-            "--batch-size, or bound the weights if the method has an option for it",
-            stacklevel=2,
-        )
 
 
 def weight_figures(samples: SampleTable, data: PreparedData) -> dict[str, float | None]:
