@@ -276,6 +276,19 @@ def test_noise_that_needs_the_images_sees_those_of_its_labels():
     assert (data.train.labels == codes_of(data.train) % 3).all()
 
 
+def test_noise_that_needs_the_mask_sees_which_examples_of_the_training_set_are_left():
+    def by_place(labels, num_classes, rng, images, mask):
+        assert mask.shape == (90,)
+        assert (codes[mask] == images[:, 0, 0, 0] + 256 * images[:, 0, 0, 1].astype(np.int64)).all()
+        return np.flatnonzero(mask) % num_classes
+
+    dataset = make_dataset((40, 30, 20))
+    codes = codes_of(dataset.train)
+    both = {"noise_needs_images": True, "noise_needs_mask": True}
+    data = prepare(dataset, options(meta_size=9, val_size=6, imb=0.5, corrupt=by_place, **both))
+    assert (data.train.labels == data.ids % 3).all()
+
+
 def test_noise_that_needs_the_images_is_refused_where_they_are_read_while_training(tmp_path):
     files = ImageFiles(tmp_path, np.array([f"{i}.png" for i in range(6)], dtype=object), 8)
     split = Split(files, np.arange(6) % 3)

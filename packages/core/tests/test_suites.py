@@ -192,6 +192,15 @@ def by_image(labels, num_classes, rng, images):
     return np.where(dark & (rng.random_sample(len(labels)) < 0.9), (labels + 1) % num_classes, labels)
 
 
+def by_place(labels, num_classes, rng, mask):
+    return np.where(np.flatnonzero(mask) % 3 + rng.random_sample(len(labels)) < 0.9, 0, labels)
+
+
+def in_place_by_mask(labels, num_classes, rng, mask):
+    labels[mask] = rng.randint(num_classes, size=len(labels))
+    return labels
+
+
 def noise(corrupt, parse=float, **record):
     def build(argument):
         try:
@@ -204,7 +213,9 @@ def noise(corrupt, parse=float, **record):
 
 
 @pytest.mark.parametrize(
-    "record", [noise(turning), noise(by_image, needs_images=True)], ids=["by label", "by label and image"]
+    "record",
+    [noise(turning), noise(by_image, needs_images=True), noise(by_place, needs_mask=True)],
+    ids=["by label", "by label and image", "by place"],
 )
 def test_right_noise_is_accepted(record, installed):
     installed("noise", record)
@@ -220,6 +231,7 @@ def test_right_noise_is_accepted(record, installed):
         (noise(lambda labels, num_classes, rng: None), "test_some_labels_change_and_others_stay", "returned None"),
         (noise(by_global), "test_all_draws_come_from_the_generator_that_is_given", "more than the generator"),
         (noise(in_place), "test_the_labels_that_it_is_given_stay_as_they_are", ""),
+        (noise(in_place_by_mask, needs_mask=True), "test_the_labels_that_it_is_given_stay_as_they_are", ""),
     ],
 )
 def test_noise_with_a_defect_is_rejected(record, test, message, installed):

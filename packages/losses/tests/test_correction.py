@@ -172,12 +172,14 @@ class TestMatrixOfNoise:
             return lambda labels, classes, rng: (labels + (rng.random_sample(len(labels)) < float(argument))) % classes
 
         records = {
-            "next-class": SimpleNamespace(build=next_class, needs_images=False),
+            "next-class": SimpleNamespace(build=next_class, needs_images=False, needs_mask=False),
             "own-class": SimpleNamespace(
                 build=lambda argument: lambda labels, classes, rng: np.full_like(labels, rng.randint(classes)),
                 needs_images=False,
+                needs_mask=False,
             ),
-            "blurred": SimpleNamespace(build=next_class, needs_images=True),
+            "blurred": SimpleNamespace(build=next_class, needs_images=True, needs_mask=False),
+            "by-place": SimpleNamespace(build=next_class, needs_images=False, needs_mask=True),
         }
         monkeypatch.setattr(registry, "find", lambda kind, name: records[name])
 
@@ -193,9 +195,10 @@ class TestMatrixOfNoise:
         with pytest.raises(UserError, match=r"--forward-noise own-class:1: this noise draws its own classes"):
             correction.forward(CorrectionConfig(noise="own-class:1"), context())
 
-    def test_noise_that_depends_on_images_has_none(self, kinds):
-        with pytest.raises(UserError, match=r"--forward-noise blurred:0\.3: this noise depends on the images"):
-            correction.forward(CorrectionConfig(noise="blurred:0.3"), context())
+    @pytest.mark.parametrize("kind", ["blurred", "by-place"])
+    def test_noise_that_depends_on_the_example_has_none(self, kinds, kind):
+        with pytest.raises(UserError, match=rf"--forward-noise {kind}:0\.3: this noise depends on the example"):
+            correction.forward(CorrectionConfig(noise=f"{kind}:0.3"), context())
 
 
 class TestEstimate:

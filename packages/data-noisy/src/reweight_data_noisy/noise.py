@@ -1,4 +1,4 @@
-"""Label noise of the re-weighting papers. T is the transition matrix: T[i, j] = P(observed j | true i)."""
+"""Label noise that depends on the class alone. T is the transition matrix: T[i, j] = P(observed j | true i)."""
 
 from __future__ import annotations
 
@@ -144,19 +144,43 @@ def read_matrix(path: Path, num_classes: int) -> np.ndarray:
         UserError: if it cannot be read, or if a row is no distribution over C classes.
     """
     where = f"--noise matrix:{path}"
-    try:
-        text = path.read_text(encoding="utf-8").replace(",", " ")
-        T = np.array([[float(part) for part in line.split()] for line in text.splitlines() if line.strip()])
-    except (OSError, ValueError) as error:
-        raise UserError(f"{where}: {error}; it must be text, a line of numbers for each class") from None
+    T = read_rows(path, where, "class")
     if T.shape != (num_classes, num_classes):
         raise UserError(f"{where}: has shape {T.shape}, but the data have {num_classes} classes")
-    for c, row in enumerate(T):
-        if not (row >= 0).all() or not abs(row.sum() - 1) <= ROUNDING:
-            raise UserError(
-                f"{where}: row {c + 1} must be a distribution (no negative number, sum 1; it is {row.sum():g})"
-            )
+    refuse_other_than_distributions(T, where, ROUNDING)
     return T
+
+
+def read_rows(path: Path, where: str, each: str) -> np.ndarray:
+    """Read a table of numbers, separated by commas or blanks, from a text file.
+
+    Args:
+        path: the file.
+        where: what names it, for messages.
+        each: what there must be a line for.
+
+    Raises:
+        UserError: if it cannot be read, or its lines have different lengths.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig").replace(",", " ")
+        rows = [line.split() for line in text.splitlines() if line.strip()]
+        for number, row in enumerate(rows, start=1):
+            if len(row) != len(rows[0]):
+                raise ValueError(f"row {number} has another length than row 1 ({len(row)}, not {len(rows[0])})")
+        return np.array(rows, dtype=np.float64)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{where}: {error}; it must be text, a line of numbers for each {each}") from None
+
+
+def refuse_other_than_distributions(rows: np.ndarray, where: str, rounding: float) -> None:
+    """Refuse rows (n, C) with a negative number, or with a sum that is further from 1 than the rounding."""
+    sums = rows.sum(1)
+    wrong = np.flatnonzero(~((rows >= 0).all(1) & (np.abs(sums - 1) <= rounding)))
+    if len(wrong):
+        raise UserError(
+            f"{where}: row {wrong[0] + 1} must be a distribution (no negative number, sum 1; it is {sums[wrong[0]]:g})"
+        )
 
 
 def draw(labels: np.ndarray, T: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
@@ -193,8 +217,8 @@ def parse(kind: str, argument: str) -> Corruption:
         return lambda labels, num_classes, rng: draw(labels, read_matrix(path, num_classes), rng)
     if kind == "background":
         rate, _, target = argument.partition(":")
-        return partial(background, rate=_rate(kind, rate), target=_target(argument, target))
-    rate_of_all = _rate(kind, argument)
+        return partial(background, rate=parse_rate(kind, rate), target=_target(argument, target))
+    rate_of_all = parse_rate(kind, argument)
     if kind in _BY_RATE:
         return partial(_BY_RATE[kind], rate=rate_of_all)
     matrix, is_defined, needed = _BY_MATRIX[kind]
@@ -213,7 +237,8 @@ def _target(argument: str, target: str) -> int | None:
     return int(target) if target else None
 
 
-def _rate(kind: str, argument: str) -> float:
+def parse_rate(kind: str, argument: str) -> float:
+    """Return a share of the labels from 0 to 1 (errors as `parse`)."""
     try:
         rate = float(argument)
     except ValueError:

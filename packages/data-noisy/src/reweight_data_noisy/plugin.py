@@ -20,6 +20,11 @@ def _noise(kind: str, summary: str, takes_file: bool = False) -> NoisePlugin:
     return NoisePlugin(kind, summary, imported("reweight_data_noisy.noise:parse", kind), takes_file)
 
 
+def _by_image(kind: str, summary: str) -> NoisePlugin:
+    build = imported("reweight_data_noisy.instance_dependent:parse", kind)
+    return NoisePlugin(kind, summary, build, needs_images=True)
+
+
 def _long_tail(plugin: DataPlugin, imb: float) -> DataPlugin:
     return attrs.evolve(
         plugin,
@@ -164,4 +169,18 @@ matrix = _noise(
     "matrix",
     "matrix:FILE draws each label from its class's row of a transition matrix in a text file",
     takes_file=True,
+)
+instance = _by_image(
+    "instance",
+    "instance:RATE turns each label, by its image, into another class: RATE is the mean probability (Xia et al.)",
+)
+model = _by_image(
+    "model", "model:RATE gives exactly this share of the labels a weak model's class, where it errs or is least sure"
+)
+crowd = NoisePlugin(
+    "crowd",
+    "crowd:FILE draws each label from its example's row of annotators' shares in a text file",
+    imported("reweight_data_noisy.instance_dependent:parse", "crowd"),
+    takes_file=True,
+    needs_mask=True,
 )

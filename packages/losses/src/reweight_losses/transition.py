@@ -78,8 +78,8 @@ def matrix_of_noise(text: str, num_classes: int, where: str) -> Tensor:
     """
     kind, _, argument = text.partition(":")
     plugin = registry.find("noise", kind)
-    if plugin.needs_images:
-        raise UserError(f"{where}: this noise depends on the images, so that it has no matrix")
+    if plugin.needs_images or plugin.needs_mask:
+        raise UserError(f"{where}: this noise depends on the example, so that it has no matrix")
     corrupt, drawn = plugin.build(argument), []
     for seed in (0, 1, 2):
         # in random order, for kinds that corrupt a fixed number of all labels

@@ -23,6 +23,7 @@ def plan_of(config: DataConfig) -> Plan:
         seed=config.seed,
         corrupt=noise,
         noise_needs_images=noise is not None and noise.needs_images,
+        noise_needs_mask=noise is not None and noise.needs_mask,
         imb=config.imb,
         meta_size=config.meta_size,
         meta_draw=config.meta_draw,

@@ -197,7 +197,8 @@ def noise_of(config: DataConfig) -> Any:
     from reweight_core.plugins.noise import Noise
 
     kind, argument = parts
-    return Noise(kind, registry.build("noise", kind, argument), registry.find("noise", kind).needs_images)
+    record = registry.find("noise", kind)
+    return Noise(kind, registry.build("noise", kind, argument), record.needs_images, record.needs_mask)
 
 
 def test_share(config: DataConfig) -> float | None:

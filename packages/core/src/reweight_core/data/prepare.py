@@ -23,7 +23,8 @@ from reweight_core.errors import UserError
 Corruption = Callable[..., np.ndarray]
 """``corrupt(labels, num_classes, rng) -> labels``: int64 arrays of shape (N,), all draws from `rng`.
 
-A kind that needs them gets the images as a fourth argument, as the dataset has them: (N, channels, height, width).
+A kind that needs them gets the images as a further argument, as the dataset has them: (N, channels, height, width); one
+that needs it gets the mask of the examples in the dataset's training set: bool (M,), N of it true.
 """
 
 
@@ -45,6 +46,7 @@ class Plan:
         val_labels: whether they have clean labels, or observed ones like the training set.
         test: the test set: the dataset's ``own``, ``none``, or the share of every class that is held out for it.
         noise_needs_images: whether the label noise is given the images too.
+        noise_needs_mask: whether it is given the mask of the examples too.
     """
 
     seed: int = 0
@@ -56,6 +58,7 @@ class Plan:
     val_labels: Literal["clean", "observed"] = "clean"
     test: Literal["own", "none"] | float = "own"
     noise_needs_images: bool = False
+    noise_needs_mask: bool = False
 
 
 @attrs.frozen(eq=False)
@@ -141,8 +144,10 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
     labels = (dataset.train.labels if dataset.observed is None else dataset.observed).copy()
     rest = np.sort(np.concatenate(pools))
     if corrupt is not None:
-        images = [_in_memory(dataset.train)[rest]] if plan.noise_needs_images else []
-        labels[rest] = corrupt(labels[rest], classes, noise_rng, *images)
+        further = [_in_memory(dataset.train)[rest]] if plan.noise_needs_images else []
+        if plan.noise_needs_mask:
+            further.append(np.isin(np.arange(len(labels)), rest))
+        labels[rest] = corrupt(labels[rest], classes, noise_rng, *further)
 
     if observed_val:
         by_observed = [rest[part] for part in _shuffled_by_class(labels[rest], classes, split_rng)]

@@ -20,27 +20,29 @@ class Noise:
         name: the plugin's name.
         corrupt: what the plugin built.
         needs_images: whether it wants the images too.
+        needs_mask: whether it wants the mask of the examples too.
     """
 
     name: str
     corrupt: Callable[..., Any]
-    needs_images: bool
+    needs_images: bool = False
+    needs_mask: bool = False
 
-    def __call__(self, labels: np.ndarray, num_classes: int, rng: np.random.RandomState, *images: np.ndarray) -> Any:
+    def __call__(self, labels: np.ndarray, num_classes: int, rng: np.random.RandomState, *further: np.ndarray) -> Any:
         """Return the noisy labels.
 
         Args:
             labels: int64 (N,).
             num_classes: number of classes C.
             rng: source of all draws.
-            images: the images, if the plugin needs them.
+            further: the images, or the mask, or both, if the plugin needs them.
 
         Raises:
             PluginError: if the plugin fails, or returns something else than N labels in 0..C-1.
         """
         count = len(labels)
         with blamed(f"noise '{self.name}'", "corrupt", getattr(self.corrupt, "__module__", "")):
-            noisy = self.corrupt(labels, num_classes, rng, *images)
+            noisy = self.corrupt(labels, num_classes, rng, *further)
         if not isinstance(noisy, np.ndarray):
             found = "None (a forgotten return?)" if noisy is None else type(noisy).__name__
         elif noisy.dtype != np.int64 or noisy.shape != (count,):

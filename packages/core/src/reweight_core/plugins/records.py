@@ -242,6 +242,8 @@ class NoisePlugin:
         takes_file: whether the argument is the path of a file; a run's options keep it as an absolute one.
         needs_images: whether the function wants the images too: ``corrupt(labels, num_classes, rng, images)``, images
             an uint8 array (N, channels, height, width).
+        needs_mask: whether it wants to know which of the dataset's M training examples these N are, after the test,
+            meta and validation sets were taken: ``corrupt(labels, num_classes, rng, mask)``, bool (M,), N of it true.
     """
 
     name: str
@@ -249,6 +251,7 @@ class NoisePlugin:
     build: Callable[[str], Corruption]
     takes_file: bool = False
     needs_images: bool = False
+    needs_mask: bool = False
 
 
 @attrs.frozen

@@ -31,16 +31,18 @@ class NoiseSuite(RecordSuite):
 
     def noisy(self, seed: int = 0) -> np.ndarray:
         """Return the labels of `labels` after the noise; core checks their type, shape and range."""
-        noise = Noise(
-            self.name,
-            registry.build(self.kind, self.name, self.argument),
-            registry.find(self.kind, self.name).needs_images,
-        )
-        labels = self.labels()
-        images = np.random.RandomState(1).randint(0, 256, (len(labels), 3, 8, 8)).astype(np.uint8)
-        found: np.ndarray = noise(
-            labels, self.num_classes, np.random.RandomState(seed), *([images] if noise.needs_images else [])
-        )
+        return self.corrupted(self.labels(), seed)
+
+    def corrupted(self, labels: np.ndarray, seed: int = 0) -> np.ndarray:
+        """Return labels after the noise, whose images are random."""
+        record = registry.find(self.kind, self.name)
+        noise = Noise(self.name, registry.build(self.kind, self.name, self.argument))
+        further = []
+        if record.needs_images:
+            further.append(np.random.RandomState(1).randint(0, 256, (len(labels), 3, 8, 8)).astype(np.uint8))
+        if record.needs_mask:
+            further.append(np.ones(len(labels), dtype=bool))
+        found: np.ndarray = noise(labels, self.num_classes, np.random.RandomState(seed), *further)
         return found
 
     def labels(self) -> np.ndarray:
@@ -62,9 +64,7 @@ class NoiseSuite(RecordSuite):
 
     def test_the_labels_that_it_is_given_stay_as_they_are(self) -> None:
         labels = self.labels()
-        noise = registry.build(self.kind, self.name, self.argument)
-        if not registry.find(self.kind, self.name).needs_images:
-            noise(labels, self.num_classes, np.random.RandomState(0))
+        self.corrupted(labels)
         assert np.array_equal(labels, self.labels())
 
     def test_arguments_that_cannot_be_are_refused(self) -> None:
