@@ -1,5 +1,6 @@
 """The program from end to end, on scikit-learn's digits."""
 
+import csv
 import json
 import math
 import sys
@@ -19,6 +20,7 @@ from reweight_core.config.options import Owner, fill
 from reweight_core.config.resolve import known_options
 from reweight_core.config.run_config import RunConfig
 from reweight_core.plugins import registry
+from reweight_core.runs.judgement import Judgement
 
 METHODS = registry.names("method")
 IN_STAGES = {"glc", "pencil"}
@@ -83,7 +85,7 @@ def test_the_methods_are_found():
     assert {"clean-only", "erm", "gdw", "l2rw", "mwnet", "random"} <= set(METHODS)
 
 
-def test_a_run_is_a_folder_of_json_and_safetensors(run):
+def test_a_run_is_a_folder_of_json_csv_and_safetensors(run):
     checkpoint = ["best.safetensors", "manifest.json", "model.safetensors", "state.safetensors"]
     assert sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()) == sorted(
         [
@@ -92,6 +94,8 @@ def test_a_run_is_a_folder_of_json_and_safetensors(run):
             "samples.json",
             "samples.safetensors",
             "summary.json",
+            "test_confusion.csv",
+            "val_confusion.csv",
             *(f"checkpoints/step-{step:08d}/{name}" for step in (14, 28) for name in checkpoint),
         ]
     )
@@ -128,7 +132,7 @@ def test_each_epoch_has_a_line_of_metrics(epochs, config):
         assert isinstance(metrics["stage"], str)
         assert math.isfinite(metrics["train_loss"])
         assert metrics["seconds"] > 0
-        for name in ("val_accuracy", "test_accuracy"):
+        for name in ("val_accuracy", "test_accuracy", "val_balanced_accuracy", "test_balanced_accuracy"):
             assert 0 <= metrics[name] <= 1
 
 
@@ -205,15 +209,31 @@ def test_the_checkpoints_manifest_says_what_prediction_needs(run, config):
     assert manifest["data_fingerprint"] == config["data"]["fingerprint"]
 
 
-def test_evaluation_gives_the_accuracy_of_the_run_again(reweight, run, summary):
+def test_evaluation_gives_the_figures_of_the_run_again(reweight, run, summary):
     result = json.loads(reweight("eval", run, "--device", "cpu", "--json").out)
-    assert result == {
-        "test_accuracy": summary["test_accuracy"],
-        "test_size": 359,
-        "step": summary["steps"],
-        "epoch": summary["epochs"],
-    }
-    assert f"{summary['test_accuracy']:.4f} on 359 examples" in reweight("eval", run).out
+    for part, size in (("test", 359), ("val", 20)):
+        confusion = np.array(result.pop(f"{part}_confusion"))
+        written = list(csv.reader((run / f"{part}_confusion.csv").open()))
+        assert written == [["true class", *"0123456789"], *([str(c), *map(str, confusion[c])] for c in range(10))]
+        assert confusion.trace() / size == summary[f"{part}_accuracy"]
+        assert result.pop(f"{part}_size") == confusion.sum() == size
+    assert (result.pop("step"), result.pop("epoch")) == (summary["steps"], summary["epochs"])
+    figures = ("accuracy", "balanced_accuracy", "macro_f1", "ece", "classes")
+    assert result == {name: summary[name] for name in (f"{part}_{f}" for part in ("test", "val") for f in figures)}
+    shown = reweight("eval", run).out
+    assert f"test accuracy {summary['test_accuracy']:.4f} on 359 examples" in shown
+    assert f"validation accuracy {summary['val_accuracy']:.4f} on 20 examples" in shown
+
+
+def test_a_validation_set_that_is_another_now_is_left_out(reweight):
+    reweight("train", *TRAIN, "--epochs", 1, "--model", "mlp", "--out", "run")
+    config = json.loads(Path("run/config.json").read_text())
+    config["options"]["seed"] += 1
+    Path("run/config.json").write_text(json.dumps(config))
+    shown = reweight("eval", "run")
+    assert shown.status == 0
+    assert "test accuracy" in shown.out and "validation" not in shown.out
+    assert "the training data are not those of the run now, so its validation set is left out" in shown.err
 
 
 def test_another_seed_gives_another_run(reweight):
@@ -241,8 +261,14 @@ def test_steps_end_a_run_before_its_epochs_do(reweight):
 
 
 def test_the_accuracy_of_a_run_is_that_of_its_last_epoch_not_of_its_best(reweight, monkeypatch):
-    accuracies = iter([0.1, 0.9, 0.2])
-    monkeypatch.setattr("reweight_core.runs.evaluate.accuracy", lambda model, examples, workers: next(accuracies))
+    # the network that the run ends with is tested once more
+    wrong = iter([9, 1, 8, 8])
+
+    def judge(model, examples, workers):
+        labels, ones = np.zeros(10, np.int64), np.ones(10)
+        return Judgement.of(10, labels, (np.arange(10) < next(wrong)).astype(np.int64), ones)
+
+    monkeypatch.setattr("reweight_core.runs.evaluate.judge", judge)
     reweight("train", "--epochs", 3, "--out", "run")
     summary = json.loads(Path("run/summary.json").read_text())
     assert summary["test_accuracy"] == 0.2

@@ -4,6 +4,7 @@ import copy
 import json
 
 import attrs
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -173,6 +174,42 @@ class TestBest:
         assert (found["epoch"], found["step"]) == (best + 1, lines[best]["step"])
         main(["eval", str(tmp_path / "run"), "--network", "best"])
         assert f"best network, of epoch {best + 1}, step" in capsys.readouterr().out
+
+    def test_a_run_with_patience_ends_with_it(self, method, tmp_path, capsys):
+        method(Spoils)
+        finished = train(digits(tmp_path / "run", epochs=9, patience=2))
+        summary, saved = finished.summary, load_latest(tmp_path / "run" / "checkpoints")
+        lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+        best = summary["network_epoch"]
+        assert (summary["network"], summary["stopped_epoch"], len(lines)) == ("best", best + 2, best + 2)
+        for part in ("val", "test"):
+            at_its_best = lines[best - 1][f"{part}_accuracy"]
+            assert summary[f"{part}_accuracy"] == summary[f"best_{part}_accuracy"] == at_its_best
+        # what follows from the last epochs alone does so here too
+        assert summary["test_accuracy_mean5"] == pytest.approx(np.mean([line["test_accuracy"] for line in lines[-5:]]))
+        found = evaluate(tmp_path / "run")
+        assert found["test_accuracy"] == summary["test_accuracy"] > lines[-1]["test_accuracy"]
+        assert (found["epoch"], found["step"]) == (best, lines[best - 1]["step"])
+        for network in (finished.model, load(tmp_path / "run").network, load(tmp_path / "run", network="best").network):
+            assert all(torch.equal(tensor, saved.best[name]) for name, tensor in network.state_dict().items())
+        main(["eval", str(tmp_path / "run")])
+        assert f"(final network, of epoch {best}, step" in capsys.readouterr().out
+
+    def test_what_a_plugin_makes_at_the_end_of_a_run_with_patience_is_made_of_it(self, method, tmp_path):
+        class SpoilsAndEnds(Spoils, Ends):
+            def __init__(self, config, context):
+                Spoils.__init__(self, config, context)
+                Ends.__init__(self, config, context)
+
+        method(SpoilsAndEnds, final_network=Scaled)
+        summary = train(digits(tmp_path / "run", epochs=9, patience=1)).summary
+        saved = load_latest(tmp_path / "run" / "checkpoints")
+        assert all(torch.equal(tensor, saved.final[f"inner.{name}"]) for name, tensor in saved.best.items())
+        assert evaluate(tmp_path / "run")["test_accuracy"] == summary["final_test_accuracy"] < summary["test_accuracy"]
+        # its figures have files and columns of their own
+        confusion = np.loadtxt(tmp_path / "run" / "final_test_confusion.csv", delimiter=",", skiprows=1)[:, 1:]
+        assert confusion.trace() / confusion.sum() == summary["final_test_accuracy"]
+        assert summary["final_test_classes"]["support"] == confusion.sum(axis=1).tolist()
 
     def test_without_a_validation_set_there_is_none(self, tmp_path):
         summary = train(digits(tmp_path / "run", val_size=0)).summary

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from reweight_core.data.examples import Examples
-from reweight_core.runs.evaluate import accuracy
+from reweight_core.runs.evaluate import judge
+from reweight_core.runs.judgement import Judgement
 from reweight_core.testing import tiny_dataset
 
 
@@ -30,13 +31,13 @@ class Oracle(nn.Module):
 @pytest.mark.parametrize(("wrong", "batch_size"), [(0, 500), (11, 7), (44, 1)])
 def test_accuracy_is_the_share_of_right_predictions(examples, wrong, batch_size, monkeypatch):
     monkeypatch.setattr("reweight_core.runs.evaluate.BATCH_SIZE", batch_size)
-    assert accuracy(Oracle(examples, wrong), examples) == (44 - wrong) / 44
+    assert judge(Oracle(examples, wrong), examples).accuracy == (44 - wrong) / 44
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_the_network_is_tested_in_eval_mode_and_left_in_its_own(examples, training):
     model = Oracle(examples, 0).train(training)
-    assert accuracy(model, examples) == 1
+    assert judge(model, examples).accuracy == 1
     assert model.training == training
 
 
@@ -48,5 +49,18 @@ def test_test_images_are_not_augmented(examples):
             seen.append(x)
             return torch.zeros(len(x), 4)
 
-    accuracy(Recording(), examples)
+    judge(Recording(), examples)
     assert torch.equal(seen[0], (examples.images.float() - 128) / 64)
+
+
+@pytest.mark.parametrize("batch_size", [500, 7])
+def test_classes_and_probabilities_are_those_of_the_largest_logits(examples, batch_size, monkeypatch):
+    monkeypatch.setattr("reweight_core.runs.evaluate.BATCH_SIZE", batch_size)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).eval()
+    images = (examples.images.float() - 128) / 64
+    confidence, predicted = model(images).double().softmax(1).max(1)
+    expected = Judgement.of(4, examples.labels.numpy(), predicted.numpy(), confidence.detach().numpy())
+    found = judge(model, examples)
+    assert (found.confusion == expected.confusion).all()
+    assert found.ece == pytest.approx(expected.ece)

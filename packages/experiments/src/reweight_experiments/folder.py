@@ -12,7 +12,10 @@ from typing import Any
 from reweight_core import RunConfig, UserError, as_values, known_options, locked
 from reweight_experiments.cells import PlannedRun
 
-OF_A_RUN = {"config.json", "metrics.jsonl", "samples.safetensors", "samples.json", "checkpoints", "summary.json"}
+OF_A_RUN = {
+    *("config.json", "metrics.jsonl", "samples.safetensors", "samples.json", "checkpoints", "summary.json"),
+    *("test_confusion.csv", "val_confusion.csv", "final_test_confusion.csv", "final_val_confusion.csv"),
+}
 
 
 @contextmanager

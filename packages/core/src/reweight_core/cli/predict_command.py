@@ -13,7 +13,7 @@ from reweight_core.cli.run_argument import network_option, run_argument
 from reweight_core.errors import UserError
 
 if TYPE_CHECKING:
-    from reweight_core.runs.predict import Kept
+    from reweight_core.runs.checkpoint import Kept
 
 
 @click.command(name="predict")

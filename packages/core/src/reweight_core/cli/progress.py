@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,11 @@ def summary_table(summary: Mapping[str, Any], folder: Path) -> None:
     if summary["test_accuracy"] is None:
         table.add_row("test accuracy", "none: there is no test set (--test-from none)")
     else:
-        table.add_row("test accuracy (last epoch)", f"{summary['test_accuracy']:.4f}")
+        which = "last epoch" if summary["network"] == "last" else f"best epoch, {summary['network_epoch']}"
+        table.add_row(f"test accuracy ({which})", f"{summary['test_accuracy']:.4f}")
+        if _are_unbalanced(summary["test_classes"]["support"]):
+            table.add_row("balanced test accuracy", f"{summary['test_balanced_accuracy']:.4f}")
+            table.add_row("macro-F1 on the test set", f"{summary['test_macro_f1']:.4f}")
         table.add_row("test accuracy (mean of last 5)", f"{summary['test_accuracy_mean5']:.4f}")
     if summary.get("final_test_accuracy") is not None:
         table.add_row("test accuracy (final network)", f"{summary['final_test_accuracy']:.4f}")
@@ -130,6 +134,8 @@ def summary_table(summary: Mapping[str, Any], folder: Path) -> None:
             f"{summary['best_val_accuracy']:.4f}"
             + ("" if summary["best_test_accuracy"] is None else f", test {summary['best_test_accuracy']:.4f}"),
         )
+    if summary["stopped_early"]:
+        table.add_row("stopped early (--patience)", f"after epoch {summary['stopped_epoch']}")
     if summary["noise_auroc"] is not None:
         table.add_row("wrong labels found by weight (AUROC)", f"{summary['noise_auroc']:.4f}")
     table.add_row("time", f"{summary['seconds']:.1f} s ({1000 * summary['seconds_per_step']:.2f} ms a step)")
@@ -140,3 +146,8 @@ def summary_table(summary: Mapping[str, Any], folder: Path) -> None:
         out.print(f"{found['problem']} (epoch {found['epoch']}): {found['message']}", soft_wrap=True)
     if summary["test_accuracy"] is not None:
         out.print(f"test again with: reweight eval {folder}", soft_wrap=True)
+
+
+def _are_unbalanced(support: Sequence[int]) -> bool:
+    """Whether one of the classes has more than twice as many examples as another."""
+    return max(support) > 2 * min(support)

@@ -21,7 +21,7 @@ def network_option(function: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(["final", "best"]),
         default="final",
         show_default=True,
-        help="The network that the run ends with, or the best on the validation set.",
+        help="The network that the run ends with (with --patience the best), or the best on the validation set.",
     )(function)
 
 

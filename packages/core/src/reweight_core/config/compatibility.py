@@ -32,6 +32,8 @@ def refuse_misfits(
             f"method '{config.method}' needs clean examples: give --meta-size N to take N trusted ones out of "
             "the training set, or data with a meta set of their own, or choose a method that needs none (reweight list)"
         )
+    if config.val_size == 0:
+        _refuse_without_validation(config)
     for name, component in components.items():
         if plugin.one_label and component.mixes_targets:
             raise UserError(
@@ -80,6 +82,17 @@ def refuse_misfits(
             "sign, so their look-aheads say little",
             stacklevel=3,
         )
+
+
+def _refuse_without_validation(config: RunConfig) -> None:
+    """Refuse what is judged by a validation set."""
+    known = core_options(RunConfig)
+    for name in ("patience", "best_by"):
+        value = getattr(config, name)
+        if value != known[name].default:
+            raise UserError(
+                f"{known[name].flag} {value}: is judged by a validation set, and there is none: give --val-size N"
+            )
 
 
 def _warn_of_lookahead_options(config: RunConfig) -> None:

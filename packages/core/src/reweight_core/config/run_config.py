@@ -131,6 +131,17 @@ class RunConfig(DataConfig):
         check=gt(0),
         group="optimisation",
     )
+    best_by: Literal["val_accuracy", "val_balanced_accuracy"] = option(
+        "val_accuracy",
+        "Figure of the validation set by which the best network is chosen, and for which --patience waits.",
+        group="optimisation",
+    )
+    patience: int = option(
+        0,
+        "End training when the figure of --best-by has not risen for N epochs, and keep the best network; 0: never.",
+        check=ge(0),
+        group="optimisation",
+    )
     batch_size: int = option(100, "Training batch size n.", check=gt(1), group="optimisation")
     meta_batch_size: int = option(100, "Meta batch size m (at most the meta set).", check=gt(1), group="optimisation")
     optimizer: Literal["sgd", "adam", "adamw"] = option("sgd", "Optimizer of the network.", group="optimisation")

@@ -36,6 +36,7 @@ class Stage:
         ids: positions in the training set, int64, if the stage is to go through these alone.
         plain: whether no plugin may change the batch, the loss or the weights: cross-entropy with weights of 1. Of the
             hooks in a step, only `manipulate_update` and `follow_update` are called.
+            ``--patience`` ends the last stage early that is not plain.
     """
 
     name: str

@@ -237,7 +237,8 @@ class Hooks:
         """Give the network that the run ends with. Called once, after the last epoch; one result is used.
 
         Args:
-            model: what `evaluation_model` gave at the end, in eval mode; it must stay as it is.
+            model: what `evaluation_model` gave at the end (with ``--patience``, when it was best), in eval mode; it
+                must stay as it is.
 
         Returns:
             A network of any structure, which the plugin's record can build again (``final_network``); the default is

@@ -27,13 +27,17 @@ from reweight_core.engine.lookahead import Choice
 from reweight_core.errors import UserError
 from reweight_core.files import flush, write_json
 
-FORMAT = 2
+FORMAT = 3
 
 KEEP = 2
 """How many checkpoints of a run stay on disk: the newest, and one before it in case the newest is damaged."""
 
 _NAME = re.compile(r"step-(\d{8})")
 _PARTS = ("model", "state", "best", "final")
+
+
+Kept = Literal["final", "best"]
+"""A network that a checkpoint holds: what the run ends with, or the best on the validation set so far."""
 
 
 @attrs.frozen
@@ -44,11 +48,13 @@ class Position:
         stage: number of the stage, from 0.
         epochs: epochs of it that are finished.
         steps: steps of it that are taken.
+        stopped_early: epoch of the run after which ``--patience`` ended an earlier stage, or None.
     """
 
     stage: int = 0
     epochs: int = 0
     steps: int = 0
+    stopped_early: int | None = None
 
 
 @attrs.frozen
@@ -87,6 +93,8 @@ class Manifest:
         held_out_test: digest of the test set, where it was taken out of the training set, or None.
         final: who made the network that the run ends with, if a plugin did at its end, or None.
         reader: name of the dataset, if its plugin reads new examples itself, or None.
+        best_by: the figure of `history` by which the best network is chosen (``--best-by``).
+        ends_with: the network that the run ends with: the ``last`` one, or with ``--patience`` the ``best``.
     """
 
     step: int
@@ -107,11 +115,20 @@ class Manifest:
     held_out_test: str | None
     final: Final | None = None
     reader: str | None = None
+    best_by: str = "val_accuracy"
+    ends_with: Literal["last", "best"] = "last"
 
-    @property
-    def best(self) -> Mapping[str, Any] | None:
-        """The metrics of the epoch that was best on the validation set (`best_epoch`)."""
-        return best_epoch(self.history)
+    def origin(self, network: Kept) -> Mapping[str, Any]:
+        """Return the metrics of the epoch that a network is from; it must be there."""
+        if not self.is_best(network):
+            return self.history[-1]
+        best = best_epoch(self.history, self.best_by)
+        assert best is not None, "kept only where there is a validation set"
+        return best
+
+    def is_best(self, network: Kept) -> bool:
+        """Whether a network is the best on the validation set, or made of it."""
+        return "best" in (network, self.ends_with)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -154,10 +171,10 @@ class Checkpoint:
     final: Mapping[str, Tensor] | None = None
 
 
-def best_epoch(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the metrics of the epoch that was best on the validation set, the first of equals; None without one."""
-    validated = [metrics for metrics in history if metrics["val_accuracy"] is not None]
-    return max(validated, key=lambda metrics: metrics["val_accuracy"]) if validated else None
+def best_epoch(history: Sequence[Mapping[str, Any]], by: str) -> Mapping[str, Any] | None:
+    """Return the metrics of the epoch whose figure `by` is largest, the first of equals; None where none has it."""
+    validated = [metrics for metrics in history if metrics[by] is not None]
+    return max(validated, key=lambda metrics: metrics[by]) if validated else None
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:

@@ -1,7 +1,8 @@
-"""Accuracy of a network, and of a finished run."""
+"""How well a network predicts the examples of a set, and that of a finished run those that it was not trained on."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,22 @@ from reweight_core.config.load_data import load_dataset, plan_of
 from reweight_core.config.run_config import RunConfig
 from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.examples import Examples
-from reweight_core.data.prepare import digest_of, test_set
+from reweight_core.data.prepare import digest_of, prepare, test_set
 from reweight_core.errors import UserError
 from reweight_core.machine.device import memory_format, usable_cpus
 from reweight_core.machine.precision import products
 from reweight_core.runs import folder as run_folder
-from reweight_core.runs.predict import Kept, load
+from reweight_core.runs.checkpoint import Kept, Manifest
+from reweight_core.runs.judgement import Judgement, figures_of
+from reweight_core.runs.predict import load
 
 BATCH_SIZE, FROM_FILES = 500, 100
 """Examples in one evaluation batch, and where their images are read; it changes the speed, not the result."""
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, examples: Examples, workers: int = 0) -> float:
-    """Return the share of examples whose label has the largest logit, the network in eval mode.
+def judge(model: nn.Module, examples: Examples, workers: int = 0) -> Judgement:
+    """Judge what a network predicts, in eval mode: the class with the largest logit.
 
     Args:
         model: the network.
@@ -35,12 +38,16 @@ def accuracy(model: nn.Module, examples: Examples, workers: int = 0) -> float:
     """
     was_training = model.training
     model.eval()
-    device = examples.labels.device
-    correct = torch.zeros((), dtype=torch.int64, device=device)
+    predicted, confidence, classes = [], [], 0
     for batch in examples.in_order(BATCH_SIZE if examples.files is None else FROM_FILES, workers):
-        correct += (model(batch.inputs).argmax(1) == batch.labels).sum()
+        logits = model(batch.inputs)
+        predicted.append(logits.argmax(1))
+        confidence.append(logits.softmax(1, dtype=torch.float64).amax(1))
+        classes = logits.shape[1]
     model.train(was_training)
-    return correct.item() / len(examples)
+    # read back once, at the end; not summed up before, because sums on a GPU may differ from time to time
+    columns = (examples.labels, torch.cat(predicted), torch.cat(confidence))
+    return Judgement.of(classes, *(column.cpu().numpy() for column in columns))
 
 
 @attrs.frozen(eq=False)
@@ -62,9 +69,9 @@ class HeldOutSet:
         examples = Examples(split, dataset, device, torch.get_default_dtype(), "none", order)
         return cls(examples, usable_cpus() if config.workers is None else config.workers)
 
-    def accuracy(self, model: nn.Module) -> float:
-        """Return the accuracy of a network (`accuracy`)."""
-        return accuracy(model, self.examples, self.workers)
+    def judge(self, model: nn.Module) -> Judgement:
+        """Judge a network on the examples (`judge`)."""
+        return judge(model, self.examples, self.workers)
 
     def try_reading(self) -> None:
         """Read every image that is in a file once.
@@ -86,7 +93,9 @@ def evaluate(run: Path | str, device: str = "auto", network: Kept = "final") -> 
         network: which one (`reweight_core.load`).
 
     Returns:
-        ``test_accuracy`` in 0..1, ``test_size``, and ``step`` and ``epoch`` that the network is from.
+        JSON values: ``step`` and ``epoch`` that the network is from; and of the test set, if the run has one,
+        ``test_size``, ``test_accuracy`` and the other figures of `figures_of`, ``test_classes`` (`Judgement.by_class`)
+        and ``test_confusion`` (rows are true classes, columns predicted ones); of the validation set ``val_...``.
 
     Raises:
         UserError: if the folder holds no run or no whole checkpoint, or if the data have other classes, another
@@ -109,22 +118,44 @@ def evaluate(run: Path | str, device: str = "auto", network: Kept = "final") -> 
         )
     # a folder's statistics follow its training images, which may have changed since
     dataset = attrs.evolve(dataset, mean=manifest.mean, std=manifest.std)
-    test = test_set(dataset, plan_of(config))
-    if test is None:
+    test, val = test_set(dataset, plan_of(config)), _validation_set(dataset, config, manifest, folder)
+    if test is None and val is None:
         raise UserError(f"{folder}: was trained with --test-from none, so there is nothing to test on")
-    if manifest.held_out_test not in (None, digest_of(test)):
+    if test is not None and manifest.held_out_test not in (None, digest_of(test)):
         raise UserError(
             f"{folder}: the examples that --test-from {config.test_from} holds out now are not those of the run "
             "(files were added, removed or changed), so some may have been trained on"
         )
-    held_out = HeldOutSet.of(test, dataset, config, classifier.mean.device)
     tested = classifier.network.to(memory_format=memory_format(config.channels_last))
-    with products(record.precision):
-        share = held_out.accuracy(tested)
-    best = manifest.best if network == "best" else None
-    return {
-        "test_accuracy": share,
-        "test_size": len(test),
-        "step": best["step"] if best else manifest.step,
-        "epoch": best["epoch"] if best else manifest.epoch,
-    }
+    origin = manifest.origin(network)
+    result = {"step": origin["step"], "epoch": origin["epoch"]}
+    for part, split in (("test", test), ("val", val)):
+        if split is not None:
+            held_out = HeldOutSet.of(split, dataset, config, classifier.mean.device)
+            with products(record.precision):
+                judged = held_out.judge(tested)
+            result |= {f"{part}_size": len(split), **figures_of(part, judged)}
+            result[f"{part}_classes"] = judged.by_class(dataset.classes)
+            result[f"{part}_confusion"] = judged.confusion.tolist()
+    return result
+
+
+def _validation_set(dataset: Dataset, config: RunConfig, manifest: Manifest, run: Path) -> Split | None:
+    """Return the run's validation set, or None, with a warning if there was one but the data are others now."""
+    if not config.val_size:
+        return None
+    try:
+        with warnings.catch_warnings():
+            # what there is to be said of the data was said when the run was trained
+            warnings.simplefilter("ignore")
+            data = prepare(dataset, plan_of(config))
+    except UserError:
+        same = False
+    else:
+        same = data.fingerprint == manifest.data_fingerprint
+    if same:
+        return data.val
+    warnings.warn(
+        f"{run}: the training data are not those of the run now, so its validation set is left out", stacklevel=3
+    )
+    return None

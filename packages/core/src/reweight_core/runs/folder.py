@@ -3,12 +3,15 @@
 config.json            every option, the versions of all plugins, what the data are
 metrics.jsonl          one object an epoch
 samples.safetensors    one entry a training example; samples.json has their names
+test_confusion.csv     how often the examples of each class were predicted as each; val_confusion.csv likewise
 checkpoints/           see `reweight_core.runs.checkpoint`
 summary.json           the result
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import platform
@@ -221,6 +224,15 @@ def append_metrics(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
 def write_metrics(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
     """Replace metrics.jsonl by the lines of these epochs."""
     write_text(folder / "metrics.jsonl", "".join(json.dumps(metrics) + "\n" for metrics in history))
+
+
+def write_confusion(path: Path, confusion: np.ndarray, classes: Sequence[str]) -> None:
+    """Write a confusion matrix (C, C) as CSV: a row for each true class, a column for each predicted one."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["true class", *classes])
+    writer.writerows([name, *row] for name, row in zip(classes, confusion.tolist(), strict=True))
+    write_text(path, text.getvalue())
 
 
 def write_samples(folder: Path, data: PreparedData, table: SampleTable) -> None:

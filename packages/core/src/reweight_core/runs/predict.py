@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import attrs
 import numpy as np
@@ -22,7 +21,7 @@ from reweight_core.machine.precision import products
 from reweight_core.models.build import build_model
 from reweight_core.plugins import registry
 from reweight_core.plugins.blame import blamed
-from reweight_core.runs.checkpoint import Final, Manifest, load_latest
+from reweight_core.runs.checkpoint import Final, Kept, Manifest, load_latest
 from reweight_core.runs.new_examples import read_new
 
 BATCH_SIZE = 256
@@ -129,18 +128,14 @@ class Classifier(nn.Module):
         return UserError(f"{path}: the network was trained on {self.input_shape[0]} features, not on images")
 
 
-Kept = Literal["final", "best"]
-"""A network that a checkpoint holds: what the run ends with, or the best on the validation set so far."""
-
-
 def load(run: Path | str, device: str = "auto", network: Kept = "final") -> Classifier:
     """Load a network of the newest checkpoint of a run, in eval mode; the data of the run are not needed.
 
     Args:
         run: the run's folder.
         device: where to put it (see ``--device``).
-        network: ``final`` for what the run ends with: the network after the last epoch, or what a plugin made of it;
-            ``best`` for the network as it was best on the validation set.
+        network: ``final`` for what the run ends with: the network after the last epoch, with ``--patience`` the best
+            one, or what a plugin made of it; ``best`` for the network as it was best on the validation set.
 
     Raises:
         UserError: if the folder holds no whole checkpoint, if its network cannot be built here, or if there was no
@@ -150,7 +145,7 @@ def load(run: Path | str, device: str = "auto", network: Kept = "final") -> Clas
     checkpoint = load_latest(folder / "checkpoints")
     manifest = checkpoint.manifest
     built = build_model(manifest.model, manifest.input_shape, len(manifest.classes), manifest.head)
-    weights = checkpoint.best if network == "best" else checkpoint.model
+    weights = checkpoint.best if manifest.is_best(network) else checkpoint.model
     if weights is None:
         raise UserError(f"{folder}: --network best: there is none, because the run had no validation set")
     try:

@@ -115,7 +115,7 @@ def build_parts(
         sizes = batch_sizes(len(train), config.batch_size)
         epochs = math.ceil(config.steps / len(sizes)) if config.steps else config.epochs
         stage = Stage("train", epochs, config.lr, steps=config.steps)
-        best = BestNetwork(model)
+        best = BestNetwork(model, config.best_by)
         steps = config.steps or stage.epochs * len(sizes)
         contexts = Contexts(architecture, data, model, train, held_out, stage.epochs, steps, best.copy)
         hooks = _build_hooks(config, contexts, observers)

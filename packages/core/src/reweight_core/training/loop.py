@@ -22,7 +22,7 @@ from reweight_core.training.auto import choose_lookahead, choose_precision
 from reweight_core.training.build import Parts, begin, build_parts, refuse_gpu_options
 from reweight_core.training.diagnosis import Setting, diagnose
 from reweight_core.training.final import final_network
-from reweight_core.training.held_out import ACCURACIES, HeldOut
+from reweight_core.training.held_out import OF_AN_EPOCH, HeldOut
 from reweight_core.training.machine_errors import told_to_the_user
 from reweight_core.training.metrics import means, purity, summary_of, weight_figures
 from reweight_core.training.state import Epoch, TrainingState
@@ -35,7 +35,8 @@ class FinishedRun:
     Attributes:
         folder: where it lies.
         summary: what summary.json holds.
-        model: the network that the run ends with, the trained one or what a plugin makes of it, in eval mode.
+        model: the network that the run ends with, in eval mode: the trained one, with ``--patience`` as it was best, or
+            what a plugin makes of it.
     """
 
     folder: Path
@@ -98,13 +99,13 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
         epoch = state.next_epoch()
         metrics = train_epoch(state, epoch)
         samples = parts.step.samples.tensors
-        metrics |= parts.hooks.finish_epoch(state.epochs_done, samples, taken={*metrics, *ACCURACIES})
+        metrics |= parts.hooks.finish_epoch(state.epochs_done, samples, taken={*metrics, *OF_AN_EPOCH})
         metrics |= purity(parts.hooks.trusted_examples(), parts.data)
         _choose_lookahead(state, epoch.sizes[0])
         evaluated = parts.hooks.evaluation_model(parts.model)
-        metrics |= held_out.accuracies(evaluated)
+        metrics |= held_out.figures(evaluated)
         metrics |= held_out.accuracies_of_further(parts.hooks.networks)
-        parts.best.note(evaluated, metrics["val_accuracy"])
+        parts.best.note(evaluated, metrics)
         state.history.append(folder.append_metrics(run, metrics))
         problems = diagnose(state.history, setting)
         ends = parts.config.stop_when in problems
@@ -116,11 +117,13 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
         parts.step.health.check(parts.hooks.implementers)
         if ends or state.is_over or state.stage_is_over or state.epochs_done % parts.config.checkpoint_every == 0:
             checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest))
-    kept = parts.hooks.evaluation_model(parts.model).eval()
+    best = parts.best.copy() if state.ends_with == "best" else None
+    kept = parts.hooks.evaluation_model(parts.model).eval() if best is None else best
     final = final_network(parts, kept)
-    summary = summary_of(state) | {"health": [attrs.asdict(problem) for problem in problems.values()]}
+    health = {"health": [attrs.asdict(problem) for problem in problems.values()]}
+    summary = summary_of(state) | health | held_out.report(kept, run)
     if final is not None:
-        summary |= {f"final_{name}": value for name, value in held_out.accuracies(final[0]).items()}
+        summary |= held_out.report(final[0], run, "final_")
         checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest, final))
     folder.write_samples(run, parts.data, parts.step.samples)
     write_json(run / "summary.json", summary)

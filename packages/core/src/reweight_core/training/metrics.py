@@ -15,6 +15,7 @@ from reweight_core.engine.epoch_sums import EpochSums
 from reweight_core.engine.sample_table import SampleTable
 from reweight_core.machine.meters import peak_memory
 from reweight_core.runs.checkpoint import best_epoch
+from reweight_core.training.held_out import OF_AN_EPOCH
 from reweight_core.training.state import TrainingState
 
 
@@ -81,27 +82,28 @@ def purity(trusted: Mapping[str, Tensor], data: PreparedData) -> dict[str, float
 
 
 def summary_of(state: TrainingState) -> dict[str, Any]:
-    """Return what summary.json holds."""
+    """Return what summary.json holds, but for the figures of the network that the run ends with."""
     config, history, samples = state.parts.config, state.history, state.parts.step.samples
-    last, best = history[-1], best_epoch(history) or {}
+    last, best = history[-1], best_epoch(history, config.best_by) or {}
     tested = last["test_accuracy"] is not None
     return {
         "method": config.method,
         "data": config.data,
-        "test_accuracy": last["test_accuracy"],
+        "network": state.ends_with,
+        "network_epoch": (best if state.ends_with == "best" else last)["epoch"],
+        "epochs": state.epochs_done,
+        "steps": state.steps_done,
+        "stopped_early": state.stopped_early is not None,
+        "stopped_epoch": state.stopped_early,
         "test_accuracy_mean5": fmean(metrics["test_accuracy"] for metrics in history[-5:]) if tested else None,
-        "val_accuracy": last["val_accuracy"],
         "best_epoch": best.get("epoch"),
-        "best_val_accuracy": best.get("val_accuracy"),
-        "best_test_accuracy": best.get("test_accuracy"),
+        **{f"best_{figure}": best.get(figure) for figure in OF_AN_EPOCH},
         **{
             figure: last[figure]
             for name in state.parts.hooks.networks
             for figure in (f"{name}_val_accuracy", f"{name}_test_accuracy")
         },
         "noise_auroc": noise_auroc(samples.mean_weight(), samples, state.parts.data),
-        "epochs": state.epochs_done,
-        "steps": state.steps_done,
         "seconds": state.seconds,
         "seconds_per_step": sum(metrics["seconds"] for metrics in history) / state.steps_done,
         "peak_memory_bytes": peak_memory(state.parts.device),

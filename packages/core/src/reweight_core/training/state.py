@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import numpy as np
@@ -19,6 +19,7 @@ from reweight_core.errors import UserError, reason
 from reweight_core.runs.checkpoint import Checkpoint, Final, Manifest, Position
 from reweight_core.runs.new_examples import reader_of
 from reweight_core.training.build import Parts
+from reweight_core.training.patience import is_in_vain, patient_stage
 from reweight_core.training.stages import source_size, usual_order
 
 
@@ -74,7 +75,28 @@ class TrainingState:
 
     @property
     def stage_is_over(self) -> bool:
-        """Whether the stage has had all its epochs, or steps."""
+        """Whether the stage has had all its epochs, or steps, or goes on in vain (``--patience``)."""
+        return self._stage_is_whole or self._stage_is_in_vain
+
+    @property
+    def stopped_early(self) -> int | None:
+        """The epoch after which ``--patience`` ended a stage, or None."""
+        ends_now = self._stage_is_in_vain and not self._stage_is_whole
+        return self.epochs_done if ends_now else self.position.stopped_early
+
+    @property
+    def ends_with(self) -> Literal["last", "best"]:
+        """The network that the run ends with, unless a plugin makes another one of it."""
+        return "best" if self.parts.config.patience else "last"
+
+    @property
+    def _stage_is_in_vain(self) -> bool:
+        config, first = self.parts.config, len(self.history) - self.position.epochs
+        may_end = self.position.stage == patient_stage(self.parts.stages)
+        return may_end and is_in_vain(self.history[first:], config.best_by, config.patience)
+
+    @property
+    def _stage_is_whole(self) -> bool:
         if self.stage.steps is None:
             return self.position.epochs >= self.stage.epochs
         return self.position.steps >= self.stage.steps
@@ -86,7 +108,7 @@ class TrainingState:
 
     def begin_next_stage(self) -> None:
         """Go on to the next stage: its network first, then its optimizer, then the plugins hear of it."""
-        self.position = Position(self.position.stage + 1)
+        self.position = Position(self.position.stage + 1, stopped_early=self.stopped_early)
         parts, stage = self.parts, self.stage
         if stage.start != "continue":
             weights = parts.initial if stage.start == "initial" else parts.best.weights
@@ -131,7 +153,8 @@ class TrainingState:
     def finish_epoch(self, epoch: Epoch) -> None:
         """Count a finished epoch, whose steps are counted already."""
         self.epochs_done += 1
-        self.position = Position(self.position.stage, self.position.epochs + 1, self.position.steps + len(epoch.sizes))
+        before = self.position
+        self.position = attrs.evolve(before, epochs=before.epochs + 1, steps=before.steps + len(epoch.sizes))
 
     def expected_steps(self, epoch: Epoch) -> int:
         """Return how many steps the whole run has, if the epochs of the stage are like the one that begins now."""
@@ -190,6 +213,8 @@ class TrainingState:
             held_out_test=held_out_test,
             final=final and final[1],
             reader=reader_of(config.data),
+            best_by=config.best_by,
+            ends_with=self.ends_with,
         )
         # the checkpoint's own file has the kept network, which may be another than the trained one
         state = self._beside_the_network() if kept is self.parts.model else self.state_dict()
