@@ -483,3 +483,17 @@ def test_the_file_of_a_noise_is_saved_as_an_absolute_path(tmp_path, monkeypatch)
     assert as_values(configure(noise="table:/some/T.txt"))["noise"] == "table:/some/T.txt"
     assert as_values(configure(noise="blur:half"))["noise"] == "blur:half"
     assert as_values(configure())["noise"] is None
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"val_fold": "0/4"}, "--val-fold 0/4: must be K/N, the K-th of N parts, e.g. 1/5"),
+        ({"val_fold": "5/4"}, "--val-fold 5/4: must be K/N"),
+        ({"val_fold": "two"}, "--val-fold two: must be K/N"),
+        ({"val_fold": "1/4", "val_size": 3}, "--val-fold and --val-size both make the validation set"),
+    ],
+)
+def test_a_fold_that_cannot_be_is_refused(given, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        configure(**given)

@@ -426,6 +426,49 @@ def test_the_fingerprint_covers_observed_validation_labels(monkeypatch):
     assert plain.fingerprint != changed.fingerprint
 
 
+FOLDS = [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_folds_of_the_meta_set_are_its_parts_and_leave_the_training_set(monkeypatch):
+    use_noise(monkeypatch, flip_half)
+    whole = prepare(make_dataset(), options(meta_size=14))
+    parts = [prepare(make_dataset(), options(meta_size=14, val_fold=fold)) for fold in FOLDS]
+    assert sorted(code for data in parts for code in codes_of(data.val)) == sorted(codes_of(whole.meta))
+    assert sorted(len(data.val) for data in parts) == [3, 3, 4, 4]
+    for data in parts:
+        assert sorted([*codes_of(data.val), *codes_of(data.meta)]) == sorted(codes_of(whole.meta))
+        assert (data.val.labels == make_dataset().train.labels[codes_of(data.val)]).all()
+        # 5, 5 and 4 of each class: one or two of each in every part
+        assert set(np.bincount(data.val.labels)) <= {1, 2}
+        assert (data.ids == whole.ids).all() and (data.train.labels == whole.train.labels).all()
+    assert len({data.fingerprint for data in [whole, *parts]}) == 5
+
+
+def test_a_fold_of_a_meta_set_of_its_own():
+    whole = prepare(tiny_dataset(), Plan())
+    parts = [prepare(tiny_dataset(), Plan(val_fold=(number, 2))) for number in (1, 2)]
+    images = [image.tobytes() for data in parts for image in data.val.images]
+    assert sorted(images) == sorted(image.tobytes() for image in whole.meta.images)
+
+
+def test_without_a_meta_set_folds_are_of_the_training_set_with_observed_labels(monkeypatch):
+    use_noise(monkeypatch, flip_half)
+    whole = prepare(make_dataset(), options(meta_size=0))
+    parts = [prepare(make_dataset(), options(meta_size=0, val_fold=fold)) for fold in FOLDS]
+    assert sorted(code for data in parts for code in codes_of(data.val)) == codes_of(whole.train).tolist()
+    observed = dict(zip(codes_of(whole.train), whole.train.labels, strict=True))
+    for data in parts:
+        assert [observed[code] for code in codes_of(data.val)] == data.val.labels.tolist()
+        assert not set(codes_of(data.val)) & set(codes_of(data.train))
+        assert len(data.true_labels) == len(data.train) == len(data.ids) == 90
+        assert np.ptp(np.bincount(data.val.labels) - np.bincount(whole.train.labels) / 4) < 2
+
+
+def test_more_folds_than_examples_are_refused():
+    with pytest.raises(UserError, match=r"^--val-fold 1/4: there are only 3 examples to make 4 parts of"):
+        prepare(make_dataset(), options(meta_size=3, val_fold=(1, 4)))
+
+
 def test_where_labels_are_observed_says_nothing_without_a_validation_set():
     plain, observed = (prepare(make_dataset(), options(val_labels=kind)).fingerprint for kind in ("clean", "observed"))
     assert plain == observed

@@ -30,6 +30,10 @@ class TestGLC(MethodSuite):
     name = "glc"
 
 
+class TestPosteriorLabel(MethodSuite):
+    name = "posterior-label"
+
+
 class TestFineTune(ComponentSuite):
     name = "fine-tune"
 

@@ -62,6 +62,17 @@ class GLCConfig:
 
 
 @attrs.frozen
+class PosteriorLabelConfig:
+    """Options of ``--method posterior-label``."""
+
+    first_epochs: int | None = option(
+        None,
+        "Epochs of the network of the trusted examples, before the run's own. Default: a quarter of these.",
+        check=gt(0),
+    )
+
+
+@attrs.frozen
 class FineTuneConfig:
     """Options of ``--with fine-tune``."""
 

@@ -1,7 +1,14 @@
 """The plugin records of the methods that learn from trusted examples."""
 
 from reweight_core import ComponentPlugin, MethodPlugin, imported
-from reweight_method_trusted.options import FineTuneConfig, GenLabelConfig, GLCConfig, INSWConfig, SoftLabelConfig
+from reweight_method_trusted.options import (
+    FineTuneConfig,
+    GenLabelConfig,
+    GLCConfig,
+    INSWConfig,
+    PosteriorLabelConfig,
+    SoftLabelConfig,
+)
 
 insw = MethodPlugin(
     name="insw",
@@ -37,6 +44,14 @@ glc = MethodPlugin(
     summary="a corruption matrix from the trusted examples corrects the loss of the others (Hendrycks et al. 2018)",
     build=imported("reweight_method_trusted.glc:GLC"),
     config=GLCConfig,
+    needs_meta_set=True,
+    one_label=True,
+)
+posterior_label = MethodPlugin(
+    name="posterior-label",
+    summary="labels corrected by a network of the trusted examples and the noise that it shows",
+    build=imported("reweight_method_trusted.posterior_label:PosteriorLabel"),
+    config=PosteriorLabelConfig,
     needs_meta_set=True,
     one_label=True,
 )

@@ -32,7 +32,7 @@ def refuse_misfits(
             f"method '{config.method}' needs clean examples: give --meta-size N to take N trusted ones out of "
             "the training set, or data with a meta set of their own, or choose a method that needs none (reweight list)"
         )
-    if config.val_size == 0:
+    if config.val_size == 0 and config.val_fold is None:
         _refuse_without_validation(config)
     for name, component in components.items():
         if plugin.one_label and component.mixes_targets:

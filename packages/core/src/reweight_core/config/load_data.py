@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reweight_core.config.resolve import noise_of, test_share
+from reweight_core.config.resolve import fold_of, noise_of, test_share
 from reweight_core.config.run_config import DataConfig
 from reweight_core.errors import PluginError, UserError
 from reweight_core.plugins import registry
@@ -29,6 +29,7 @@ def plan_of(config: DataConfig) -> Plan:
         meta_draw=config.meta_draw,
         val_size=config.val_size,
         val_labels=config.val_labels,
+        val_fold=fold_of(config),
         test=test_share(config) or ("none" if config.test_from == "none" else "own"),
     )
 

@@ -193,6 +193,7 @@ def configure(config_class: type[Config] = RunConfig, /, **given: Any) -> Config
     config: Config = fill(Owner(OWNER, config_class), values, **plugins)
     noise_of(config)
     test_share(config)
+    fold_of(config)
     return config
 
 
@@ -232,6 +233,18 @@ def test_share(config: DataConfig) -> float | None:
     if not 0 < share < 1:
         raise UserError(f"--test-from {config.test_from}: the share must be between 0 and 1, e.g. split:0.1")
     return share
+
+
+def fold_of(config: DataConfig) -> tuple[int, int] | None:
+    """Return K and N of ``--val-fold K/N``, or None without it (errors as `configure`)."""
+    if config.val_fold is None:
+        return None
+    if config.val_size:
+        raise UserError("--val-fold and --val-size both make the validation set; give one of them")
+    number, _, count = config.val_fold.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise UserError(f"--val-fold {config.val_fold}: must be K/N, the K-th of N parts, e.g. 1/5")
+    return int(number), int(count)
 
 
 def read_file(path: Path, config_class: type, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,13 @@ class DataConfig:
         "Labels of the validation examples: clean, or observed like those of the training set (noise included).",
         group="data",
     )
+    val_fold: str | None = option(
+        None,
+        "Take the K-th of N equal parts as the validation set, e.g. 1/5: of the meta set, or where there is none, of "
+        "the training set with its observed labels. For cross-validation.",
+        group="data",
+        metavar="K/N",
+    )
     test_from: str = option(
         "folder",
         "Test set: folder (the dataset's own), split:SHARE (this share of every class of the training set) or none.",

@@ -16,6 +16,7 @@ import attrs
 import numpy as np
 
 from reweight_core.data.dataset import Dataset, Split
+from reweight_core.data.folds import in_fold
 from reweight_core.data.images import ImageFiles
 from reweight_core.data.seeds import Stream, random_state
 from reweight_core.errors import UserError
@@ -44,6 +45,8 @@ class Plan:
         meta_draw: how they are drawn.
         val_size: validation examples.
         val_labels: whether they have clean labels, or observed ones like the training set.
+        val_fold: (K, N) to take the K-th of N parts of the meta set as the validation set, or of the training set with
+            its observed labels where there is no meta set; None for no such part.
         test: the test set: the dataset's ``own``, ``none``, or the share of every class that is held out for it.
         noise_needs_images: whether the label noise is given the images too.
         noise_needs_mask: whether it is given the mask of the examples too.
@@ -56,6 +59,7 @@ class Plan:
     meta_draw: Literal["balanced", "random"] = "balanced"
     val_size: int = 0
     val_labels: Literal["clean", "observed"] = "clean"
+    val_fold: tuple[int, int] | None = None
     test: Literal["own", "none"] | float = "own"
     noise_needs_images: bool = False
     noise_needs_mask: bool = False
@@ -164,6 +168,19 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
         pools = [pool[:count] for pool, count in zip(pools, counts, strict=True)]
     ids = np.sort(np.concatenate(pools))
 
+    val = _with_labels(dataset.train, val_ids, labels if observed_val else dataset.train.labels)
+    if plan.val_fold is not None:
+        fold = in_fold(labels[ids] if meta is None else meta.labels, plan.val_fold, plan.seed)
+        held_out, rest = np.flatnonzero(fold), np.flatnonzero(~fold)
+        if meta is None:
+            if not len(rest):
+                raise UserError("--val-fold 1/1: leaves no training examples; 1/N with N above 1 takes a part")
+            observed_val, val_ids, ids = True, ids[held_out], ids[rest]
+            val = _with_labels(dataset.train, val_ids, labels)
+        else:
+            val_ids, val, meta_ids = meta_ids[held_out], meta.take(held_out), meta_ids[rest]
+            meta = meta.take(rest) if len(rest) else None
+
     drawn = [ids, labels[ids], meta_ids, val_ids]
     if observed_val:
         drawn.append(labels[val_ids])
@@ -179,7 +196,7 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
         ids=ids,
         true_labels=train.labels if known else np.full(len(ids), -1),
         meta=meta,
-        val=_with_labels(dataset.train, val_ids, labels if observed_val else dataset.train.labels),
+        val=val,
         test=test,
         fingerprint=_fingerprint(drawn, [train.names, meta.names if meta else None]),
     )

@@ -29,6 +29,8 @@ class Stream(IntEnum):
     """The same of meta images."""
     CHOSEN_ORDER = 9
     """Draws of a plugin that orders an epoch."""
+    FOLDS = 10
+    """The parts of the trusted or the training examples for cross-validation."""
 
 
 def random_state(seed: int, stream: Stream, *parts: int) -> np.random.RandomState:

@@ -1,0 +1,32 @@
+"""Parts of a set for cross-validation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reweight_core.data.seeds import Stream, random_state
+from reweight_core.errors import UserError
+
+
+def in_fold(labels: np.ndarray, fold: tuple[int, int], seed: int) -> np.ndarray:
+    """Return which examples are in one of N parts, bool (k,).
+
+    Each class is dealt out evenly, and going on where the last one ended: parts differ in size by one example at most,
+    and so does each class in them.
+
+    Args:
+        labels: int64 (k,).
+        fold: (K, N), the K-th of N parts, from 1 on.
+        seed: of the run; the N parts of one seed are disjoint and make up the whole.
+
+    Raises:
+        UserError: if there are fewer examples than parts.
+    """
+    number, parts = fold
+    if parts > len(labels):
+        raise UserError(f"--val-fold {number}/{parts}: there are only {len(labels)} examples to make {parts} parts of")
+    shuffled = random_state(seed, Stream.FOLDS).permutation(len(labels))
+    dealt = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    chosen = np.zeros(len(labels), dtype=bool)
+    chosen[dealt[number - 1 :: parts]] = True
+    return chosen
