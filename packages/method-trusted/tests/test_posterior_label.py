@@ -69,8 +69,8 @@ class TestRun:
     def test_the_second_network_begins_anew_on_both_sets_and_is_compared_with_the_corrected_labels(self, tmp_path):
         parts = tiny_parts("posterior-label", model="mlp", epochs=2, first_epochs=1)
         first, second = parts.stages
-        assert (first.source, first.epochs, first.plain) == ("meta", 1, True)
-        assert (second.source, second.epochs, second.start, second.plain) == ("both", 2, "initial", False)
+        assert (first.source, first.epochs) == ("meta", 1)
+        assert (second.source, second.epochs, second.start) == ("both", 2, "initial")
         run = train_in(tmp_path / "run", parts)
 
         method = parts.hooks.plugins["posterior-label"]

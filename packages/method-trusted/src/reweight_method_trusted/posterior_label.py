@@ -42,7 +42,7 @@ class PosteriorLabel:
     @hookimpl
     def plan_stages(self, stage: Stage) -> list[Stage]:
         """A network of the trusted examples, and one of all from the same initial weights."""
-        first = attrs.evolve(stage, name="trusted", epochs=self.epochs, steps=None, source="meta", plain=True)
+        first = attrs.evolve(stage, name="trusted", epochs=self.epochs, steps=None, source="meta")
         return [first, attrs.evolve(stage, source="both", start="initial", fresh_optimizer=True)]
 
     @hookimpl
