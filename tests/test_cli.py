@@ -23,7 +23,7 @@ from reweight_core.plugins import registry
 from reweight_core.runs.judgement import Judgement
 
 METHODS = registry.names("method")
-IN_STAGES = {"glc", "pencil"}
+IN_STAGES = {"glc", "pencil", "posterior-label"}
 """Methods that train for longer than the options say."""
 OWN_LOSS = {"gen-label", "soft-label"}
 """Methods whose loss is not the cross-entropy with the observed label."""
@@ -738,4 +738,6 @@ def test_full_memory_is_one_line(reweight, monkeypatch):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
 
     monkeypatch.setattr("reweight_core.training.loop.train_epoch", allocate)
-    assert_refused(reweight("train", "--out", "run"), "memory is full", "--batch-size")
+    result = reweight("train", "--out", "run")
+    (line,) = result.err.splitlines()
+    assert result.status == 2 and line.startswith("Error: ") and "memory is full" in line and "--batch-size" in line

@@ -24,7 +24,7 @@ TINY |= {"meta_size": 20, "meta_batch_size": 20}
 OWN = {"dictionary_size": 30, "probe_size": 20, "warmup_epochs": 1, "relabel_warmup_epochs": 1, "first_epochs": 1}
 OWN |= {"keep": 1.0}
 """Given to the plugins that have such an option, so that a small run is a whole one."""
-LONGER = {"glc": (3, 9), "erm with fine-tune": (3, 7)}
+LONGER = {"glc": (3, 9), "posterior-label": (3, 9), "erm with fine-tune": (3, 7)}
 """Epochs and steps of the plugins that add stages."""
 
 
