@@ -545,6 +545,7 @@ def assert_refused(result, *parts):
     ("arguments", "parts"),
     [
         ("--method gwd", ["no method is called 'gwd' (did you mean 'gdw'?)", "installed: "]),
+        ("--method gce", ["no method is called 'gce' (it is a loss); installed: "]),
         ("--data digit", ["no data is called 'digit' (did you mean 'digits'?)"]),
         ("--model resnett32", ["no model is called 'resnett32' (did you mean 'resnet32'?)"]),
         ("--epoch 3", ["--epoch", "--epochs", "(see reweight train --help)"]),

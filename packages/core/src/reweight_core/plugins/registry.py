@@ -112,7 +112,9 @@ def find_entry(kind: str, name: str) -> metadata.EntryPoint:
         known = sorted(entries)
         if not known:
             raise UserError(f"no {kind} plugin is installed, so none is called '{name}': install one beside the core")
-        raise UserError(f"no {kind} is called '{name}'{nearest(name, known)}; installed: {', '.join(known)}")
+        others = [other for other in GROUPS if other != kind and name in _entries(other)]
+        hint = f" (it is a {others[0]})" if others else nearest(name, known)
+        raise UserError(f"no {kind} is called '{name}'{hint}; installed: {', '.join(known)}")
     if len(entries[name]) > 1:
         raise UserError(_clash(kind, name, entries[name]))
     return entries[name][0]
