@@ -233,3 +233,18 @@ def test_a_figure_called_like_one_of_cores_is_refused(method, tmp_path):
         UserError, match=r"^method 'erm': finish_epoch gives a figure 'test_accuracy', but there is one of this name"
     ):
         train(digits(tmp_path / "run"))
+
+
+def test_a_fold_is_a_validation_set_like_any_other(tmp_path):
+    options = {"data": "digits", "meta_size": 20, "val_fold": "1/4", "test_from": "none", "epochs": 1, "device": "cpu"}
+    run = train(configure(**options, out=tmp_path / "run"))
+    found = evaluate(run.folder)
+    assert found["val_size"] == 5 and "test_size" not in found
+    assert found["val_accuracy"] == run.summary["val_accuracy"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_one_validation_example_that_is_right_is_no_sign_of_chance(tmp_path):
+    options = {"data": "digits", "meta_size": 10, "val_fold": "1/10", "epochs": 20, "lr": 0.1, "device": "cpu"}
+    run = train(configure(**options, out=tmp_path / "run"))
+    assert run.summary["val_accuracy"] == 1.0 and run.summary["health"] == []

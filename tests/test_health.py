@@ -76,7 +76,7 @@ def test_a_run_that_has_diverged_ends_early_and_says_what_to_lower(lost):
     assert 2 < last < 12
     assert said.startswith(f"diverged (epoch {last}): the training loss of 2 epochs in a row is above 100 times")
     assert "lower --lr" in said
-    assert said.endswith(f"the run was ended and is kept in {folder} (--stop-when never goes on)")
+    assert said.endswith(f"the run was ended and is kept in {folder} (a new run with --stop-when never goes on)")
     # not before: the rule needs two epochs above 100 log 10
     assert [epoch["train_loss"] > 230.3 for epoch in epochs] == [False] * (last - 2) + [True] * 2
     assert load_latest(folder / "checkpoints").manifest.epoch == last

@@ -193,7 +193,10 @@ def test_the_figure_that_is_asked_for_chooses_the_network_and_is_waited_for(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"patience": 3}, r"^--patience 3: is judged by a validation set, and there is none: give --val-size N$"),
+        (
+            {"patience": 3},
+            r"^--patience 3: is judged by a validation set, and there is none: give --val-size N, or --val-fold K/N$",
+        ),
         ({"best_by": "val_balanced_accuracy"}, r"^--best-by val_balanced_accuracy: is judged by a validation set"),
         ({"patience": -1, "val_size": 12}, "patience"),
         ({"best_by": "test_accuracy", "val_size": 12}, "best-by"),

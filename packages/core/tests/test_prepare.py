@@ -464,6 +464,26 @@ def test_without_a_meta_set_folds_are_of_the_training_set_with_observed_labels(m
         assert np.ptp(np.bincount(data.val.labels) - np.bincount(whole.train.labels) / 4) < 2
 
 
+def test_a_fold_that_takes_the_whole_of_a_class_is_refused():
+    refused = 0
+    for number in (1, 2, 3):
+        try:
+            prepare(make_dataset((30, 29, 1)), options(val_fold=(number, 3)))
+        except UserError as error:
+            assert str(error).startswith(f"--val-fold {number}/3: leaves no example of class 'class 2' for training")
+            refused += 1
+    assert refused == 1
+    with pytest.raises(UserError, match=r"^--val-fold 1/1: leaves no example of class 'class 0' for training"):
+        prepare(make_dataset(), options(val_fold=(1, 1)))
+
+
+def test_the_fingerprint_covers_the_labels_of_a_fold_of_the_datasets_own_meta_set():
+    dataset = make_dataset(meta=(2, 2, 2))
+    changed = attrs.evolve(dataset, meta=attrs.evolve(dataset.meta, labels=(dataset.meta.labels + 1) % 3))
+    first, second = (prepare(given, Plan(val_fold=(1, 1))).fingerprint for given in (dataset, changed))
+    assert first != second
+
+
 def test_more_folds_than_examples_are_refused():
     with pytest.raises(UserError, match=r"^--val-fold 1/4: there are only 3 examples to make 4 parts of"):
         prepare(make_dataset(), options(meta_size=3, val_fold=(1, 4)))

@@ -102,6 +102,14 @@ def test_what_has_a_checkpoint_goes_on(run):
     assert (run.folder / "metrics.jsonl").exists()
 
 
+def test_what_would_be_stopped_again_begins_anew_where_it_is_not_to_be(run):
+    write(run, "config.json", "metrics.jsonl")
+    (run.folder / "checkpoints" / "step-1").mkdir(parents=True)
+    run = attrs.evolve(run, config=attrs.evolve(run.config, stop_when="never"))
+    assert arguments_for(run) == run.arguments
+    assert not run.folder.exists()
+
+
 def test_what_was_begun_with_other_options_is_refused_and_kept(run):
     write(run, "config.json", epochs=3)
     (run.folder / "checkpoints" / "step-1").mkdir(parents=True)

@@ -87,12 +87,19 @@ def arguments_for(run: PlannedRun) -> list[str]:
     with locked(run.folder, str(run.folder)):
         if (run.folder / "checkpoints").exists():
             _refuse_differences(run, "was begun")
-            return ["resume", str(run.folder)]
+            if not _was_stopped(run):
+                return ["resume", str(run.folder)]
         try:
             shutil.rmtree(run.folder)
         except OSError as error:
             raise UserError(f"{run.folder}: cannot be removed ({error})") from error
     return run.arguments
+
+
+def _was_stopped(run: PlannedRun) -> bool:
+    """Whether a run that diverged may have been stopped, and is not to be stopped now: it would be again if resumed."""
+    found = read_json(run.folder / "config.json").get("options", {}).get("stop_when")
+    return run.config.stop_when == "never" and found != "never"
 
 
 def read_json(path: Path) -> dict[str, Any]:

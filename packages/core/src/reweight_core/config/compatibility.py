@@ -91,7 +91,8 @@ def _refuse_without_validation(config: RunConfig) -> None:
         value = getattr(config, name)
         if value != known[name].default:
             raise UserError(
-                f"{known[name].flag} {value}: is judged by a validation set, and there is none: give --val-size N"
+                f"{known[name].flag} {value}: is judged by a validation set, and there is none: give --val-size N, "
+                "or --val-fold K/N"
             )
 
 

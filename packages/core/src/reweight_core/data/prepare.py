@@ -76,7 +76,7 @@ class PreparedData:
         true_labels: int64 (N,); -1 where the true label is unknown.
         meta: clean examples disjoint from training, class-balanced unless drawn at random or the dataset's own set is
             used whole, or None.
-        val: class-balanced examples disjoint from both, with clean or observed labels, or None.
+        val: examples disjoint from both, with clean or observed labels, class-balanced unless they are a fold, or None.
         test: test examples, or None.
         fingerprint: SHA-256 (hex) of everything that was drawn: ids, names and observed labels, meta and validation
             ids, and test ids if the test set was. The images themselves are not in it.
@@ -173,8 +173,7 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
         fold = in_fold(labels[ids] if meta is None else meta.labels, plan.val_fold, plan.seed)
         held_out, rest = np.flatnonzero(fold), np.flatnonzero(~fold)
         if meta is None:
-            if not len(rest):
-                raise UserError("--val-fold 1/1: leaves no training examples; 1/N with N above 1 takes a part")
+            _refuse_lost_class(plan, dataset, ids, rest)
             observed_val, val_ids, ids = True, ids[held_out], ids[rest]
             val = _with_labels(dataset.train, val_ids, labels)
         else:
@@ -188,6 +187,8 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
         drawn.append(test_ids)
     if dataset.meta is not None and meta is not None:
         drawn.append(meta.labels)
+    if dataset.meta is not None and plan.val_fold is not None and val is not None:
+        drawn.append(val.labels)
     train = dataset.train.take(ids)
     known = dataset.trusted or corrupt is not None
     return PreparedData(
@@ -205,6 +206,18 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
 def _with_labels(split: Split, ids: np.ndarray, labels: np.ndarray) -> Split | None:
     """Return the examples at some positions with these labels of the whole split, or None if there are none."""
     return attrs.evolve(split.take(ids), labels=labels[ids]) if len(ids) else None
+
+
+def _refuse_lost_class(plan: Plan, dataset: Dataset, ids: np.ndarray, rest: np.ndarray) -> None:
+    """Refuse a fold that leaves no training example of a class."""
+    assert plan.val_fold is not None, "asked for where there is one"
+    lost = np.setdiff1d(dataset.train.labels[ids], dataset.train.labels[ids[rest]])
+    if len(lost):
+        number, parts = plan.val_fold
+        raise UserError(
+            f"--val-fold {number}/{parts}: leaves no example of class '{dataset.classes[lost[0]]}' for training; "
+            "take more and smaller parts, or leave the class out"
+        )
 
 
 def _in_memory(split: Split) -> np.ndarray:

@@ -31,8 +31,8 @@ def blamed(whose: str, doing: str, module: str) -> Iterator[None]:
     except PluginError:
         raise
     except UserError as error:
-        text, name = str(error), whose.split("'")[1]
-        names_it = re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)
+        text, names = str(error), whose.split("'")[1::2]
+        names_it = any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) for name in names)
         raise PluginError(text if names_it else f"{whose}: {text}") from error
     except Exception as error:
         if means_full_memory(error):

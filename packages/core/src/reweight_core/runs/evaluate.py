@@ -142,7 +142,7 @@ def evaluate(run: Path | str, device: str = "auto", network: Kept = "final") -> 
 
 def _validation_set(dataset: Dataset, config: RunConfig, manifest: Manifest, run: Path) -> Split | None:
     """Return the run's validation set, or None, with a warning if there was one but the data are others now."""
-    if not config.val_size:
+    if not config.val_size and config.val_fold is None:
         return None
     try:
         with warnings.catch_warnings():

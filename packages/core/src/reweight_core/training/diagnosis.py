@@ -32,7 +32,7 @@ class Setting:
 
     Attributes:
         class_counts: training examples of each observed class.
-        val_counts: validation examples of each class, or None without them.
+        val_counts: validation examples of each class, or None where there are none of two classes.
         wrong_labels: number of training examples with a wrong label, or None where it is unknown.
         batch_size: n.
         steps: of the whole run.
@@ -54,10 +54,14 @@ class Setting:
         """Return that of a run."""
         config, data = parts.config, parts.data
         classes = len(data.dataset.classes)
+        val_counts = None
+        # an accuracy on one class alone says nothing
+        if data.val is not None and len(set(data.val.labels.tolist())) > 1:
+            val_counts = np.bincount(data.val.labels, minlength=classes).tolist()
         comparable = config.val_labels == "clean" and "cross-entropy" in (config.loss, config.meta_loss)
         return cls(
             class_counts=np.bincount(data.train.labels, minlength=classes).tolist(),
-            val_counts=None if data.val is None else np.bincount(data.val.labels, minlength=classes).tolist(),
+            val_counts=val_counts,
             wrong_labels=None if data.corrupted is None else int(data.corrupted.sum()),
             batch_size=config.batch_size,
             steps=sum(map(parts.expected_steps, range(len(parts.stages)))),

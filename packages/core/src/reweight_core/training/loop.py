@@ -93,7 +93,9 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
     while not state.is_over:
         if parts.config.stop_when in problems:
             why = problems[parts.config.stop_when]
-            raise DivergedError(f"{why}; the run was ended and is kept in {run} (--stop-when never goes on)")
+            raise DivergedError(
+                f"{why}; the run was ended and is kept in {run} (a new run with --stop-when never goes on)"
+            )
         if state.stage_is_over:
             state.begin_next_stage()
         epoch = state.next_epoch()

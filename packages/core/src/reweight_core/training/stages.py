@@ -53,7 +53,7 @@ def refuse_stages(
         if stage.start == "best" and not has_val_set:
             raise UserError(
                 f"stage '{stage.name}' begins with the network that was best on the validation set, and there is "
-                "none: give --val-size N"
+                "none: give --val-size N, or --val-fold K/N"
             )
         if stage.start != "continue" and hooks.networks:
             raise UserError(
