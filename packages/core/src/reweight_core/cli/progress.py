@@ -51,14 +51,13 @@ class Progress:
     def begin_run(self, folder: Path) -> None:
         """Say what is trained on what."""
         self._print(description(json.loads((folder / "config.json").read_text(encoding="utf-8"))))
-        self._began = time.perf_counter()
 
     @hookimpl
     def observe_step(self, done: int, total: int) -> None:
         """Move the bar."""
         if not self._total:
-            # a resumed run has steps behind it
-            self._begun_at = done - 1
+            # a run's first step sets up much that no other needs; a resumed run has steps behind it
+            self._began, self._begun_at = time.perf_counter(), done
         self._done, self._total = done, total
         self._bar.update(self._task, completed=done, total=total)
 
