@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from reweight_core.data.seeds import Stream, random_state
@@ -30,3 +32,24 @@ def in_fold(labels: np.ndarray, fold: tuple[int, int], seed: int) -> np.ndarray:
     chosen = np.zeros(len(labels), dtype=bool)
     chosen[dealt[number - 1 :: parts]] = True
     return chosen
+
+
+def refuse_lost_class(labels: np.ndarray, chosen: np.ndarray, fold: tuple[int, int], classes: Sequence[str]) -> None:
+    """Refuse a part that takes all examples of a class.
+
+    Args:
+        labels: true labels, int64 (k,).
+        chosen: which examples are in the part, bool (k,).
+        fold: (K, N), the K-th of N parts.
+        classes: class names, by index.
+
+    Raises:
+        UserError: if a class would have no training example.
+    """
+    lost = np.setdiff1d(labels, labels[~chosen])
+    if len(lost):
+        number, parts = fold
+        raise UserError(
+            f"--val-fold {number}/{parts}: leaves no example of class '{classes[lost[0]]}' for training; "
+            "take more and smaller parts, or leave the class out"
+        )

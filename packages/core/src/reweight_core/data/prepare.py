@@ -16,7 +16,7 @@ import attrs
 import numpy as np
 
 from reweight_core.data.dataset import Dataset, Split
-from reweight_core.data.folds import in_fold
+from reweight_core.data.folds import in_fold, refuse_lost_class
 from reweight_core.data.images import ImageFiles
 from reweight_core.data.seeds import Stream, random_state
 from reweight_core.errors import UserError
@@ -173,7 +173,7 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
         fold = in_fold(labels[ids] if meta is None else meta.labels, plan.val_fold, plan.seed)
         held_out, rest = np.flatnonzero(fold), np.flatnonzero(~fold)
         if meta is None:
-            _refuse_lost_class(plan, dataset, ids, rest)
+            refuse_lost_class(dataset.train.labels[ids], fold, plan.val_fold, dataset.classes)
             observed_val, val_ids, ids = True, ids[held_out], ids[rest]
             val = _with_labels(dataset.train, val_ids, labels)
         else:
@@ -206,18 +206,6 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
 def _with_labels(split: Split, ids: np.ndarray, labels: np.ndarray) -> Split | None:
     """Return the examples at some positions with these labels of the whole split, or None if there are none."""
     return attrs.evolve(split.take(ids), labels=labels[ids]) if len(ids) else None
-
-
-def _refuse_lost_class(plan: Plan, dataset: Dataset, ids: np.ndarray, rest: np.ndarray) -> None:
-    """Refuse a fold that leaves no training example of a class."""
-    assert plan.val_fold is not None, "asked for where there is one"
-    lost = np.setdiff1d(dataset.train.labels[ids], dataset.train.labels[ids[rest]])
-    if len(lost):
-        number, parts = plan.val_fold
-        raise UserError(
-            f"--val-fold {number}/{parts}: leaves no example of class '{dataset.classes[lost[0]]}' for training; "
-            "take more and smaller parts, or leave the class out"
-        )
 
 
 def _in_memory(split: Split) -> np.ndarray:
