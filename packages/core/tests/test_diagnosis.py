@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from reweight_core.testing import tiny_parts
-from reweight_core.training.diagnosis import RULES, Problem, Setting, diagnose
+from reweight_core.training.diagnosis import RULES, Diagnosis, Problem, Setting
 
 LOG_10 = 2.302585
 
@@ -21,6 +21,14 @@ def history(stage="train", begin=0, **columns):
         {"stage": stage, "epoch": begin + i, "step": 1000 + 200 * (begin + i)} | dict(zip(columns, row, strict=True))
         for i, row in enumerate(rows, start=1)
     ]
+
+
+def diagnose(epochs, judged_by):
+    """The problems of a run by name."""
+    diagnosis = Diagnosis(judged_by)
+    for metrics in epochs:
+        diagnosis.add(metrics)
+    return diagnosis.problems
 
 
 def found(epochs, **changes):

@@ -43,6 +43,7 @@ def test_the_rest_is_estimated_once_from_the_epochs_of_the_first_twenty_steps(be
     """A step takes 2 s, the first 50; a resumed run does not count those that it has behind it."""
     now = 0.0
     monkeypatch.setattr(progress.time, "perf_counter", lambda: now)
+    monkeypatch.setattr("reweight_core.machine.meters.peak_memory", lambda: 1_230_000_000)
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     shown = Progress()
     shown.begin_run(folder=tmp_path)
@@ -53,4 +54,4 @@ def test_the_rest_is_estimated_once_from_the_epochs_of_the_first_twenty_steps(be
         if step % 15 == 0:
             shown.observe_epoch(EPOCH)
             said += [(step, line) for line in capsys.readouterr().out.splitlines() if "to go" in line]
-    assert said == [(behind + 30, f"about {duration(2 * (70 - behind))} to go")]
+    assert said == [(behind + 30, f"about {duration(2 * (70 - behind))} to go, 1.2 GB in use")]

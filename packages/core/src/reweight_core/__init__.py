@@ -35,14 +35,16 @@ from reweight_core.plugins.records import (
 if TYPE_CHECKING:
     from reweight_core.cli.console import console
     from reweight_core.cli.plugin_options import DeclaringCommand, config_option, first_pass, take_given
+    from reweight_core.cli.progress import Progress
     from reweight_core.config.compatibility import refuse_misfits
     from reweight_core.config.load_data import load_data
     from reweight_core.data.batch import Batch, target_rows
     from reweight_core.data.dataset import Dataset, Split
     from reweight_core.data.examples import Examples
     from reweight_core.data.features import Features, Table, read_table, read_values
+    from reweight_core.data.folds import in_fold
     from reweight_core.data.images import ImageFiles, decode
-    from reweight_core.data.prepare import Corruption
+    from reweight_core.data.prepare import Corruption, PreparedData
     from reweight_core.engine.head import find_head
     from reweight_core.engine.losses import cross_entropy
     from reweight_core.engine.network import Network, ParameterOptimizer
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
     from reweight_core.machine.device import cpu_name, usable_cpus
     from reweight_core.runs.evaluate import evaluate
     from reweight_core.runs.predict import load
-    from reweight_core.training.loop import train
+    from reweight_core.training.loop import FinishedRun, train
     from reweight_core.training.resume import resume
 
 _LAZY = {
@@ -63,10 +65,13 @@ _LAZY = {
     "DeclaringCommand": "reweight_core.cli.plugin_options",
     "Examples": "reweight_core.data.examples",
     "Features": "reweight_core.data.features",
+    "FinishedRun": "reweight_core.training.loop",
     "ImageFiles": "reweight_core.data.images",
     "Network": "reweight_core.engine.network",
     "Outputs": "reweight_core.engine.outputs",
     "ParameterOptimizer": "reweight_core.engine.network",
+    "PreparedData": "reweight_core.data.prepare",
+    "Progress": "reweight_core.cli.progress",
     "Split": "reweight_core.data.dataset",
     "Step": "reweight_core.engine.step",
     "Table": "reweight_core.data.features",
@@ -80,6 +85,7 @@ _LAZY = {
     "evaluate": "reweight_core.runs.evaluate",
     "find_head": "reweight_core.engine.head",
     "first_pass": "reweight_core.cli.plugin_options",
+    "in_fold": "reweight_core.data.folds",
     "load": "reweight_core.runs.predict",
     "read_table": "reweight_core.data.features",
     "read_values": "reweight_core.data.features",
@@ -104,6 +110,7 @@ __all__ = [
     "DeclaringCommand",
     "Examples",
     "Features",
+    "FinishedRun",
     "ImageFiles",
     "LossPlugin",
     "MethodPlugin",
@@ -115,6 +122,8 @@ __all__ = [
     "Option",
     "Outputs",
     "ParameterOptimizer",
+    "PreparedData",
+    "Progress",
     "RunConfig",
     "Split",
     "Stage",
@@ -138,6 +147,7 @@ __all__ = [
     "first_pass",
     "hookimpl",
     "imported",
+    "in_fold",
     "known_options",
     "load",
     "load_data",
@@ -167,6 +177,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
+    if not name.startswith("_") and name in registry.names("command"):
+        module, _, function = (registry.find("command", name).function or "").partition(":")
+        if function:
+            return getattr(import_module(module), function)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -6,9 +6,11 @@ sweep = CommandPlugin(
     name="sweep",
     summary="Compare methods: train each in each setting with several seeds, and make one table of it.",
     command="reweight_experiments.sweep_command:command",
+    function="reweight_experiments.sweep:run_sweep",
 )
 reproduce = CommandPlugin(
     name="reproduce",
     summary="Run the settings of a published table, and compare the results with its figures.",
     command="reweight_experiments.reproduce_command:command",
+    function="reweight_experiments.reproduction:reproduce",
 )

@@ -78,14 +78,17 @@ class Progress:
         self._estimate()
 
     def _estimate(self) -> None:
-        """Say once how long the rest will take, tests after every epoch included."""
+        """Say once how long the rest will take, tests after every epoch included, and what memory steps need."""
         taken, left = self._done - self._begun_at, self._total - self._done
         if self._estimated or taken < STEPS_TO_MEASURE:
             return
         self._estimated = True
         if left:
             seconds = (time.perf_counter() - self._began) * left / taken
-            self._print(f"about {duration(seconds)} to go")
+            from reweight_core.machine.meters import peak_memory
+
+            memory = peak_memory()
+            self._print(f"about {duration(seconds)} to go" + ("" if memory is None else f", {memory / 1e9:.1f} GB in use"))
 
     def _print(self, text: str) -> None:
         if self._bar.disable:

@@ -51,8 +51,12 @@ def load_dataset(config: DataConfig) -> Dataset:
     return dataset
 
 
-def load_data(config: DataConfig) -> PreparedData:
+def load_data(config: DataConfig, dataset: Dataset | None = None) -> PreparedData:
     """Load the dataset that the options name and prepare it (`reweight_core.data.prepare`).
+
+    Args:
+        config: the options.
+        dataset: the dataset that they name, if it is at hand.
 
     Raises:
         UserError: if it cannot be loaded, has no test set, or a class has too few examples for what is asked.
@@ -60,6 +64,6 @@ def load_data(config: DataConfig) -> PreparedData:
     from reweight_core.data.prepare import NoTestSetError, prepare
 
     try:
-        return prepare(load_dataset(config), plan_of(config))
+        return prepare(dataset or load_dataset(config), plan_of(config))
     except NoTestSetError as error:
         raise UserError(f"--data {config.data}: {error}") from None

@@ -311,11 +311,14 @@ class CommandPlugin:
         name: the NAME of ``reweight NAME``; must equal the entry point's name.
         summary: one line for ``reweight --help``.
         command: ``package.module:name`` of the `click.Command`, which is imported when it is used.
+        function: ``package.module:name`` of what does the same in Python: it is ``reweight_core.NAME`` where the
+            package is installed; None if there is nothing.
     """
 
     name: str
     summary: str
     command: str
+    function: str | None = None
 
     def load(self) -> click.Command:
         """Import the command.

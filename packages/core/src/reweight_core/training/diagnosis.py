@@ -115,24 +115,33 @@ class Problem:
         return f"{self.problem} (epoch {self.epoch}): {self.message}"
 
 
-def diagnose(history: Sequence[Metrics], setting: Setting) -> dict[str, Problem]:
-    """Return the problems of a run by name, each as it was first seen.
+@attrs.define(eq=False)
+class Diagnosis:
+    """What is known of a run's problems, an epoch after the other.
 
     Args:
-        history: the figures of all epochs so far; the rules see those of one stage at a time.
-        setting: what they are judged by.
+        setting: what the epochs are judged by.
+
+    Attributes:
+        problems: by name, each as it was first seen.
     """
-    found: dict[str, Problem] = {}
-    stage: list[Metrics] = []
-    for metrics in history:
-        if stage and stage[-1]["stage"] != metrics["stage"]:
-            stage = []
-        stage.append(metrics)
+
+    setting: Setting
+    problems: dict[str, Problem] = attrs.field(factory=dict)
+    _stage: list[Metrics] = attrs.field(factory=list)
+
+    def add(self, metrics: Metrics) -> list[Problem]:
+        """Look at the figures of one more epoch; return what is new. The rules see those of its stage."""
+        if self._stage and self._stage[-1]["stage"] != metrics["stage"]:
+            self._stage.clear()
+        self._stage.append(metrics)
+        found = {}
         for name, rule in RULES.items():
-            message = None if name in found else rule(stage, setting)
+            message = None if name in self.problems else rule(self._stage, self.setting)
             if message is not None:
                 found[name] = Problem(name, metrics["epoch"], message)
-    return found
+        self.problems |= found
+        return list(found.values())
 
 
 def diverged(stage: Sequence[Metrics], setting: Setting) -> str | None:

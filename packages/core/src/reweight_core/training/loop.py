@@ -14,13 +14,14 @@ from torch import nn
 from reweight_core.config.load_data import load_data
 from reweight_core.config.resolve import as_values
 from reweight_core.config.run_config import RunConfig
+from reweight_core.data.prepare import PreparedData
 from reweight_core.errors import DivergedError
 from reweight_core.files import locked, write_json
 from reweight_core.machine.precision import products
 from reweight_core.runs import checkpoint, folder
 from reweight_core.training.auto import choose_lookahead, choose_precision
 from reweight_core.training.build import Parts, begin, build_parts, refuse_gpu_options
-from reweight_core.training.diagnosis import Setting, diagnose
+from reweight_core.training.diagnosis import Diagnosis, Setting
 from reweight_core.training.final import final_network
 from reweight_core.training.held_out import OF_AN_EPOCH, HeldOut
 from reweight_core.training.machine_errors import told_to_the_user
@@ -44,12 +45,13 @@ class FinishedRun:
     model: nn.Module
 
 
-def train(config: RunConfig, observers: Sequence[object] = ()) -> FinishedRun:
+def train(config: RunConfig, observers: Sequence[object] = (), data: PreparedData | None = None) -> FinishedRun:
     """Run one training from beginning to end.
 
     Args:
         config: what `reweight_core.configure` returned.
         observers: objects with `observe_step` or `observe_epoch` hooks.
+        data: what `reweight_core.load_data` gave for this configuration, if it is at hand; else they are loaded.
 
     Raises:
         UserError: for anything the user can mend; before training starts wherever it can be known then.
@@ -60,7 +62,7 @@ def train(config: RunConfig, observers: Sequence[object] = ()) -> FinishedRun:
     folder.refuse_taken(config.out)
     with products(config.precision):
         with told_to_the_user():
-            data = load_data(config)
+            data = data or load_data(config)
             parts = build_parts(config, data, observers)
             held_out = HeldOut.of(config, data, parts.device)
             run = folder.create(config)
@@ -88,8 +90,10 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
     parts.hooks.begin_run(folder=run, config=as_values(parts.config), epochs_done=state.epochs_done)
     state.start_clock()
     parts.model.train()
-    setting = Setting.of(parts)
-    problems = diagnose(state.history, setting)
+    diagnosis = Diagnosis(Setting.of(parts))
+    for earlier in state.history:
+        diagnosis.add(earlier)
+    problems = diagnosis.problems
     while not state.is_over:
         if parts.config.stop_when in problems:
             why = problems[parts.config.stop_when]
@@ -108,13 +112,13 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
         metrics |= held_out.figures(evaluated)
         metrics |= held_out.accuracies_of_further(parts.hooks.networks)
         parts.best.note(evaluated, metrics)
-        state.history.append(folder.append_metrics(run, metrics))
-        problems = diagnose(state.history, setting)
-        ends = parts.config.stop_when in problems
-        for name, problem in problems.items():
+        metrics = folder.append_metrics(run, metrics)
+        state.history.append(metrics)
+        for problem in diagnosis.add(metrics):
             # what ends the run is told then
-            if problem.epoch == state.epochs_done and (state.is_over or name != parts.config.stop_when):
+            if state.is_over or problem.problem != parts.config.stop_when:
                 warnings.warn(str(problem), stacklevel=2)
+        ends = parts.config.stop_when in problems
         parts.hooks.observe_epoch(metrics=metrics)
         parts.step.health.check(parts.hooks.implementers)
         if ends or state.is_over or state.stage_is_over or state.epochs_done % parts.config.checkpoint_every == 0:

@@ -1,0 +1,145 @@
+"""``reweight fit``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+from rich import box
+from rich.table import Table
+
+from reweight_core import (
+    DeclaringCommand,
+    Option,
+    Progress,
+    RunConfig,
+    config_option,
+    console,
+    first_pass,
+    known_options,
+    over,
+    read_file,
+    take_given,
+)
+from reweight_fit.candidates import CANDIDATES
+from reweight_fit.fitting import CHOSEN, fit
+from reweight_fit.report import Report
+from reweight_fit.search import Outcome, Trial
+
+_FROM_FILE = "reweight_fit.file"
+
+
+class FitCommand(DeclaringCommand):
+    """Has the options of train but those that say how to train."""
+
+    def declared(self, ctx: click.Context, args: list[str]) -> Mapping[str, Option]:
+        """Those of core and of the data; what a file says is kept for the callback."""
+        given, _ = first_pass(ctx, args, ["data", "noise", "model"], [config_option()])
+        file = given.pop("config_file", None)
+        ctx.meta[_FROM_FILE] = from_file = read_file(file, RunConfig, given) if file else {}
+        known = known_options(RunConfig, over(given, from_file))
+        return {name: item for name, item in known.items() if name not in CHOSEN}
+
+
+@click.command(
+    name="fit",
+    cls=FitCommand,
+    params=[config_option()],
+    epilog="All other options are those of reweight train; none of them names a method.",
+)
+@click.option(
+    "--budget",
+    default="10x",
+    show_default=True,
+    metavar="Nx|Nm",
+    help="What the search may take: so many times a plain training, or so many minutes. The last training comes on "
+    "top of it.",
+)
+@click.option(
+    "--candidates",
+    metavar="A,B",
+    help="What is tried beside plain training and the trusted examples alone.  [default: all that can be used of "
+    f"{', '.join(candidate.name for candidate in CANDIDATES)}]",
+)
+@click.option(
+    "--judge-by",
+    type=click.Choice(["auto", "accuracy", "balanced_accuracy"]),
+    default="auto",
+    show_default=True,
+    help="Whether each example counts the same, or each class. auto: each class, where the largest has 3 times the "
+    "examples of the smallest.",
+)
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trials at a time, each a process.")
+@click.option(
+    "--out", type=Path, required=True, metavar="DIR", help="Folder of the run; trials are kept in DIR.search."
+)
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    budget: str,
+    candidates: str | None,
+    judge_by: Literal["auto", "accuracy", "balanced_accuracy"],
+    jobs: int,
+    config_file: Path | None,
+    out: Path,
+    **options: Any,
+) -> None:
+    """Find the method that suits the data, and train with it.
+
+    Ways to train are tried, judged on trusted examples that they did not learn from, and the better ones get longer
+    trainings. The best, of equals the simplest, is trained on everything: an ordinary run for eval and predict. Called
+    again with the same --out, it keeps the trials that were made.
+
+    \b
+    reweight fit --data folder --data-root photos --meta-size 100 --out best
+    """
+    given = over(take_given(ctx, options), ctx.meta[_FROM_FILE])
+    names = None if candidates is None else [name.strip() for name in candidates.split(",")]
+    with Progress() as progress:
+        fitted = fit(
+            out,
+            budget=budget,
+            candidates=names,
+            judge_by=judge_by,
+            jobs=jobs,
+            watcher=_tell,
+            observers=[progress],
+            **given,
+        )
+    show(fitted.report)
+    accuracy = fitted.run.summary["test_accuracy"]
+    if accuracy is not None:
+        click.echo(f"test accuracy of the run: {accuracy:.4f}")
+    click.echo(f"run: {fitted.run.folder}; predict with: reweight predict {fitted.run.folder} PATH")
+
+
+def _tell(trial: Trial, outcome: Outcome, right: float) -> None:
+    way = trial.way
+    what = f"{right:.3f} of {len(outcome.positions)}" if outcome.problem is None else outcome.problem
+    click.echo(f"{way.candidate}, {way.network}, {way.length:.2f} of the length: {what}  {outcome.seconds:.1f} s")
+
+
+def show(report: Report) -> None:
+    """Print what was found."""
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
+    for title in ("way to train", "network", "length", "accuracy", "ahead of plain", "judged on", "seconds"):
+        table.add_column(title, justify="left" if title in ("way to train", "network") else "right")
+    for row in report.rows:
+        failed = row.problem is not None
+        table.add_row(
+            f"{row.name}{'  *' if row == report.winner else ''}",
+            row.network,
+            f"{row.length:.2f}",
+            "failed" if failed else f"{row.accuracy:.3f} ± {row.error:.3f}",
+            "" if failed else f"{row.ahead:+.3f} ± {row.ahead_error:.3f}",
+            str(row.judged_on),
+            f"{row.seconds:.1f}",
+        )
+    screen = console()
+    screen.print(table)
+    screen.print(" ".join(report.sentences), soft_wrap=True)
+    times = f"{report.seconds / report.plain_seconds:.1f} times a plain training"
+    click.echo(f"the search took {report.seconds:.0f} s, {times}")

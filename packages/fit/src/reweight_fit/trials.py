@@ -1,0 +1,179 @@
+"""Making a trial: a training without some examples, and what its network says of these."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from safetensors.numpy import load_file
+
+from reweight_core import (
+    Examples,
+    FinishedRun,
+    PreparedData,
+    RunConfig,
+    Split,
+    UserError,
+    configure,
+    in_fold,
+    load_data,
+    train,
+    usable_cpus,
+    write_json,
+)
+from reweight_fit.candidates import CANDIDATES, NETWORKS, PASSES, TRUSTED
+from reweight_fit.search import Outcome, Trial, Way
+
+BATCH_SIZE = 250
+"""Examples in one batch of the judging; it changes the speed, not the result."""
+
+NEVER = 10**6
+"""Epochs between two checkpoints of a trial, which is made anew if it is interrupted."""
+
+TELLS_WRONG_LABELS = "posterior-label"
+"""The candidate whose weights are the probabilities that the observed labels are right."""
+
+
+@attrs.frozen(eq=False)
+class Trials:
+    """Makes trials in a folder, and keeps what came of them there.
+
+    Args:
+        given: the user's options of ``reweight train``.
+        folder: where the outcomes are kept; those that are there already are not made again.
+        data: the data of a run with these options.
+        jobs: trials that are made at a time.
+    """
+
+    given: Mapping[str, Any]
+    folder: Path
+    data: PreparedData
+    jobs: int = 1
+
+    def run(self, trials: Sequence[Trial]) -> Iterator[Outcome]:
+        """Make trials, or recall them, in their order."""
+        if self.jobs == 1 or len(trials) < 2:
+            yield from map(self.one, trials)
+            return
+        begin = (self.given, self.folder, max(1, usable_cpus() // self.jobs))
+        # a process that was forked cannot use a GPU
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(self.jobs, len(trials)), context, _begin_process, begin) as processes:
+            yield from processes.map(_in_process, trials)
+
+    def one(self, trial: Trial) -> Outcome:
+        """Make a trial, or recall it."""
+        return self._recalled(trial) or self._made(trial)
+
+    def _file(self, trial: Trial) -> Path:
+        way = trial.way
+        return self.folder / f"{way.candidate}-{way.network}-{way.length:.3f}-{trial.fold[0]}of{trial.fold[1]}.json"
+
+    def _recalled(self, trial: Trial) -> Outcome | None:
+        file = self._file(trial)
+        if not file.exists():
+            return None
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        wrong = None if kept["wrong"] is None else np.array(kept["wrong"])
+        positions, predicted = np.array(kept["positions"]), np.array(kept["predicted"])
+        return Outcome(positions, predicted, kept["seconds"], wrong, kept["problem"])
+
+    def _made(self, trial: Trial) -> Outcome:
+        file = self._file(trial)
+        folder = file.with_suffix("")
+        if folder.exists():
+            shutil.rmtree(folder)
+        started = time.perf_counter()
+        more = {"out": folder, "val_fold": "{}/{}".format(*trial.fold), "checkpoint_every": NEVER}
+        config = config_of(trial.way, self.given, self.data, **more)
+        judged_on = self.data.train if self.data.meta is None else self.data.meta
+        positions = np.flatnonzero(in_fold(judged_on.labels, trial.fold, config.seed))
+        predicted, wrong, problem = np.full(len(positions), -1), None, None
+        with warnings.catch_warnings():
+            # short trainings warn of what is meant for long ones
+            warnings.simplefilter("ignore")
+            try:
+                data = attrs.evolve(load_data(config, self.data.dataset), test=None)
+                finished = train(config, data=data)
+            except UserError as error:
+                problem = str(error)
+            else:
+                predicted = self._predicted(finished, judged_on.take(positions), config)
+                wrong = _wrong(finished, data) if trial.way.candidate == TELLS_WRONG_LABELS else None
+        outcome = Outcome(positions, predicted, time.perf_counter() - started, wrong, problem)
+        arrays = {"positions": positions.tolist(), "predicted": predicted.tolist()}
+        of_classes = None if wrong is None else wrong.tolist()
+        write_json(file, {**arrays, "seconds": outcome.seconds, "wrong": of_classes, "problem": problem})
+        if folder.exists():
+            shutil.rmtree(folder)
+        return outcome
+
+    def _predicted(self, finished: FinishedRun, split: Split, config: RunConfig) -> np.ndarray:
+        """Return the classes that a run's network predicts, int64 (k,)."""
+        parameter = next(finished.model.parameters())
+        examples = Examples(split, self.data.dataset, parameter.device, parameter.dtype, "none")
+        workers = usable_cpus() if config.workers is None else config.workers
+        with torch.no_grad():
+            found = [finished.model(batch.inputs).argmax(1) for batch in examples.in_order(BATCH_SIZE, workers)]
+        return torch.cat(found).cpu().numpy()
+
+
+_of_process: list[Trials] = []
+"""The trials of a process that makes some of them."""
+
+
+def _begin_process(given: Mapping[str, Any], folder: Path, threads: int) -> None:
+    torch.set_num_threads(threads)
+    with warnings.catch_warnings():
+        # the first process has told them
+        warnings.simplefilter("ignore")
+        _of_process.append(Trials(given, folder, load_data(configure(**given))))
+
+
+def _in_process(trial: Trial) -> Outcome:
+    return _of_process[0].one(trial)
+
+
+def _wrong(finished: FinishedRun, data: PreparedData) -> np.ndarray:
+    """Return the share of each observed class that a run takes for wrongly labelled, (C,)."""
+    kept = load_file(finished.folder / "samples.safetensors")["mean_weight"]
+    counts = np.bincount(data.train.labels, minlength=len(data.dataset.classes))
+    return 1 - np.bincount(data.train.labels, kept, len(counts)) / np.maximum(counts, 1)
+
+
+def config_of(way: Way, given: Mapping[str, Any], data: PreparedData, **more: Any) -> RunConfig:
+    """Return the options of a training.
+
+    Args:
+        way: how it trains.
+        given: the user's options.
+        data: the data of a run with the user's options.
+        more: further options.
+    """
+    candidate = next(candidate for candidate in CANDIDATES if candidate.name == way.candidate)
+    trusted = 0 if data.meta is None else len(data.meta)
+    learns_from = trusted if candidate.name == TRUSTED else len(data.train)
+    options = {**given, **NETWORKS[way.network].options(learns_from), **candidate.options}
+    full: RunConfig = configure(**options)
+    if full.optimizer == "sgd":
+        options["lr"] = candidate.lr_factor * full.lr
+    if candidate.name == TRUSTED:
+        of_epoch = -(-len(data.train) // full.batch_size)
+        steps = full.steps or full.epochs * of_epoch
+        most = max(PASSES, PASSES * trusted // min(full.batch_size, trusted))
+        options["steps"] = max(1, round(way.length * min(steps, most)))
+    elif full.steps is not None:
+        options["steps"] = max(1, round(way.length * full.steps))
+    else:
+        options["epochs"] = max(1, round(way.length * full.epochs))
+    return configure(**options, **more)
