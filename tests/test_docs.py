@@ -107,6 +107,9 @@ def test_documented_command_works(command, workplace, documented_plugins, capsys
     if arguments[0] == "train" and "--help" not in arguments:
         # nothing is downloaded in a test: of these commands only the options are checked
         arguments += ["--help"] if "--download" in command or "cifar" in command else ["--steps", "2"]
+    if arguments[0] == "fit":
+        # what is tried otherwise takes minutes
+        arguments += ["--steps", "2"] if "--candidates" in arguments else ["--steps", "2", "--candidates", "gce"]
     if arguments[0] == "sweep":
         # those that made results take minutes: their options are checked
         arguments += ["--help"] if "cifar" in command or "--seeds 5" in command else ["--steps", "2"]

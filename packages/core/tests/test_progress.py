@@ -14,7 +14,14 @@ CONFIG = {
     "data": {"train_size": 1338, "meta_size": 100, "classes": 10},
 }
 
-EPOCH = {"epoch": 1, "train_loss": 1.0, "meta_loss": None, "val_accuracy": None, "test_accuracy": None}
+EPOCH = {
+    "peak_memory_bytes": 1_230_000_000,
+    "epoch": 1,
+    "train_loss": 1.0,
+    "meta_loss": None,
+    "val_accuracy": None,
+    "test_accuracy": None,
+}
 
 
 def test_a_run_begins_with_network_device_and_examples(tmp_path, capsys):
@@ -43,7 +50,7 @@ def test_the_rest_is_estimated_once_from_the_epochs_of_the_first_twenty_steps(be
     """A step takes 2 s, the first 50; a resumed run does not count those that it has behind it."""
     now = 0.0
     monkeypatch.setattr(progress.time, "perf_counter", lambda: now)
-    monkeypatch.setattr("reweight_core.machine.meters.peak_memory", lambda: 1_230_000_000)
+    monkeypatch.setattr("reweight_core.machine.meters.peak_memory", lambda device: 1_230_000_000)
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     shown = Progress()
     shown.begin_run(folder=tmp_path)
@@ -54,4 +61,4 @@ def test_the_rest_is_estimated_once_from_the_epochs_of_the_first_twenty_steps(be
         if step % 15 == 0:
             shown.observe_epoch(EPOCH)
             said += [(step, line) for line in capsys.readouterr().out.splitlines() if "to go" in line]
-    assert said == [(behind + 30, f"about {duration(2 * (70 - behind))} to go, 1.2 GB in use")]
+    assert said == [(behind + 30, f"about {duration(2 * (70 - behind))} to go, 1.2 GB of memory")]

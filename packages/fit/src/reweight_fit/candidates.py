@@ -49,17 +49,17 @@ CANDIDATES: Sequence[Candidate] = (
     Candidate(PLAIN, {"method": "erm"}),
     Candidate(TRUSTED, {"method": "clean-only"}, uses_trusted=True),
     Candidate("balanced-softmax", {"method": "erm", "loss": "balanced-softmax"}, for_unbalanced=True),
-    Candidate("gce", {"method": "erm", "loss": "gce"}),
     Candidate("elr", {"method": "erm", "loss": "elr"}),
-    Candidate("fine-tune", {"method": "erm", "with": ("fine-tune",)}, uses_trusted=True, cost=1.1),
     Candidate("posterior-label", {"method": "posterior-label"}, uses_trusted=True, cost=1.4),
+    Candidate("fsr", {"method": "fsr", "with": ("mixup", "relabel")}, cost=2.5),
+    Candidate("gce", {"method": "erm", "loss": "gce"}),
+    Candidate("fine-tune", {"method": "erm", "with": ("fine-tune",)}, uses_trusted=True, cost=1.1),
     Candidate("glc", {"method": "glc"}, uses_trusted=True, cost=1.4),
     Candidate("co-teaching", {"method": "co-teaching"}, cost=2.5),
-    Candidate("fsr", {"method": "fsr", "with": ("mixup", "relabel")}, cost=2.5),
-    Candidate("gdw", {"method": "gdw"}, uses_trusted=True, cost=3.0),
+    Candidate("gdw", {"method": "gdw"}, uses_trusted=True, cost=3.5),
     # the official rates make its steps rest on few examples where images are of other data
-    Candidate("l2rw", {"method": "l2rw"}, uses_trusted=True, cost=3.0, lr_factor=0.2),
-    Candidate("mwnet", {"method": "mwnet"}, uses_trusted=True, cost=3.0),
+    Candidate("l2rw", {"method": "l2rw"}, uses_trusted=True, cost=3.5, lr_factor=0.2),
+    Candidate("mwnet", {"method": "mwnet"}, uses_trusted=True, cost=3.5),
 )
 """All of them."""
 
@@ -100,7 +100,9 @@ def _perceptron(examples: int) -> dict[str, Any]:
 DEFAULT = Network("default", lambda examples: {})
 """The network that the user names, or the data's default."""
 
-NETWORKS = {network.name: network for network in (DEFAULT, Network("linear", _linear), Network("perceptron", _perceptron))}
+NETWORKS = {
+    network.name: network for network in (DEFAULT, Network("linear", _linear), Network("perceptron", _perceptron))
+}
 """All of them."""
 
 

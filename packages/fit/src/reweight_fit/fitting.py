@@ -17,7 +17,7 @@ from reweight_core import RunConfig, UserError, as_values, configure, load_data,
 from reweight_fit.candidates import Facts, candidates_for
 from reweight_fit.report import Report, report_of
 from reweight_fit.search import Outcome, Search, Trial
-from reweight_fit.trials import Trials, config_of
+from reweight_fit.trials import Trials, config_of, processes_for
 
 if TYPE_CHECKING:
     from reweight_core import FinishedRun
@@ -85,7 +85,7 @@ def fit(
     is_ours = (folder / MADE_WITH).exists() and not (out / "summary.json").exists()
     if out.exists() and any(out.iterdir()) and not is_ours:
         raise UserError(f"--out {out}: is there already and not empty; give another folder")
-    plain = configure(**options)
+    plain: RunConfig = configure(**options)
     data = load_data(plain)
     facts = Facts(data, options, plain.model)
     labels = data.train.labels if data.meta is None else data.meta.labels
@@ -93,9 +93,9 @@ def fit(
     chosen = candidates_for(candidates, facts)
 
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, f"--out {out}"):
+    with locked(folder, f"--out {out}"), processes_for(options, folder, jobs) as processes:
         _refuse_others(folder, plain, data.fingerprint)
-        trials = Trials(options, folder, data, jobs)
+        trials = Trials(options, folder, data, processes)
 
         def run(some: Sequence[Trial]) -> Iterator[Outcome]:
             for trial, outcome in zip(some, trials.run(some), strict=True):
@@ -134,7 +134,9 @@ def _trained(config: RunConfig, observers: Sequence[object]) -> FinishedRun:
         return train(config, observers)
     began = json.loads((out / "config.json").read_text(encoding="utf-8"))["options"]
     if began != json.loads(json.dumps(as_values(config))):
-        raise UserError(f"--out {out}: holds an unfinished run of another way to train; delete it, or give another folder")
+        raise UserError(
+            f"--out {out}: holds an unfinished run of another way to train; delete it, or give another folder"
+        )
     return resume(out, observers)
 
 

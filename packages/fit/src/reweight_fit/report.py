@@ -89,7 +89,7 @@ def report_of(search: Search, classes: Sequence[str], counts: np.ndarray) -> Rep
     judgements, best = search.judgements(), search.best()
     rows = {way: _row(way, search) for way in judgements}
     recalls = _recalls(search, best, classes)
-    shares = [outcome.wrong for outcome in search.outcomes.values() if outcome.wrong is not None]
+    shares = [np.array(outcome.wrong) for outcome in search.outcomes.values() if outcome.wrong is not None]
     wrong = None if not shares else np.mean(shares, axis=0)
     return Report(
         # what failed comes last
@@ -177,7 +177,9 @@ def _what_is_wrong(
     known = sorted((recall, name) for name, recall in recalls.items() if recall is not None)
     if known and known[0][0] < 1:
         named = ", ".join(f"{name} {recall:.2f}" for recall, name in known[:3])
-        said.append(f"What is recognised least: {named} (share of {'trusted' if search.has_trusted else 'its'} examples).")
+        said.append(
+            f"What is recognised least: {named} (share of {'trusted' if search.has_trusted else 'its'} examples)."
+        )
     return said
 
 
@@ -189,7 +191,9 @@ def _what_would_help(
     said = []
     if winner.error > SURE:
         needed = len(search.labels) * (winner.error / SURE) ** 2
-        said.append(f"What would help: with about {_rounded(needed)} trusted examples the choice would be sure to some 3 points.")
+        said.append(
+            f"What would help: with about {_rounded(needed)} trusted examples the choice would be sure to 3 points."
+        )
     if wrong is not None and float(np.average(wrong, weights=counts)) < FEW_WRONG:
         said.append("Few labels are wrong: more training examples would help more than more trusted ones.")
     elif winner.name != PLAIN:

@@ -15,14 +15,23 @@ import numpy as np
 from reweight_fit.candidates import DEFAULT, PLAIN, TRUSTED, Candidate
 from reweight_fit.judgement import Judgement, best_of
 
-LENGTHS = (1 / 9, 1 / 3, 1.0)
+LENGTHS = (1 / 3, 1.0)
 """Lengths of training in the rounds, as shares of the full one."""
+
+SHORTEST = 1 / 9
+"""Plain training is tried that short too: stopping early is what helps it against wrong labels."""
 
 FOLDS = 3
 """Parts of the trusted examples, for ways to train that learn from them: each is judged by networks without it."""
 
+FEW = 60
+"""Trusted examples up to which training on them alone, which costs little, is judged in twice as many parts."""
+
 ENOUGH = 600
 """Examples to be judged on from which one part of them says enough."""
+
+FIRST_ROUND = 2 / 3
+"""Share of the budget that the first round may use."""
 
 
 @attrs.frozen
@@ -59,17 +68,22 @@ class Outcome:
 
     Attributes:
         positions: the examples that it was judged on, int64 (k,).
-        predicted: its prediction of each, int64 (k,).
+        logits: of these, float32 (k, C); NaN where there is no network.
         seconds: how long it took.
-        wrong: share of each observed class that it takes for wrongly labelled, (C,), from a way to train that can tell.
-        problem: why there is no prediction (-1), or None.
+        wrong: share of each observed class that it takes for wrongly labelled, from a way to train that can tell.
+        problem: why there is no network, or None.
     """
 
     positions: np.ndarray
-    predicted: np.ndarray
+    logits: np.ndarray
     seconds: float
-    wrong: np.ndarray | None = None
+    wrong: Sequence[float] | None = None
     problem: str | None = None
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Its prediction of each, int64 (k,); -1 where there is no network."""
+        return np.where(np.isnan(self.logits[:, 0]), -1, self.logits.argmax(1))
 
 
 @attrs.define(eq=False)
@@ -104,17 +118,18 @@ class Search:
 
     def go(self) -> None:
         """Make the trials of all rounds: first what all is compared with, whatever it costs."""
+        lengths = [SHORTEST, *LENGTHS]
         # the full one alone, so that what it takes is known
         self._try([Way(PLAIN)])
-        self._try([Way(PLAIN, length=length) for length in LENGTHS[:-1]])
-        self._try([Way(PLAIN, network, LENGTHS[1]) for network in self.networks])
+        self._try([Way(PLAIN, length=length) for length in lengths])
+        self._try([Way(PLAIN, network, LENGTHS[0]) for network in self.networks])
         self.network = self.best().network
-        self._try([Way(PLAIN, self.network, length) for length in LENGTHS])
+        self._try([Way(PLAIN, self.network, length) for length in lengths])
         if self.has_trusted:
-            networks = dict.fromkeys([self.network, *self.trusted_networks])
-            self._try([Way(TRUSTED, network, length) for network in networks for length in LENGTHS[1:]])
-        for number, length in enumerate(LENGTHS):
-            self._try_round(number, length)
+            self._try([Way(TRUSTED, network) for network in dict.fromkeys([self.network, *self.trusted_networks])])
+        total = self.budget(self.plain_seconds)
+        self._try_round(LENGTHS[0], self.seconds + FIRST_ROUND * (total - self.seconds))
+        self._try_round(LENGTHS[1], total)
 
     @property
     def seconds(self) -> float:
@@ -138,45 +153,41 @@ class Search:
         return {way: Judgement.of(self.weights, parts[way]) for way in ways}
 
     def best(self) -> Way:
-        """Return what to train with: the best of what was judged in all parts; of equals, the simplest."""
-        return best_of({way: found for way, found in self.judgements().items() if self._is_whole(way)}, Way(PLAIN))
+        """Return what to train with: the best; of equals, the simplest."""
+        return best_of(self.judgements(), Way(PLAIN))
 
-    def _is_whole(self, way: Way) -> bool:
-        return all(Trial(way, fold) in self.outcomes for fold in self._folds(way.candidate))
-
-    def _try(self, ways: Iterable[Way], only_first_fold: bool = False) -> None:
-        trials = [
-            Trial(way, fold)
-            for way in dict.fromkeys(ways)
-            for fold in self._folds(way.candidate)[: 1 if only_first_fold else None]
-        ]
+    def _try(self, ways: Iterable[Way]) -> None:
+        trials = [Trial(way, fold) for way in dict.fromkeys(ways) for fold in self._folds(way.candidate)]
         new = [trial for trial in trials if trial not in self.outcomes]
         for trial, outcome in zip(new, self.run(new), strict=True):
             self.outcomes[trial] = outcome
 
-    def _try_round(self, number: int, length: float) -> None:
-        """Try what is promising, in turn, for as long as what is expected to be needed is left."""
-        left, chosen = self._left(number), []
-        for candidate in self._ranked(number):
-            way = Way(candidate.name, self.network, length)
-            expected = self._expected(candidate, length) * (1 if number == 0 else len(self._folds(candidate.name)))
+    def _try_round(self, length: float, until: float) -> None:
+        """Try what is promising, in turn, for as long as what is expected to be needed is left.
+
+        Args:
+            length: share of the full length.
+            until: seconds that all trials may have taken after it.
+        """
+        left, chosen = until - self.seconds, []
+        for candidate in self._ranked():
+            expected = self._expected(candidate, length) * len(self._folds(candidate.name))
             if expected <= left:
                 left -= expected
-                chosen.append(way)
-        self._try(chosen, only_first_fold=number == 0)
+                chosen.append(Way(candidate.name, self.network, length))
+        self._try(chosen)
 
-    def _ranked(self, number: int) -> list[Candidate]:
-        """Return the candidates of a round, the most promising first."""
+    def _ranked(self) -> list[Candidate]:
+        """Return the candidates of a round, the most promising first: those that were tried, by what that said."""
         others = [candidate for candidate in self.candidates if candidate.name not in (PLAIN, TRUSTED)]
-        if number == 0:
-            return others
         judgements = self.judgements()
         estimates: dict[str, float] = {}
         for way, judgement in judgements.items():
             estimate = judgement.estimate(judgements[Way(PLAIN)])
-            estimates[way.candidate] = max(estimate, estimates.get(way.candidate, 0.0))
-        tried = [candidate for candidate in others if candidate.name in estimates and not self._failed(candidate)]
-        return sorted(tried, key=lambda candidate: -estimates[candidate.name])
+            estimates[way.candidate] = max(estimate, estimates.get(way.candidate, -math.inf))
+        tried = [candidate for candidate in others if candidate.name in estimates] or others
+        usable = [candidate for candidate in tried if not self._failed(candidate)]
+        return sorted(usable, key=lambda candidate: -estimates.get(candidate.name, 0.0))
 
     def _failed(self, candidate: Candidate) -> bool:
         return any(o.problem is not None for t, o in self.outcomes.items() if t.way.candidate == candidate.name)
@@ -186,8 +197,10 @@ class Search:
         uses_trusted = next(candidate.uses_trusted for candidate in self.candidates if candidate.name == name)
         if self.has_trusted and not uses_trusted:
             return [(1, 1)]
-        folds = [(number, FOLDS) for number in range(1, FOLDS + 1)]
-        return folds if self.has_trusted and len(self.labels) < ENOUGH else folds[:1]
+        if not self.has_trusted or len(self.labels) >= ENOUGH:
+            return [(1, FOLDS)]
+        parts = min(len(self.labels), 2 * FOLDS if name == TRUSTED and len(self.labels) < FEW else FOLDS)
+        return [(number, parts) for number in range(1, parts + 1)]
 
     def _expected(self, candidate: Candidate, length: float) -> float:
         """Return what a trial of a candidate will take, from what those before took."""
@@ -197,11 +210,3 @@ class Search:
             return known[max(known)] / max(known) * length
         plain = {t.way.length: o.seconds for t, o in self.outcomes.items() if t.way.network == self.network}
         return candidate.cost * plain[length]
-
-    def _left(self, number: int) -> float:
-        """Return what is left of the budget for a round: what the rounds before left is its too."""
-        total, rounds = self.budget(self.plain_seconds), len(LENGTHS)
-        if math.isinf(total):
-            return total
-        others = sum(o.seconds for t, o in self.outcomes.items() if t.way.candidate not in (PLAIN, TRUSTED))
-        return (total - (self.seconds - others)) * (number + 1) / rounds - others

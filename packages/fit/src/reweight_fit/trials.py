@@ -8,14 +8,15 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from reweight_core import (
     Examples,
@@ -52,24 +53,17 @@ class Trials:
         given: the user's options of ``reweight train``.
         folder: where the outcomes are kept; those that are there already are not made again.
         data: the data of a run with these options.
-        jobs: trials that are made at a time.
+        processes: where trials are made, several at a time, or None for here.
     """
 
     given: Mapping[str, Any]
     folder: Path
     data: PreparedData
-    jobs: int = 1
+    processes: Executor | None = None
 
     def run(self, trials: Sequence[Trial]) -> Iterator[Outcome]:
         """Make trials, or recall them, in their order."""
-        if self.jobs == 1 or len(trials) < 2:
-            yield from map(self.one, trials)
-            return
-        begin = (self.given, self.folder, max(1, usable_cpus() // self.jobs))
-        # a process that was forked cannot use a GPU
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(self.jobs, len(trials)), context, _begin_process, begin) as processes:
-            yield from processes.map(_in_process, trials)
+        yield from map(self.one, trials) if self.processes is None else self.processes.map(_in_process, trials)
 
     def one(self, trial: Trial) -> Outcome:
         """Make a trial, or recall it."""
@@ -83,10 +77,10 @@ class Trials:
         file = self._file(trial)
         if not file.exists():
             return None
+        # the arrays were written first
         kept = json.loads(file.read_text(encoding="utf-8"))
-        wrong = None if kept["wrong"] is None else np.array(kept["wrong"])
-        positions, predicted = np.array(kept["positions"]), np.array(kept["predicted"])
-        return Outcome(positions, predicted, kept["seconds"], wrong, kept["problem"])
+        arrays = load_file(file.with_suffix(".safetensors"))
+        return Outcome(arrays["positions"], arrays["logits"], kept["seconds"], kept["wrong"], kept["problem"])
 
     def _made(self, trial: Trial) -> Outcome:
         file = self._file(trial)
@@ -98,7 +92,8 @@ class Trials:
         config = config_of(trial.way, self.given, self.data, **more)
         judged_on = self.data.train if self.data.meta is None else self.data.meta
         positions = np.flatnonzero(in_fold(judged_on.labels, trial.fold, config.seed))
-        predicted, wrong, problem = np.full(len(positions), -1), None, None
+        wrong, problem = None, None
+        logits = np.full((len(positions), len(self.data.dataset.classes)), np.nan, np.float32)
         with warnings.catch_warnings():
             # short trainings warn of what is meant for long ones
             warnings.simplefilter("ignore")
@@ -108,28 +103,46 @@ class Trials:
             except UserError as error:
                 problem = str(error)
             else:
-                predicted = self._predicted(finished, judged_on.take(positions), config)
+                logits = self._logits(finished, judged_on.take(positions), config)
                 wrong = _wrong(finished, data) if trial.way.candidate == TELLS_WRONG_LABELS else None
-        outcome = Outcome(positions, predicted, time.perf_counter() - started, wrong, problem)
-        arrays = {"positions": positions.tolist(), "predicted": predicted.tolist()}
-        of_classes = None if wrong is None else wrong.tolist()
-        write_json(file, {**arrays, "seconds": outcome.seconds, "wrong": of_classes, "problem": problem})
+        seconds = time.perf_counter() - started
+        save_file({"positions": positions, "logits": logits}, file.with_suffix(".safetensors"))
+        write_json(file, {"seconds": seconds, "wrong": wrong, "problem": problem})
         if folder.exists():
             shutil.rmtree(folder)
-        return outcome
+        return Outcome(positions, logits, seconds, wrong, problem)
 
-    def _predicted(self, finished: FinishedRun, split: Split, config: RunConfig) -> np.ndarray:
-        """Return the classes that a run's network predicts, int64 (k,)."""
+    def _logits(self, finished: FinishedRun, split: Split, config: RunConfig) -> np.ndarray:
+        """Return the logits of a run's network, float32 (k, C)."""
         parameter = next(finished.model.parameters())
         examples = Examples(split, self.data.dataset, parameter.device, parameter.dtype, "none")
         workers = usable_cpus() if config.workers is None else config.workers
         with torch.no_grad():
-            found = [finished.model(batch.inputs).argmax(1) for batch in examples.in_order(BATCH_SIZE, workers)]
-        return torch.cat(found).cpu().numpy()
+            found = [finished.model(batch.inputs) for batch in examples.in_order(BATCH_SIZE, workers)]
+        return torch.cat(found).float().cpu().numpy()
 
 
 _of_process: list[Trials] = []
 """The trials of a process that makes some of them."""
+
+
+@contextmanager
+def processes_for(given: Mapping[str, Any], folder: Path, jobs: int) -> Iterator[Executor | None]:
+    """Keep processes for trials, each with the data and its share of the processors; None for one job.
+
+    Args:
+        given: the user's options of ``reweight train``.
+        folder: where the outcomes are kept.
+        jobs: how many.
+    """
+    if jobs == 1:
+        yield None
+        return
+    threads = max(1, usable_cpus() // jobs)
+    # a process that was forked cannot use a GPU
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, _begin_process, (given, folder, threads)) as processes:
+        yield processes
 
 
 def _begin_process(given: Mapping[str, Any], folder: Path, threads: int) -> None:
@@ -144,11 +157,12 @@ def _in_process(trial: Trial) -> Outcome:
     return _of_process[0].one(trial)
 
 
-def _wrong(finished: FinishedRun, data: PreparedData) -> np.ndarray:
-    """Return the share of each observed class that a run takes for wrongly labelled, (C,)."""
+def _wrong(finished: FinishedRun, data: PreparedData) -> list[float]:
+    """Return the share of each observed class that a run takes for wrongly labelled."""
     kept = load_file(finished.folder / "samples.safetensors")["mean_weight"]
     counts = np.bincount(data.train.labels, minlength=len(data.dataset.classes))
-    return 1 - np.bincount(data.train.labels, kept, len(counts)) / np.maximum(counts, 1)
+    shares: list[float] = (1 - np.bincount(data.train.labels, kept, len(counts)) / np.maximum(counts, 1)).tolist()
+    return shares
 
 
 def config_of(way: Way, given: Mapping[str, Any], data: PreparedData, **more: Any) -> RunConfig:
@@ -176,4 +190,4 @@ def config_of(way: Way, given: Mapping[str, Any], data: PreparedData, **more: An
         options["steps"] = max(1, round(way.length * full.steps))
     else:
         options["epochs"] = max(1, round(way.length * full.epochs))
-    return configure(**options, **more)
+    return configure(**options | more)

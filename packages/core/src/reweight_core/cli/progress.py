@@ -37,6 +37,7 @@ class Progress:
         self._task = self._bar.add_task("epoch 1", total=None)
         self._began, self._begun_at, self._estimated = 0.0, 0, False
         self._done = self._total = 0
+        self._uses_gpu = False
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -50,7 +51,9 @@ class Progress:
     @hookimpl
     def begin_run(self, folder: Path) -> None:
         """Say what is trained on what."""
-        self._print(description(json.loads((folder / "config.json").read_text(encoding="utf-8"))))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self._uses_gpu = config["device"] != "cpu"
+        self._print(description(config))
 
     @hookimpl
     def observe_step(self, done: int, total: int) -> None:
@@ -78,17 +81,21 @@ class Progress:
         self._estimate()
 
     def _estimate(self) -> None:
-        """Say once how long the rest will take, tests after every epoch included, and what memory steps need."""
+        """Say once how long the rest will take, tests after every epoch included, and the memory so far."""
         taken, left = self._done - self._begun_at, self._total - self._done
         if self._estimated or taken < STEPS_TO_MEASURE:
             return
         self._estimated = True
         if left:
-            seconds = (time.perf_counter() - self._began) * left / taken
+            # what only prints the end of a run needs no torch
+            import torch
+
             from reweight_core.machine.meters import peak_memory
 
-            memory = peak_memory()
-            self._print(f"about {duration(seconds)} to go" + ("" if memory is None else f", {memory / 1e9:.1f} GB in use"))
+            seconds = (time.perf_counter() - self._began) * left / taken
+            memory = peak_memory(torch.device("cuda" if self._uses_gpu else "cpu"))
+            used = "" if memory is None else f", {memory / 1e9:.1f} GB of memory"
+            self._print(f"about {duration(seconds)} to go{used}")
 
     def _print(self, text: str) -> None:
         if self._bar.disable:

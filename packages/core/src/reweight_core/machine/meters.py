@@ -51,13 +51,6 @@ def high_water_mark(device: torch.device) -> Iterator[list[int | None]]:
         yield result
 
 
-def peak_memory() -> int | None:
-    """Return the most bytes that this process has held: on the GPU if it uses one; None where that is not known."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated()
-    return _status("VmHWM") if sys.platform == "linux" else None
-
-
 def _status(name: str) -> int:
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(name))

@@ -1,0 +1,208 @@
+"""`reweight fit` from end to end, on tables made here."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+import reweight_core
+from reweight_core import UserError, configure, evaluate, load, load_data
+from reweight_core.cli.main import main
+from reweight_core.data.folds import in_fold
+from reweight_fit.candidates import CANDIDATES, Facts, candidates_for
+from reweight_fit.search import FOLDS
+
+FEW = {"candidates": ["gce", "fine-tune"], "budget": "100x"}
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch):
+    """A table of three classes that a linear network tells apart; of the last class there is little."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [150, 150, 60])
+    features = rng.normal(size=(360, 4)) + 2.5 * np.eye(3, 4)[labels]
+    rows = [f"{'abc'[c]},{','.join(f'{v:.4f}' for v in x)}" for c, x in zip(labels, features, strict=True)]
+    rng.shuffle(rows)
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "train.csv").write_text("\n".join(["label,p,q,r,s", *rows]))
+
+
+DATA = {"data": "csv", "data_root": "table", "test_from": "split:0.25"}
+SHORT = {**DATA, "noise": "uniform:0.4", "meta_size": 18, "steps": 20, "device": "cpu"}
+
+
+@pytest.fixture
+def reweight(capsys):
+    def run(*arguments):
+        capsys.readouterr()
+        status = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as finished:
+            status = finished.code or 0
+        out, err = capsys.readouterr()
+        return SimpleNamespace(status=status, out=out, err=err)
+
+    return run
+
+
+def trials(folder="best.search"):
+    return {file.name: load_file(file.with_suffix(".safetensors")) for file in Path(folder).glob("*of*.json")}
+
+
+def test_the_program_leaves_an_ordinary_run_and_says_what_won(reweight, tmp_path):
+    data = "--data csv --data-root table --test-from split:0.25 --noise uniform:0.4 --meta-size 18 --device cpu"
+    done = reweight("fit", *data.split(), "--steps", 60, "--candidates", "gce,fine-tune", "--out", "best")
+    assert done.status == 0, done.err
+    for words in ("clean-only", " won: accuracy ", "What would help", "the search took"):
+        assert words in done.out
+    report = json.loads((tmp_path / "best/fit.json").read_text())
+    winner, summary = report["winner"], json.loads((tmp_path / "best/summary.json").read_text())
+    assert max(row["accuracy"] for row in report["rows"]) - winner["accuracy"] < 0.2
+    assert summary["test_accuracy"] > 0.75
+    assert evaluate("best")["test_accuracy"] == summary["test_accuracy"]
+    assert len(load("best").classes) == 3
+    (tmp_path / "new.csv").write_text("p,q,r,s\n2.5,0,0,0\n0,2.5,0,0\n")
+    assert reweight("predict", "best", "new.csv", "--csv", "found.csv").status == 0
+    assert [line.split(",")[1] for line in (tmp_path / "found.csv").read_text().splitlines()[1:]] == ["a", "b"]
+
+
+def test_python_has_it_too():
+    fitted = reweight_core.fit("best", **FEW, **SHORT)
+    assert fitted.run.folder.name == "best"
+    assert {row.name for row in fitted.report.rows} == {"erm", "clean-only", "gce", "fine-tune"}
+
+
+def test_estimates_are_of_examples_that_the_networks_did_not_get(monkeypatch):
+    """A network is asked for the very part of the trusted examples that `prepare` keeps out of its training."""
+    reweight_core.fit("best", **FEW, **SHORT)
+    meta = load_data(configure(**SHORT)).meta
+    found = trials()
+    assert len(found) > 8
+    for name, outcome in found.items():
+        number, parts = name.removesuffix(".json").rsplit("-", 1)[1].split("of")
+        fold = (int(number), int(parts))
+        np.testing.assert_array_equal(outcome["positions"], np.flatnonzero(in_fold(meta.labels, fold, 0)))
+        parts = {"clean-only": 2 * FOLDS, "fine-tune": FOLDS}
+        assert fold[1] == next((of_name for begin, of_name in parts.items() if name.startswith(begin)), 1)
+
+
+def test_trials_in_processes_say_the_same():
+    reweight_core.fit("one", **FEW, **SHORT, jobs=1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        reweight_core.fit("two", **FEW, **SHORT, jobs=2)
+    finally:
+        torch.set_num_threads(threads)
+    one, two = trials("one.search"), trials("two.search")
+    common = one.keys() & two.keys()
+    assert len(common) > 8
+    for name in common:
+        assert (one[name]["logits"] == two[name]["logits"]).all()
+
+
+def test_an_interrupted_call_goes_on_and_keeps_its_trials(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("reweight_fit.fitting.train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            reweight_core.fit("best", **FEW, **SHORT)
+    before = {name: (tmp_path / "best.search" / name).stat().st_mtime_ns for name in trials()}
+    fitted = reweight_core.fit("best", **FEW, **SHORT)
+    after = {name: (tmp_path / "best.search" / name).stat().st_mtime_ns for name in trials()}
+    assert before == after
+    whole = reweight_core.fit("whole", **FEW, **SHORT)
+    if whole.report.winner.name == fitted.report.winner.name:
+        assert whole.run.summary["test_accuracy"] == fitted.run.summary["test_accuracy"]
+
+
+def test_a_last_training_that_was_interrupted_is_resumed(tmp_path):
+    class Interrupts:
+        @reweight_core.hookimpl
+        def observe_epoch(self, metrics):
+            if metrics["epoch"] == 3:
+                raise KeyboardInterrupt
+
+    options = SHORT | {"checkpoint_every": 1}
+    with pytest.raises(KeyboardInterrupt):
+        reweight_core.fit("best", **FEW, **options, observers=[Interrupts()])
+    config = tmp_path / "best/config.json"
+    kept = config.read_text()
+    config.write_text(kept.replace('"momentum": 0.9', '"momentum": 0.8'))
+    with pytest.raises(UserError, match="best: holds an unfinished run of another way to train"):
+        reweight_core.fit("best", **FEW, **options)
+    config.write_text(kept)
+    again = reweight_core.fit("best", **FEW, **options)
+    assert (tmp_path / "best/fit.json").exists()
+    epochs = [json.loads(line)["epoch"] for line in (tmp_path / "best/metrics.jsonl").read_text().splitlines()]
+    assert epochs == list(range(1, len(epochs) + 1)) and len(epochs) > 3
+    assert again.run.summary["test_accuracy"] == evaluate("best")["test_accuracy"]
+
+
+def test_without_trusted_examples_the_report_says_what_that_cannot_tell():
+    fitted = reweight_core.fit("best", **FEW | {"candidates": ["gce"]}, **SHORT | {"meta_size": 0})
+    assert fitted.report.by == "observed"
+    assert {row.judged_on for row in fitted.report.rows} == {90}
+    assert "only trusted examples" in " ".join(fitted.report.sentences)
+
+
+def test_the_share_of_wrong_labels_is_estimated():
+    options = SHORT | {"noise": "uniform-exclusive:0.3", "steps": 200, "meta_size": 30}
+    fitted = reweight_core.fit("best", candidates=["posterior-label"], budget="30x", **options)
+    data = load_data(configure(**options))
+    share = np.average(list(fitted.report.wrong.values()), weights=np.bincount(data.train.labels))
+    assert share == pytest.approx(data.noise_rate, abs=0.1)
+
+
+def test_candidates_fit_the_data():
+    facts = Facts(load_data(configure(**DATA)), {}, "linear")
+    assert not facts.unbalanced
+    names = [candidate.name for candidate in candidates_for(None, facts)]
+    assert "gdw" not in names and "balanced-softmax" not in names and names[0] == "erm"
+    assert [network.name for network in facts.networks()] == ["default", "perceptron"]
+    trusted = Facts(load_data(configure(**DATA, meta_size=12, imb=0.1)), {"lr": 0.1}, "linear")
+    assert trusted.unbalanced
+    assert [candidate.name for candidate in candidates_for(None, trusted)] == [item.name for item in CANDIDATES]
+    assert [network.name for network in trusted.networks()] == ["default"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--candidates", "gcee"], "--candidates gcee: there is none of this name (did you mean 'gce'?)"),
+        (["--candidates", "gdw"], "--candidates gdw: learns from trusted examples, and there are none"),
+        (["--budget", "10"], "--budget 10: must be a multiple of plain training"),
+        (["--budget", "0x"], "--budget 0x: must be"),
+        (["--out", "table"], "--out table: is there already and not empty"),
+    ],
+)
+def test_what_a_user_can_get_wrong_is_one_line(reweight, arguments, message, tmp_path):
+    out = [] if "--out" in arguments else ["--out", "best"]
+    data = ["--data", "csv", "--data-root", "table", "--test-from", "none"]
+    done = reweight("fit", *data, *arguments, *out)
+    assert (done.status, done.out) == (2, "")
+    assert message in done.err and done.err.count("\n") == 1
+    assert not (tmp_path / "best").exists()
+
+
+def test_trials_of_other_options_are_refused(reweight):
+    reweight_core.fit("best", **FEW, **SHORT)
+    shutil.rmtree("best")
+    with pytest.raises(UserError, match=r"best.search: has trials with another --seed; give another --out"):
+        reweight_core.fit("best", **FEW, **SHORT, seed=3)
+
+
+def test_methods_are_not_the_users_here(reweight):
+    done = reweight("fit", "--method", "gdw", "--out", "best")
+    assert done.status == 2 and "--method" in done.err
+    with pytest.raises(UserError, match="--method: is chosen by fit"):
+        reweight_core.fit("best", method="gdw")
