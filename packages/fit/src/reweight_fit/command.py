@@ -94,7 +94,7 @@ def command(
     again with the same --out, it keeps the trials that were made.
 
     \b
-    reweight fit --data folder --data-root photos --meta-size 100 --out best
+    reweight fit --data folder --data-root photos --image-size 32 --out best
     """
     given = over(take_given(ctx, options), ctx.meta[_FROM_FILE])
     names = None if candidates is None else [name.strip() for name in candidates.split(",")]
