@@ -52,7 +52,8 @@ class Step:
         stage: the stage of the run; constant within an epoch.
         epoch: number of epochs finished, in all stages; constant within an epoch.
         source: what the batch was taken from: ``train``, ``meta``, or ``both``.
-        trusted: in a stage on both, which examples are of the meta set, bool (n,); else None.
+        trusted: which examples are trusted ones, bool (n,): those of the meta set in a stage on both, and those of
+            the training set that are with ``--meta-use both``; None where none can be.
         ids: positions in the source, int64 (n,); per-example state is indexed by them, in stages on the training set.
         inputs: augmented, normalised images (n, channels, height, width), mixed if a component mixes them.
         labels: observed labels, int64 (n,).
@@ -62,7 +63,8 @@ class Step:
         looks_ahead: False between the steps of ``--meta-every``; a method then weights without looking ahead.
         look: the last look-ahead, or None; None again when the step is over.
         method_gradient: what the method made of D, before components added to it; None until it did.
-        weights: what `generate_weights` gave, (n,) or (n, C); None until it did.
+        weights: what `generate_weights` gave, (n,) or (n, C), but 1 for trusted examples of the training set; None
+            until it did.
         D_prime: the logit gradient of the real update, (n, C); None until it is known.
     """
 

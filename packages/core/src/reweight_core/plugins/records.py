@@ -153,6 +153,7 @@ class ComponentPlugin:
         config: attrs class whose fields, made with `reweight_core.option`, become options ``--NAME-FIELD``.
         mixes_targets: whether targets are no longer one label an example.
         per_example: whether it keeps state by position in the training set.
+        needs_meta_set: whether a run without clean examples must be refused.
         final_network: as in `MethodPlugin`.
     """
 
@@ -162,6 +163,7 @@ class ComponentPlugin:
     config: type = NoOptions
     mixes_targets: bool = False
     per_example: bool = False
+    needs_meta_set: bool = False
     final_network: Callable[[nn.Module], nn.Module] | None = None
 
 
