@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from reweight_core import Batch, Context, Stage, Step, UserError, cross_entropy, hookimpl
-from reweight_losses.correction import unless_trusted
 from reweight_losses.options import PencilConfig
 
 STAGE_ENDS = (70 / 320, 200 / 320)
@@ -51,10 +50,7 @@ class Pencil:
 
     @hookimpl
     def losses(self, batch: Batch, logits: Tensor) -> Tensor:
-        """The loss of each example in the present stage, but for the term that does not depend on the logits, (n,).
-
-        Cross-entropy of trusted ones.
-        """
+        """The loss of each example in the present stage, but for the term that does not depend on the logits, (n,)."""
         if self._stage == BACKBONE:
             return cross_entropy(batch, logits)
         log_p = logits.log_softmax(1)
@@ -62,7 +58,7 @@ class Pencil:
         losses = (p * (log_p - self.Y[batch.ids].log_softmax(1))).sum(1) / self.C
         if self._stage == CORRECT:
             losses = losses - self.config.beta / self.C * (p * log_p).sum(1)
-        return unless_trusted(batch, logits, losses)
+        return losses
 
     @hookimpl
     def follow_forward(self, step: Step) -> None:
