@@ -52,6 +52,8 @@ def refuse_misfits(
             raise UserError(
                 f"--with {name}: loss '{config.loss}' is defined for one label an example, which this changes"
             )
+    if loss.head is not None and config.head != loss.head:
+        raise UserError(f"--head {config.head}: loss '{config.loss}' is defined for --head {loss.head}")
     if config.meta_loss == "training":
         if plugin.looks_ahead == "head":
             raise UserError(f"--meta-loss training: method '{config.method}' has an objective of its own")
