@@ -4,11 +4,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from reweight_core import UserError, configure, train
+from reweight_core import UserError, configure, evaluate, train
 from reweight_core.engine.training_step import TrainingStep
 from reweight_core.plugins import registry
 from reweight_core.runs.folder import read_config
 from reweight_core.testing import tiny_parts, train_in
+from reweight_core.testing.method_suite import assert_replays_like_eager
 
 N, HALF, WHOLE = 44, 4, 8
 """Training examples of the tiny dataset, and the trusted ones that are trained on beside."""
@@ -57,6 +58,11 @@ def test_methods_that_train_on_them_themselves_are_refused(method):
         tiny_parts(method, model="mlp", meta_use="both")
 
 
+@pytest.mark.parametrize("method", ["gdw", "insw", "soft-label", "co-teaching"])
+def test_a_recorded_step_treats_them_alike(method):
+    assert_replays_like_eager(lambda: tiny_parts(method, model="mlp", meta_use="both"))
+
+
 def test_the_program_trains_on_half_of_the_trusted_examples_and_knows_the_run_again(tmp_path):
     given = {"data": "digits", "noise": "uniform:0.4", "meta_size": 100, "val_fold": "1/5", "epochs": 1}
     run = train(configure(method="gdw", model="mlp", meta_use="both", device="cpu", out=tmp_path / "run", **given))
@@ -66,3 +72,5 @@ def test_the_program_trains_on_half_of_the_trusted_examples_and_knows_the_run_ag
     # the test images of digits are a split of their own, so ids are those of the training set alone
     assert samples["id"].unique().numel() == len(samples["id"])
     assert read_config(run.folder).config.meta_use == "both"
+    # the fold is found again, so the data are those of the run
+    assert evaluate(run.folder)["val_accuracy"] == run.summary["val_accuracy"]

@@ -7,9 +7,11 @@ import attrs
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
+from torch.func import functional_call
 
 from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.images import ImageFiles
@@ -197,6 +199,46 @@ class TestStep:
         trained, looked_at = images(method.batches), images([step.meta for step in method.steps])
         assert (len(trained), len(looked_at)) == (N + M // 2, M // 2)
         assert not trained & looked_at
+
+    @pytest.mark.parametrize("later", [False, True], ids=["D'", "a function that gives it"])
+    def test_the_virtual_step_is_plain_for_them_too(self, monkeypatch, tmp_path, later):
+        found, expected, gradients = [], [], []
+
+        class Looking(Wild):
+            def build(self, config, context):
+                self.model = context.model
+                return self
+
+            @hookimpl
+            def generate_weights(self, step):
+                w = torch.full((step.n,), 7.0, requires_grad=True)
+                look = step.look_ahead((lambda: w[:, None] * step.D) if later else w[:, None] * step.D)
+                loss = look.close(step.meta_objective(look.logits))
+                gradients.append((step.ids.clone(), torch.autograd.grad(loss, w)[0]))
+                found.append(loss.detach())
+                expected.append(self.by_hand(step))
+                return w.detach()
+
+            @torch.enable_grad()
+            def by_hand(self, step):
+                theta = dict(self.model.named_parameters())
+                logits = functional_call(self.model, theta, step.inputs)
+                weights = torch.where(step.ids >= N, 1.0, 7.0)
+                loss = (weights * F.cross_entropy(logits, step.labels, reduction="none")).mean()
+                moved = {
+                    name: p - step.lr * gradient
+                    for (name, p), gradient in zip(
+                        theta.items(), torch.autograd.grad(loss, [*theta.values()]), strict=True
+                    )
+                }
+                return F.cross_entropy(functional_call(self.model, moved, step.meta.inputs), step.meta.labels).detach()
+
+        use(monkeypatch, Looking(), **LOOKS_AHEAD)
+        train_in(tmp_path / "run", tiny_parts("erm", **OPTIONS | {"lr": 0.05}, max_grad_norm=1.0))
+        torch.testing.assert_close(torch.stack(found), torch.stack(expected))
+        for ids, gradient in gradients:
+            assert (gradient[ids >= N] == 0).all()
+            assert (gradient[ids < N] != 0).all()
 
     def test_a_batch_tells_plugins_which_examples_are_trusted(self, monkeypatch, tmp_path):
         method = Wild()
