@@ -54,6 +54,7 @@ RUNS = {
     "forward": options("erm", loss="forward", forward_estimate_epochs=3),
     "pencil": options("pencil", epochs=6, correct_from=3, correct_until=5),
     "glc": options("glc", first_epochs=3) | {"with": ["fine-tune"]},
+    "both": options("insw", meta_use="both") | {"with": ["fine-tune"]},
     "co-teaching": options("co-teaching", loss="elr") | {"with": ["resample"]},
 }
 

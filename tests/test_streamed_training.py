@@ -89,6 +89,15 @@ def test_training_on_both_sets_in_files_is_training_on_the_arrays(datasets, tmp_
     assert sorted(label for labels in runs[0].hooks.plugins["erm"].trusted for label in labels) == [0] * 8 + [1] * 8
 
 
+def test_clean_examples_in_files_that_are_trained_on_are_those_in_arrays(datasets, tmp_path):
+    runs = [parts(dataset, "gdw", workers=1, meta_use="both") for dataset in datasets]
+    for name, one in zip(("files", "array"), runs, strict=True):
+        train_in(tmp_path / name, one)
+    assert_same_state(*runs)
+    assert len(runs[0].train) == 34
+    assert runs[0].data.train.names == runs[1].data.train.names
+
+
 @pytest.mark.parametrize("augment", ["crop-flip", "resized-crop"])
 def test_a_recorded_step_takes_the_images_that_are_fed(datasets, augment):
     assert_replays_like_eager(lambda **options: parts(datasets[0], "gdw", augment=augment, **options))

@@ -50,6 +50,24 @@ def test_a_method_that_looks_ahead_uses_them():
         warned(attrs.evolve(options, lookahead="head", virtual_step="plain"), looks_ahead="head")
 
 
+def test_a_loss_that_is_defined_for_a_cosine_head_is_refused_with_a_linear_one():
+    loss = attrs.evolve(CROSS_ENTROPY, name="angles", head="cosine")
+    plugin = MethodPlugin("plain", "does nothing", lambda config, context: object())
+
+    def refuse(head):
+        refuse_misfits(RunConfig(loss="angles", head=head), plugin, loss, {}, has_meta_set=True)
+
+    with pytest.raises(UserError, match="--head linear: loss 'angles' is defined for --head cosine"):
+        refuse("linear")
+    refuse("cosine")
+
+
+def test_training_on_clean_examples_needs_some():
+    plugin = MethodPlugin("plain", "does nothing", lambda config, context: object())
+    with pytest.raises(UserError, match="--meta-use both: there are no clean examples to train on"):
+        refuse_misfits(RunConfig(meta_use="both"), plugin, CROSS_ENTROPY, {}, has_meta_set=False)
+
+
 def test_a_cosine_head_is_refused_where_a_linear_one_looks_ahead():
     with pytest.raises(UserError, match=r"--head cosine: method 'erm' looks ahead with a last linear layer"):
         warned(RunConfig(head="cosine"), looks_ahead="head")

@@ -126,6 +126,33 @@ class TestDiverged:
         assert found(first + history("train", 2, train_loss=[300.0, 2])) == {"diverged": 3}
 
 
+class TestUnbounded:
+    @pytest.mark.parametrize(
+        ("losses", "epoch"),
+        [
+            ([2, -40, -231, -300, -400], 5),
+            ([2, -40, -229, -300, -400, -500], 6),
+            # it stands still, comes back, or was as large from the beginning
+            ([2, -300, -301, -301, -301, -302], None),
+            ([2, -300, -200, -400, -100], None),
+            ([2, None, -300, -400, None], None),
+            ([50, -300, -400, -500, -600], None),
+            ([-50, -500, -700, -900, -1200], None),
+            ([-5, -501, -700, -900, -1200], 4),
+        ],
+    )
+    def test_by_a_loss_that_falls_on_far_below_zero(self, losses, epoch):
+        expected = {} if epoch is None else {"unbounded": epoch}
+        assert found(history(train_loss=losses), cross_entropy=False) == expected
+        assert found(history(train_loss=[2.0] * len(losses), meta_loss=losses), cross_entropy=False) == expected
+
+    def test_not_by_a_bounded_loss_below_zero(self):
+        """ELR of two classes and lambda 7 goes from log 2 to 7 log(1 - 0.9999^2) at most."""
+        share = 1 - np.exp(-np.arange(60) / 10)
+        losses = np.log(2) + share * (7 * np.log(1 - 0.9999**2) - np.log(2))
+        assert found(history(train_loss=losses.tolist()), class_counts=[100] * 2, cross_entropy=False) == {}
+
+
 class TestChance:
     @pytest.mark.parametrize(
         ("accuracies", "epoch"),

@@ -1,3 +1,4 @@
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -31,6 +32,7 @@ def table_and_data(weights=WEIGHTS, corrupted=CORRUPTED, visits=VISITS):
         ids=np.arange(size),
         true_labels=np.full(size, -1) if corrupted is None else true,
         meta=None,
+        meta_ids=np.empty(0, np.int64),
         val=None,
         test=None,
         fingerprint="by hand",
@@ -62,6 +64,13 @@ def test_the_figures_of_weights_made_by_hand_are_those_counted_by_hand():
 )
 def test_small_weights_of_wrong_labels_give_a_large_area(weights, expected):
     assert figures(weights)["noise_auroc"] == pytest.approx(expected)
+
+
+def test_trusted_examples_have_no_weight_of_a_method_to_judge():
+    table, data = table_and_data([0.5, 1.0, 0.0, 0.8, 0.2, 100.0], visits=[1] * 6)
+    data = attrs.evolve(data, trusted=np.arange(6) == 5)
+    # with the last one 100 would be a mean of right labels, and six of eight pairs in the right order
+    assert weight_figures(table, data) == figures()
 
 
 def test_the_area_is_that_of_the_weights_that_are_given_not_of_the_last_ones():

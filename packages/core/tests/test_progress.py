@@ -11,7 +11,7 @@ CONFIG = {
     "options": {"model": "mlp"},
     "parameters": 85002,
     "device": "cpu",
-    "data": {"train_size": 1338, "meta_size": 100, "classes": 10},
+    "data": {"train_size": 1338, "trusted_size": 0, "meta_size": 100, "classes": 10},
 }
 
 EPOCH = {
@@ -35,6 +35,11 @@ def test_a_run_begins_with_network_device_and_examples(tmp_path, capsys):
 def test_without_trusted_examples_there_are_none_named():
     without = CONFIG | {"data": CONFIG["data"] | {"meta_size": 0}}
     assert description(without).endswith("; 1,338 training examples, 10 classes")
+
+
+def test_trusted_examples_that_are_trained_on_are_named():
+    trained = CONFIG | {"data": CONFIG["data"] | {"train_size": 1388, "trusted_size": 50, "meta_size": 50}}
+    assert "; 1,388 training (50 of them trusted) and 50 trusted examples, 10 classes" in description(trained)
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def made(plugins, monkeypatch):
                 (run.folder / "config.json").write_text(json.dumps(config))
                 accuracy = (70 + run.config.seed) / 100
                 figures = {"test_accuracy": accuracy, "test_accuracy_mean5": accuracy - 0.1}
-                figures |= {"noise_auroc": None, "seconds": 2.0, "health": []}
+                figures |= {"test_balanced_accuracy": accuracy, "noise_auroc": None, "seconds": 2.0, "health": []}
                 (run.folder / "summary.json").write_text(json.dumps(figures))
             ended.append(jobs.Ended(job, 2.0, error))
             watch(ended, [])

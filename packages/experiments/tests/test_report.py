@@ -3,6 +3,7 @@ import json
 import statistics
 from types import SimpleNamespace
 
+import attrs
 import numpy as np
 import pytest
 from hypothesis import given
@@ -50,10 +51,12 @@ def cells(tmp_path):
     """Two cells: one with two finished runs and a failed one, one with failed runs only."""
 
     def run(cell, seed, accuracy, *problems):
+        """A test set of equally many examples of each class has one accuracy."""
         folder = tmp_path / cell.name / f"seed-{seed}"
         if accuracy is not None:
             folder.mkdir(parents=True)
-            figures = {"test_accuracy": accuracy, "test_accuracy_mean5": accuracy, "noise_auroc": None, "seconds": 2.0}
+            accuracies = ("test_accuracy", "test_accuracy_mean5", "test_balanced_accuracy")
+            figures = dict.fromkeys(accuracies, accuracy) | {"noise_auroc": None, "seconds": 2.0}
             figures["health"] = [{"problem": name, "epoch": 3, "message": "look"} for name in problems]
             (folder / "summary.json").write_text(json.dumps(figures))
             versions = {"reweight-core": "1", "torch": "2", "python": "3"}
@@ -101,6 +104,18 @@ def test_a_finished_run_without_a_result_is_an_error(tmp_path):
     (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(UserError, match=r"summary\.json: has no 'test_accuracy'"):
         collect([run], {})
+
+
+def test_the_balanced_accuracy_is_shown_where_it_is_another_one(cells):
+    assert "balanced accuracy" not in sweep_report(cells).columns
+    near = attrs.evolve(cells[0], spreads=cells[0].spreads | {"test_balanced_accuracy": Spread.of([0.505, 0.699])})
+    assert "balanced accuracy" not in sweep_report([near, cells[1]]).columns
+    spreads = cells[0].spreads | {"test_balanced_accuracy": Spread.of([0.3, 0.4])}
+    report = sweep_report([attrs.evolve(cells[0], spreads=spreads), cells[1]])
+    place = report.columns.index("balanced accuracy")
+    assert [row[place] for row in report.rows] == ["0.3500 ± 0.0707", "-"]
+    assert all(len(row) == len(report.columns) for row in report.rows)
+    assert cells[0].csv_row()["test_balanced_accuracy_mean"] == pytest.approx(0.6)
 
 
 def test_all_files_say_the_same(cells, tmp_path):

@@ -103,8 +103,9 @@ class TestBackward:
             plain = F.cross_entropy(logits, batch.labels, reduction="none")
             corrected = loss.losses(batch, logits)
             trusted = torch.arange(len(logits)) % 2 == 0
-            mixed = loss.losses(attrs.evolve(batch, source="both", trusted=trusted), logits)
-            assert torch.equal(mixed, torch.where(trusted, plain, corrected))
+            for source in ("both", "train"):
+                mixed = loss.losses(attrs.evolve(batch, source=source, trusted=trusted), logits)
+                assert torch.equal(mixed, torch.where(trusted, plain, corrected))
             assert torch.equal(loss.losses(attrs.evolve(batch, source="meta"), logits), plain)
 
 
@@ -279,8 +280,8 @@ class TestSModel:
 
         return SModel(SModelConfig(**options), context(num_classes=classes, new_optimizer=new_optimizer))
 
-    def step(self, batch, logits, epoch=0, source="train"):
-        return SimpleNamespace(labels=batch.labels, logits=logits, epoch=epoch, source=source)
+    def step(self, batch, logits, epoch=0, source="train", trusted=None):
+        return SimpleNamespace(labels=batch.labels, logits=logits, epoch=epoch, source=source, trusted=trusted)
 
     def test_it_begins_as_forward_correction_by_a_smoothed_identity(self, batch, logits):
         smoothed = 0.7 * torch.eye(C, dtype=torch.float64) + 0.15 * (1 - torch.eye(C, dtype=torch.float64))
@@ -290,8 +291,9 @@ class TestSModel:
         torch.testing.assert_close(loss.losses(batch, logits), forward.losses(batch, logits), **EXACT)
         torch.testing.assert_close(rows_of(loss, batch, logits), rows_of(forward, batch, logits), **EXACT)
 
-    def test_the_channel_follows_its_gradient_after_the_network_moved(self, batch, logits):
-        loss = self.loss(eps=0.3)
+    @pytest.mark.parametrize("some_are_trusted", [False, True])
+    def test_the_channel_follows_its_gradient_after_the_network_moved(self, batch, logits, some_are_trusted):
+        loss, trusted = self.loss(eps=0.3), torch.arange(len(logits)) % 2 == 0
         W = loss.W.detach().clone()
         Q, p, n = W.softmax(1), logits.softmax(1), len(logits)
         joint = p * Q.T[batch.labels]
@@ -300,9 +302,10 @@ class TestSModel:
         for i, label in enumerate(batch.labels.tolist()):
             for j in range(C):
                 for k in range(C):
-                    gradient[j, k] -= r[i, j] * (float(k == label) - Q[j, k]) / n
+                    if not (some_are_trusted and trusted[i]):
+                        gradient[j, k] -= r[i, j] * (float(k == label) - Q[j, k]) / n
 
-        loss.follow_forward(self.step(batch, logits))
+        loss.follow_forward(self.step(batch, logits, trusted=trusted if some_are_trusted else None))
         assert torch.equal(loss.W, W)
         loss.follow_update({})
         torch.testing.assert_close(loss.W, W - 0.5 * gradient, **EXACT)

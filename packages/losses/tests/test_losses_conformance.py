@@ -98,7 +98,7 @@ class TestLDAM(LossSuite):
 
 class TestLDAMWithClassWeights(LossSuite):
     name = "ldam"
-    options: ClassVar = {"ldam_reweight_from": 0}
+    options: ClassVar = {"head": "cosine", "ldam_reweight_from": 0}
 
 
 class TestSModel(LossSuite):

@@ -15,7 +15,7 @@ from reweight_core import UserError, cpu_name, usable_cpus, write_json, write_te
 from reweight_experiments.cells import Cell, PlannedRun
 from reweight_experiments.folder import read_json
 
-FIGURES = ("test_accuracy", "test_accuracy_mean5", "noise_auroc", "seconds")
+FIGURES = ("test_accuracy", "test_accuracy_mean5", "test_balanced_accuracy", "noise_auroc", "seconds")
 """Figures of summary.json that are summed up."""
 
 

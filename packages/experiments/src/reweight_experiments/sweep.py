@@ -13,9 +13,13 @@ from reweight_experiments.cells import Texts, as_arguments, axes_of, cells_of, c
 from reweight_experiments.folder import place_for
 from reweight_experiments.report import CellResult, Report, Results, collect, keep
 
+BALANCED = "balanced accuracy"
+"""Title of a column that is left out where no result differs from the test accuracy by a point."""
+
 COLUMNS = {
     "test accuracy": ("test_accuracy", 4),
     "mean of last 5": ("test_accuracy_mean5", 4),
+    BALANCED: ("test_balanced_accuracy", 4),
     "AUROC of weights": ("noise_auroc", 4),
     "seconds": ("seconds", 1),
 }
@@ -78,14 +82,21 @@ def run_sweep(
 def sweep_report(results: Sequence[CellResult]) -> Report:
     """Return the table of a sweep."""
     labels = list(dict.fromkeys(name for result in results for name in result.cell.labels))
-    figures = ["n", *COLUMNS]
+    unbalanced = any(map(_is_unbalanced, results))
+    columns = {title: figure for title, figure in COLUMNS.items() if unbalanced or title != BALANCED}
+    figures = ["n", *columns]
     rows = [
         [
             *(result.cell.labels.get(name, "-") for name in labels),
             str(result.finished),
-            *(result.spreads[name].text(digits) for name, digits in COLUMNS.values()),
+            *(result.spreads[name].text(digits) for name, digits in columns.values()),
         ]
         for result in results
     ]
     heading = ["Test accuracy of the last epoch and of the last five; mean ± sample standard deviation over n seeds."]
     return Report(heading, [*labels, *figures], rows, [], unbroken=figures)
+
+
+def _is_unbalanced(result: CellResult) -> bool:
+    accuracy, balanced = (result.spreads[name].mean for name in ("test_accuracy", "test_balanced_accuracy"))
+    return accuracy is not None and balanced is not None and abs(accuracy - balanced) >= 0.01

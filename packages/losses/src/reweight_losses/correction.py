@@ -122,8 +122,8 @@ class Estimate:
 
 
 def unless_trusted(batch: Batch, logits: Tensor, corrected: Tensor) -> Tensor:
-    """Return the corrected losses (n,), but cross-entropy where labels are known to be right: in the meta set."""
-    if batch.source == "train":
+    """Return the corrected losses (n,), but cross-entropy where labels are known to be right: of trusted examples."""
+    if batch.source == "train" and batch.trusted is None:
         return corrected
     plain = cross_entropy(batch, logits)
     return plain if batch.trusted is None else torch.where(batch.trusted, plain, corrected)

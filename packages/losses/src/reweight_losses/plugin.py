@@ -103,6 +103,8 @@ ldam = LossPlugin(
     summary="larger margins for smaller classes, class weights late (Cao et al. 2019)",
     build=imported("reweight_losses.ldam:LDAM"),
     config=LDAMConfig,
+    # its margins are cosines: a linear layer would only grow its logits until they say nothing
+    head="cosine",
     defaults={"head": "cosine"},
 )
 self_paced = MethodPlugin(

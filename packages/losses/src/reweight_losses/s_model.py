@@ -50,8 +50,11 @@ class SModel:
         if step.source == "train" and step.epoch >= self.freeze:
             with torch.enable_grad():
                 W = self.W.detach().requires_grad_()
-                loss = forward_losses(step.logits, W.log_softmax(1), step.labels).mean()
-            (self._gradient,) = torch.autograd.grad(loss, W)
+                losses = forward_losses(step.logits, W.log_softmax(1), step.labels)
+                if step.trusted is not None:
+                    # their labels did not go through the channel
+                    losses = losses.masked_fill(step.trusted, 0)
+            (self._gradient,) = torch.autograd.grad(losses.mean(), W)
 
     @hookimpl
     def follow_update(self, parameters: Mapping[str, Tensor]) -> None:

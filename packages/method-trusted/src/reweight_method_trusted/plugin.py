@@ -60,4 +60,5 @@ fine_tune = ComponentPlugin(
     summary="plain training on the clean meta set alone after any method",
     build=imported("reweight_method_trusted.fine_tune:FineTune"),
     config=FineTuneConfig,
+    needs_meta_set=True,
 )

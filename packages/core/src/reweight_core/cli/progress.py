@@ -107,10 +107,11 @@ class Progress:
 def description(config: Mapping[str, Any]) -> str:
     """Return one line on a run from its config.json: network and parameters, device, examples, classes."""
     data = config["data"]
-    trusted = f" and {data['meta_size']:,} trusted" if data["meta_size"] else ""
+    inside = f" ({data['trusted_size']:,} of them trusted)" if data["trusted_size"] else ""
+    beside = f" and {data['meta_size']:,} trusted" if data["meta_size"] else ""
     return (
         f"{config['options']['model']}, {config['parameters']:,} parameters, {config['device']}; "
-        f"{data['train_size']:,} training{trusted} examples, {data['classes']:,} classes"
+        f"{data['train_size']:,} training{inside}{beside} examples, {data['classes']:,} classes"
     )
 
 

@@ -32,9 +32,18 @@ def refuse_misfits(
             f"method '{config.method}' needs clean examples: give --meta-size N to take N trusted ones out of "
             "the training set, or data with a meta set of their own, or choose a method that needs none (reweight list)"
         )
+    if config.meta_use == "both" and not has_meta_set:
+        raise UserError(
+            "--meta-use both: there are no clean examples to train on: give --meta-size N, or data with a meta set of "
+            "their own"
+        )
     if config.val_size == 0 and config.val_fold is None:
         _refuse_without_validation(config)
     for name, component in components.items():
+        if component.needs_meta_set and not has_meta_set:
+            raise UserError(
+                f"--with {name}: needs clean examples: give --meta-size N, or data with a meta set of their own"
+            )
         if plugin.one_label and component.mixes_targets:
             raise UserError(
                 f"--with {name}: method '{config.method}' is defined for one label an example, which this changes"
@@ -43,6 +52,8 @@ def refuse_misfits(
             raise UserError(
                 f"--with {name}: loss '{config.loss}' is defined for one label an example, which this changes"
             )
+    if loss.head is not None and config.head != loss.head:
+        raise UserError(f"--head {config.head}: loss '{config.loss}' is defined for --head {loss.head}")
     if config.meta_loss == "training":
         if plugin.looks_ahead == "head":
             raise UserError(f"--meta-loss training: method '{config.method}' has an objective of its own")
@@ -82,6 +93,12 @@ def refuse_misfits(
             "sign, so their look-aheads say little",
             stacklevel=3,
         )
+
+
+def needs_clean_examples(plugin: MethodPlugin, components: Mapping[str, ComponentPlugin]) -> bool:
+    """Return whether a run has a use for clean examples beside training on them, by its plugins' records."""
+    of_components = any(component.needs_meta_set for component in components.values())
+    return plugin.needs_meta_set or plugin.looks_ahead != "no" or of_components
 
 
 def _refuse_without_validation(config: RunConfig) -> None:

@@ -108,6 +108,12 @@ class RunConfig(DataConfig):
         "Loss of the meta batch: cross-entropy, or the training loss.",
         group="method",
     )
+    meta_use: Literal["look-ahead", "both"] = option(
+        "look-ahead",
+        "What the meta set is for: look-ahead, and whatever else the method does with clean examples; or both: a half "
+        "of it is trained on too, with weight 1 (all of it where the method needs no clean examples).",
+        group="method",
+    )
     preset: str | None = option(
         None, "Setting of the method's paper: other defaults, which options override.", group="method"
     )

@@ -22,7 +22,8 @@ class Batch:
         labels: observed labels, int64 (n,).
         targets: what the loss compares with, rows (n, C) of sum 1; None for the labels as they are.
         source: what it was taken from: ``train``, ``meta``, or ``both``.
-        trusted: in a stage on both, which examples are of the meta set, bool (n,); else None.
+        trusted: which examples are trusted ones, bool (n,): those of the meta set in a stage on both, and those of
+            the training set that are with ``--meta-use both``; None where none can be.
     """
 
     ids: Tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import reprlib
 from typing import Any, get_args
@@ -35,8 +36,30 @@ class Split:
         names = None if self.names is None else tuple(self.names[i] for i in ids)
         return Split(self.images[ids], self.labels[ids], names)
 
+    def followed_by(self, other: Split) -> Split:
+        """Return these examples with another set's behind them; they have names only if both sets have."""
+        images: np.ndarray | ImageFiles
+        if isinstance(self.images, ImageFiles) or isinstance(other.images, ImageFiles):
+            assert isinstance(self.images, ImageFiles) and isinstance(other.images, ImageFiles), "of one dataset"
+            images = self.images.followed_by(other.images)
+        else:
+            images = np.concatenate([self.images, other.images])
+        names = None if self.names is None or other.names is None else self.names + other.names
+        return Split(images, np.concatenate([self.labels, other.labels]), names)
+
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def digest_of(split: Split) -> str:
+    """Return a SHA-256 (hex) of the labels and images of a split; of the names of images that are in files."""
+    digest = hashlib.sha256(split.labels.astype("<i8").tobytes())
+    if isinstance(split.images, ImageFiles):
+        digest.update("\0".join(split.images.names).encode())
+        return digest.hexdigest()
+    for image in split.images:
+        digest.update(image.tobytes())
+    return digest.hexdigest()
 
 
 @attrs.frozen(eq=False)

@@ -72,14 +72,17 @@ class PreparedData:
     Attributes:
         dataset: the dataset they were made from.
         train: training examples; its labels are the observed (possibly corrupted) ones.
-        ids: positions of the training examples in ``dataset.train``, ascending, shape (N,).
+        ids: positions of the training examples in ``dataset.train``, ascending, shape (N,); behind them those of the
+            trusted ones, if there are any, which in ``dataset.meta`` are counted on from the end of ``dataset.train``.
         true_labels: int64 (N,); -1 where the true label is unknown.
         meta: clean examples disjoint from training, class-balanced unless drawn at random or the dataset's own set is
             used whole, or None.
+        meta_ids: their positions, in ``dataset.meta`` if there is one, else in ``dataset.train``, shape (M,).
         val: examples disjoint from both, with clean or observed labels, class-balanced unless they are a fold, or None.
         test: test examples, or None.
         fingerprint: SHA-256 (hex) of everything that was drawn: ids, names and observed labels, meta and validation
             ids, and test ids if the test set was. The images themselves are not in it.
+        trusted: which training examples are trusted ones, bool (N,), or None where none is (``--meta-use both``).
     """
 
     dataset: Dataset
@@ -87,9 +90,11 @@ class PreparedData:
     ids: np.ndarray
     true_labels: np.ndarray
     meta: Split | None
+    meta_ids: np.ndarray
     val: Split | None
     test: Split | None
     fingerprint: str
+    trusted: np.ndarray | None = None
 
     @property
     def corrupted(self) -> np.ndarray | None:
@@ -197,6 +202,7 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
         ids=ids,
         true_labels=train.labels if known else np.full(len(ids), -1),
         meta=meta,
+        meta_ids=meta_ids,
         val=val,
         test=test,
         fingerprint=_fingerprint(drawn, [train.names, meta.names if meta else None]),
@@ -261,17 +267,6 @@ def _refuse_overlap(dataset: Dataset) -> None:
                 raise UserError(f"{text}; the meta set must be apart from training")
             warnings.warn(f"{text}: the test accuracy will be too good", stacklevel=3)
             break
-
-
-def digest_of(split: Split) -> str:
-    """Return a SHA-256 (hex) of the labels and images of a split; of the names of images that are in files."""
-    digest = hashlib.sha256(split.labels.astype("<i8").tobytes())
-    if isinstance(split.images, ImageFiles):
-        digest.update("\0".join(split.images.names).encode())
-        return digest.hexdigest()
-    for image in split.images:
-        digest.update(image.tobytes())
-    return digest.hexdigest()
 
 
 def test_set(dataset: Dataset, plan: Plan) -> Split | None:

@@ -31,6 +31,8 @@ class Stream(IntEnum):
     """Draws of a plugin that orders an epoch."""
     FOLDS = 10
     """The parts of the trusted or the training examples for cross-validation."""
+    META_HALVES = 11
+    """The halves of the trusted examples, one of which is trained on."""
 
 
 def random_state(seed: int, stream: Stream, *parts: int) -> np.random.RandomState:

@@ -52,7 +52,8 @@ class Step:
         stage: the stage of the run; constant within an epoch.
         epoch: number of epochs finished, in all stages; constant within an epoch.
         source: what the batch was taken from: ``train``, ``meta``, or ``both``.
-        trusted: in a stage on both, which examples are of the meta set, bool (n,); else None.
+        trusted: which examples are trusted ones, bool (n,): those of the meta set in a stage on both, and those of
+            the training set that are with ``--meta-use both``; None where none can be.
         ids: positions in the source, int64 (n,); per-example state is indexed by them, in stages on the training set.
         inputs: augmented, normalised images (n, channels, height, width), mixed if a component mixes them.
         labels: observed labels, int64 (n,).
@@ -62,7 +63,8 @@ class Step:
         looks_ahead: False between the steps of ``--meta-every``; a method then weights without looking ahead.
         look: the last look-ahead, or None; None again when the step is over.
         method_gradient: what the method made of D, before components added to it; None until it did.
-        weights: what `generate_weights` gave, (n,) or (n, C); None until it did.
+        weights: what `generate_weights` gave, (n,) or (n, C), but 1 for trusted examples of the training set; None
+            until it did.
         D_prime: the logit gradient of the real update, (n, C); None until it is known.
     """
 
@@ -223,7 +225,8 @@ class Step:
     ) -> LookAhead:
         """Take one virtual step with the logit gradient D' and evaluate the meta batch after it.
 
-        The step is one of plain SGD at the current learning rate unless the method or the run asks for another.
+        The step is one of plain SGD at the current learning rate unless the method or the run asks for another. Trusted
+        examples of the training set have D in it, as in the real one.
 
         Args:
             D_prime: logit gradient (n, C), built from whatever the objective is to be differentiated in; or a
@@ -249,10 +252,19 @@ class Step:
             )
         inputs = self.meta.inputs if also is None else torch.cat([self.meta.inputs, also])
         update = update or self._update
+
+        def virtual() -> Tensor:
+            given = D_prime() if callable(D_prime) else D_prime
+            if self.trusted is None:
+                return given
+            # what looks ahead before the losses are known learns them, and theirs is cross-entropy then
+            plain = (self.probabilities - self.targets) / self.n if self._is_followed else self.D
+            return unless_trusted(self, given, plain)
+
         request = LookAheadRequest(
             passes=self._passes,
             inputs=inputs,
-            D_prime=D_prime if callable(D_prime) else lambda: D_prime,
+            D_prime=virtual,
             update=update if virtual_step else None,
             rate=torch.ones_like(self.lr) if unit_rate else update.rate if update else self.lr,
         )
@@ -273,6 +285,13 @@ class Step:
     def meta_objective(self, logits: Tensor) -> Tensor:
         """Return the mean loss of the meta batch at these logits (m, C): cross-entropy, or as ``--meta-loss`` says."""
         return self._surroundings.meta_losses(self.meta, _at_least_single(logits)).mean()
+
+
+def unless_trusted(step: Step, given: Tensor, plain: Tensor | float = 1.0) -> Tensor:
+    """Return what plugins give of a batch, (n, ...), but what is plain of trusted examples of the training set."""
+    if step.source != "train" or step.trusted is None:
+        return given
+    return torch.where(step.trusted if given.dim() == 1 else step.trusted[:, None], plain, given)
 
 
 def _at_least_single(logits: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from reweight_core.engine.passes import Passes
 from reweight_core.engine.sample_table import SampleTable
 from reweight_core.engine.stage import TRAINING, Stage
 from reweight_core.engine.state import part_of, prefixed
-from reweight_core.engine.step import Losses, Step, Surroundings
+from reweight_core.engine.step import Losses, Step, Surroundings, unless_trusted
 from reweight_core.errors import UserError
 
 
@@ -78,6 +78,7 @@ class TrainingStep:
         head: path of the network's last linear layer, if a look-ahead needs it.
         lean: whether to run the training forward again rather than keep its graph during the look-ahead.
         both: the training examples and the meta set's behind them, if any stage trains on the two.
+        trusted: which training examples are trusted ones, bool (N,): they have weight 1, whatever plugins say; or None.
         meta_losses: the loss of a meta batch.
         lr: the tensor of the learning rate, without dimensions; None for a new one.
 
@@ -107,6 +108,7 @@ class TrainingStep:
         head: str | None = None,
         lean: bool = False,
         both: Examples | None = None,
+        trusted: Tensor | None = None,
         meta_losses: Losses = cross_entropy,
         lr: Tensor | None = None,
     ):
@@ -124,7 +126,10 @@ class TrainingStep:
         self.model, self.hooks, self.lookahead = model, hooks, lookahead
         self._meta_losses = meta_losses
         self._sources: dict[Source, Examples | BatchSource | None] = {"train": train, "meta": meta, "both": both}
-        self._train_size = len(train)
+        self._trusted: dict[Source, Tensor | None] = {"train": trusted}
+        if both is not None:
+            of_train = torch.zeros(len(train), dtype=torch.bool, device=device) if trusted is None else trusted
+            self._trusted["both"] = torch.cat([of_train, of_train.new_ones(len(both) - len(train))])
         self._fed: dict[int, Fed] = {}
 
     def forget_updates(self) -> None:
@@ -193,8 +198,8 @@ class TrainingStep:
         if step.stage.plain:
             step.weights, step.D_prime = torch.ones_like(step.losses), step.D
         else:
-            step.weights = self.hooks.generate_weights(step)
-            step.D_prime = self.hooks.manipulate_gradient(step, step.weights)
+            step.weights = unless_trusted(step, self.hooks.generate_weights(step))
+            step.D_prime = unless_trusted(step, self.hooks.manipulate_gradient(step, step.weights), step.D)
 
     def _manipulate(self, step: Step) -> None:
         """Give the optimizer what the plugins make of the gradients."""
@@ -215,11 +220,12 @@ class TrainingStep:
             batch = examples.batch(ids, self.generators["augmentation"], pixels)
         else:
             batch = examples.draw_batch()
-        return attrs.evolve(batch, source=source, trusted=ids >= self._train_size if source == "both" else None)
+        trusted = self._trusted.get(source)
+        return attrs.evolve(batch, source=source, trusted=None if trusted is None else trusted.index_select(0, ids))
 
     def _note(self, step: Step, weights: Tensor, D_prime: Tensor) -> None:
         self.health.note(losses=step.losses, weights=weights, gradient=D_prime, meta_loss=step.meta_value)
-        recorded = weights if step.stage.plain else self.hooks.example_weights(step, weights)
+        recorded = weights if step.stage.plain else unless_trusted(step, self.hooks.example_weights(step, weights))
         self.sums.add(step, weights)
         if step.source != "meta":
             self.samples.record(step, recorded)

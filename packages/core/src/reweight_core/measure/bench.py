@@ -167,8 +167,8 @@ def synthetic(setting: Setting) -> PreparedData:
         mean=(127.5,) * channels,
         std=(74.0,) * channels,
     )
-    ids = np.arange(len(train))
-    return PreparedData(dataset, train, ids, np.full(len(train), -1), meta, None, meta, "synthetic")
+    ids, unknown = np.arange(len(train)), np.full(len(train), -1)
+    return PreparedData(dataset, train, ids, unknown, meta, np.arange(len(meta)), None, meta, "synthetic")
 
 
 def one_step(parts: Parts) -> Callable[[], None]:

@@ -153,6 +153,7 @@ class ComponentPlugin:
         config: attrs class whose fields, made with `reweight_core.option`, become options ``--NAME-FIELD``.
         mixes_targets: whether targets are no longer one label an example.
         per_example: whether it keeps state by position in the training set.
+        needs_meta_set: whether a run without clean examples must be refused.
         final_network: as in `MethodPlugin`.
     """
 
@@ -162,6 +163,7 @@ class ComponentPlugin:
     config: type = NoOptions
     mixes_targets: bool = False
     per_example: bool = False
+    needs_meta_set: bool = False
     final_network: Callable[[nn.Module], nn.Module] | None = None
 
 
@@ -176,6 +178,7 @@ class LossPlugin:
         config: attrs class whose fields, made with `reweight_core.option`, become options ``--NAME-FIELD``.
         one_label: whether it is defined for one label an example only, so that nothing may mix or smooth targets.
         per_example: whether it keeps state by position in the training set, and so has no value for a meta batch.
+        head: the last layer (``--head``) that it is defined for; None for any.
         defaults: better defaults of core's options while this loss is used, by option name (underscores).
     """
 
@@ -185,6 +188,7 @@ class LossPlugin:
     config: type = NoOptions
     one_label: bool = True
     per_example: bool = False
+    head: Literal["cosine"] | None = None
     defaults: Mapping[str, Any] = attrs.field(factory=dict)
 
 

@@ -12,9 +12,9 @@ from torch import nn
 
 from reweight_core.config.load_data import load_dataset, plan_of
 from reweight_core.config.run_config import RunConfig
-from reweight_core.data.dataset import Dataset, Split
+from reweight_core.data.dataset import Dataset, Split, digest_of
 from reweight_core.data.examples import Examples
-from reweight_core.data.prepare import digest_of, prepare, test_set
+from reweight_core.data.prepare import prepare, test_set
 from reweight_core.errors import UserError
 from reweight_core.machine.device import memory_format, usable_cpus
 from reweight_core.machine.precision import products

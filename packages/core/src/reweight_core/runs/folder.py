@@ -161,6 +161,7 @@ def write_config(
             "data": {
                 "fingerprint": data.fingerprint,
                 "train_size": len(data.train),
+                "trusted_size": 0 if data.trusted is None else int(data.trusted.sum()),
                 "meta_size": len(data.meta) if data.meta else 0,
                 "val_size": len(data.val) if data.val else 0,
                 "test_size": len(data.test) if data.test else 0,
@@ -244,6 +245,8 @@ def write_samples(folder: Path, data: PreparedData, table: SampleTable) -> None:
         "true": data.true_labels,
         "mean_weight": table.mean_weight().cpu().numpy(),
     }
+    if data.trusted is not None:
+        columns["trusted"] = data.trusted
     with written_whole(folder / "samples.safetensors") as partial:
         save_file({name: np.ascontiguousarray(column) for name, column in columns.items()}, partial)
     names = data.train.names or [str(i) for i in data.ids]

@@ -96,6 +96,7 @@ def tiny_parts(
         ids=np.arange(len(observed)),
         true_labels=dataset.train.labels,
         meta=dataset.meta if meta_set else None,
+        meta_ids=np.arange(len(dataset.meta or ()) if meta_set else 0),
         val=None,
         test=dataset.test,
         fingerprint="tiny",

@@ -10,13 +10,14 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from reweight_core.config.compatibility import refuse_misfits
+from reweight_core.config.compatibility import needs_clean_examples, refuse_misfits
 from reweight_core.config.run_config import RunConfig
 from reweight_core.data.batch import BatchSource
 from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Feeder, batch_sizes
 from reweight_core.data.prepare import PreparedData
+from reweight_core.data.trusted import with_trusted
 from reweight_core.engine.cuda_graphs import CudaGraphs, RecordedSteps
 from reweight_core.engine.head import find_head
 from reweight_core.engine.lookahead import Choice
@@ -42,7 +43,7 @@ class Parts:
 
     Attributes:
         config: the options.
-        data: the prepared data.
+        data: the prepared data, with the trusted examples that are trained on too.
         device: where everything lies.
         model: the network.
         hooks: the method, the components and the observers.
@@ -106,6 +107,8 @@ def build_parts(
     components = {name: registry.find("component", name) for name in config.with_}
     loss = registry.find("loss", config.loss)
     refuse_misfits(config, method, loss, components, has_meta_set=data.meta is not None)
+    if config.meta_use == "both":
+        data = with_trusted(data, config.seed, needs_clean_examples(method, components))
     # the weights of a run that is restored come from its checkpoint
     architecture = attrs.evolve(config, init_from=None, pretrained=False) if restored else config
     with seeded(config.seed, device):
@@ -136,13 +139,14 @@ def build_parts(
     stages = hooks.plan_stages(stage)
     per_example = [f"--with {name}" for name, component in components.items() if component.per_example]
     per_example += [f"--loss {config.loss}"] * loss.per_example
-    refuse_stages(hooks, per_example, stages, train, meta, has_val_set=data.val is not None)
+    refuse_stages(hooks, per_example, stages, train, meta, data.val is not None, config.meta_use)
     of_stages = [usual_sizes(stage, source_size(stage, train, meta), config.batch_size) for stage in stages]
     both = None
     if any(stage.source == "both" for stage in stages):
         assert isinstance(meta, Examples), "a stage on what there is not is refused"
         both = train.followed_by(meta)
-    step = _build_step(config, model, hooks, train, meta, both, head, lookahead, contexts.lr)
+    trusted = None if data.trusted is None else torch.from_numpy(data.trusted).to(device)
+    step = _build_step(config, model, hooks, train, meta, both, trusted, head, lookahead, contexts.lr)
     begins_again = any(stage.start == "initial" for stage in stages[1:])
     # last, because some of a plugin's state may follow from the meta set and from the stages
     hooks.check_state()
@@ -221,6 +225,7 @@ def _build_step(
     train: Examples,
     meta: Examples | BatchSource | None,
     both: Examples | None,
+    trusted: Tensor | None,
     head: str | None,
     lookahead: Choice,
     lr: Tensor,
@@ -237,6 +242,7 @@ def _build_step(
         head=head,
         lean=config.memory == "lean",
         both=both,
+        trusted=trusted,
         meta_losses=hooks.losses if config.meta_loss == "training" else cross_entropy,
         lr=lr,
     )

@@ -164,6 +164,21 @@ def diverged(stage: Sequence[Metrics], setting: Setting) -> str | None:
     return None
 
 
+def unbounded(stage: Sequence[Metrics], setting: Setting) -> str | None:
+    """A loss is far below zero, by the size of that of guessing, and falls on."""
+    for name in ("train_loss", "meta_loss"):
+        losses = [metrics[name] for metrics in stage[-EPOCHS:] if metrics.get(name) is not None]
+        limit = -100 * max(setting.guessing, abs(stage[0].get(name) or 0))
+        # one that has a bound far below zero slows down when it comes near
+        if len(losses) == EPOCHS and max(losses) < limit and losses[-1] < 1.01 * losses[0]:
+            return (
+                f"the {_words(name)} of {EPOCHS} epochs in a row is below {limit:.4g} and falls on, "
+                f"{losses[-1]:.4g} in the last: it seems to have no lower bound, and ever larger logits bring it down; "
+                "lower --lr or --max-grad-norm, or choose another --loss"
+            )
+    return None
+
+
 def chance(stage: Sequence[Metrics], setting: Setting) -> str | None:
     """The accuracy is that of guessing: on the validation set, or where there is none on the training examples."""
     figure, limit = "train_balanced_accuracy", setting.train_chance
@@ -271,6 +286,7 @@ def meta_set_by_heart(stage: Sequence[Metrics], setting: Setting) -> str | None:
 
 RULES: Mapping[str, Callable[[Sequence[Metrics], Setting], str | None]] = {
     "diverged": diverged,
+    "unbounded": unbounded,
     "chance": chance,
     "one class": one_class,
     "zero weights": zero_weights,

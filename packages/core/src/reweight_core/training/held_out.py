@@ -12,7 +12,8 @@ from torch import nn
 
 from reweight_core.config.resolve import test_share
 from reweight_core.config.run_config import RunConfig
-from reweight_core.data.prepare import PreparedData, digest_of
+from reweight_core.data.dataset import digest_of
+from reweight_core.data.prepare import PreparedData
 from reweight_core.engine.network import Network
 from reweight_core.runs.evaluate import HeldOutSet
 from reweight_core.runs.folder import write_confusion

@@ -37,8 +37,8 @@ def means(sums: EpochSums) -> dict[str, float | None]:
 
 
 def weight_figures(samples: SampleTable, data: PreparedData) -> dict[str, float | None]:
-    """Describe the weights that the examples had when they were last visited."""
-    seen = samples.tensors["visits"] > 0
+    """Describe the weights that the examples had when they were last visited, those aside that are trusted."""
+    seen = _weighed(samples, data)
     weights, of_clean, of_corrupted = samples.tensors["last_weight"][seen], None, None
     if data.corrupted is not None:
         corrupted = torch.from_numpy(data.corrupted).to(seen.device)[seen]
@@ -57,15 +57,21 @@ def noise_auroc(weights: Tensor, samples: SampleTable, data: PreparedData) -> fl
     Args:
         weights: of the training examples, (N,).
         samples: which of them were visited.
-        data: which of their labels are wrong.
+        data: which of their labels are wrong, and which are trusted: these do not count.
     """
-    seen = samples.tensors["visits"].cpu().numpy() > 0
+    seen = _weighed(samples, data).cpu().numpy()
     if data.corrupted is None or len(set(data.corrupted[seen])) < 2:
         return None
     from sklearn.metrics import roc_auc_score
 
     values = weights.cpu().numpy()[seen]
     return float(roc_auc_score(data.corrupted[seen], -values)) if np.isfinite(values).all() else None
+
+
+def _weighed(samples: SampleTable, data: PreparedData) -> Tensor:
+    """Return which training examples have a weight that a plugin gave them, bool (N,)."""
+    seen = samples.tensors["visits"] > 0
+    return seen if data.trusted is None else seen & ~torch.from_numpy(data.trusted).to(seen.device)
 
 
 def purity(trusted: Mapping[str, Tensor], data: PreparedData) -> dict[str, float]:

@@ -24,6 +24,7 @@ def refuse_stages(
     train: Examples,
     meta: Examples | BatchSource | None,
     has_val_set: bool,
+    meta_use: str = "look-ahead",
 ) -> None:
     """Refuse stages that cannot be trained.
 
@@ -34,6 +35,7 @@ def refuse_stages(
         train: training examples.
         meta: what meta batches come from, or None.
         has_val_set: whether there are validation examples.
+        meta_use: ``--meta-use``.
 
     Raises:
         UserError: if the data lack what a stage needs, or a plugin has planned what cannot be.
@@ -49,6 +51,11 @@ def refuse_stages(
             raise UserError(
                 f"stage '{stage.name}' trains on clean examples, but what {hooks.implementers('provide_meta_set')} "
                 "provides as the meta set is no set of examples: they cannot be combined"
+            )
+        if stage.source != "train" and not stage.plain and meta_use == "both":
+            raise UserError(
+                f"--meta-use both: stage '{stage.name}' of {planner} trains on the clean examples itself, and would "
+                "lose half of them: leave the option out"
             )
         if stage.start == "best" and not has_val_set:
             raise UserError(
