@@ -68,8 +68,8 @@ class FitCommand(DeclaringCommand):
     type=click.Choice(["auto", "accuracy", "balanced_accuracy"]),
     default="auto",
     show_default=True,
-    help="Whether each example counts the same, or each class. auto: each class, where the largest has 3 times the "
-    "examples of the smallest.",
+    help="Whether classes count as they are frequent, or all the same. auto: all the same where the largest has 3 "
+    "times the examples of the smallest.",
 )
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trials at a time, each a process.")
 @click.option(
@@ -125,18 +125,18 @@ def _tell(trial: Trial, outcome: Outcome, right: float) -> None:
 def show(report: Report) -> None:
     """Print what was found."""
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
-    for title in ("way to train", "network", "length", "accuracy", "ahead of plain", "judged on", "seconds"):
-        table.add_column(title, justify="left" if title in ("way to train", "network") else "right")
+    for title in ("way to train", "length", "accuracy", "score", "ahead of plain", "seconds"):
+        table.add_column(title, justify="left" if title == "way to train" else "right", no_wrap=True)
     for row in report.rows:
-        failed = row.problem is not None
+        name = row.name if row.network == "default" else f"{row.name}, {row.network}"
+        figures = [
+            f"{row.accuracy:.3f} ± {row.error:.3f}",
+            f"{row.score:.3f}",
+            f"{row.ahead:+.3f} ± {row.ahead_error:.3f}",
+        ]
+        figures = ["failed", "", ""] if row.problem is not None else figures
         table.add_row(
-            f"{row.name}{'  *' if row == report.winner else ''}",
-            row.network,
-            f"{row.length:.2f}",
-            "failed" if failed else f"{row.accuracy:.3f} ± {row.error:.3f}",
-            "" if failed else f"{row.ahead:+.3f} ± {row.ahead_error:.3f}",
-            str(row.judged_on),
-            f"{row.seconds:.1f}",
+            f"{name}{' *' if row == report.winner else ''}", f"{row.length:.2f}", *figures, f"{row.seconds:.1f}"
         )
     screen = console()
     screen.print(table)

@@ -68,7 +68,8 @@ def fit(
         out: folder of the run. Trials are kept beside it, in ``OUT.search``.
         budget: what the trials may take: a multiple of a plain training (``10x``) or minutes (``30m``).
         candidates: names of what is tried beside plain training and the trusted examples alone; None for all.
-        judge_by: whether each example counts the same, or each class; ``auto``: each class, where they are unbalanced.
+        judge_by: whether classes count as they are frequent in the training set, or all the same (balanced accuracy);
+            ``auto``: all the same where they are unbalanced.
         jobs: trials that are made at a time, each in a process of its own.
         watcher: is told of every trial.
         observers: hear of the last training (`reweight_core.train`).
@@ -108,7 +109,7 @@ def fit(
             networks=[network.name for network in facts.networks()],
             trusted_networks=[network.name for network in facts.trusted_networks()],
             labels=labels,
-            weights=weights_of(labels) if by_class else np.ones(len(labels)),
+            weights=weights_of(labels, np.ones(len(facts.counts)) if by_class else facts.counts),
             has_trusted=data.meta is not None,
             budget=total,
             run=run,
@@ -160,10 +161,16 @@ def _refuse_others(folder: Path, plain: RunConfig, fingerprint: str) -> None:
         raise UserError(f"{folder}: has trials with another {what}; give another --out, or delete the folder")
 
 
-def weights_of(labels: np.ndarray) -> np.ndarray:
-    """Return weights with which each class counts the same, (k,), of mean 1."""
-    counts = np.bincount(labels)
-    return (len(labels) / np.count_nonzero(counts) / np.maximum(counts, 1))[labels]
+def weights_of(labels: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Return weights with which classes have certain shares, (k,), of mean 1.
+
+    Args:
+        labels: of the examples, int64 (k,).
+        shares: what each class is to count, (C,), in any unit.
+    """
+    counts = np.bincount(labels, minlength=len(shares))
+    weights = (shares / np.maximum(counts, 1))[labels]
+    return weights / weights.mean()
 
 
 def budget_of(text: str) -> Callable[[float], float]:

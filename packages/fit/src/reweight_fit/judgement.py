@@ -10,36 +10,51 @@ import numpy as np
 
 Name = TypeVar("Name", bound=Hashable)
 
-TIE = 0.5
-"""What is better by less than so many standard errors of the difference is no better: the simpler one is taken."""
+TIE = 0.2
+"""What is better by less than so many standard deviations of its lead is no better: the simpler one is taken."""
+
+TEMPERATURES = np.geomspace(0.2, 50, 25)
+"""By which logits are divided, to find the one that suits them."""
 
 
 @attrs.frozen(eq=False)
 class Judgement:
-    """Which of the examples to be judged on a way to train got right.
+    """How well a way to train predicts the examples to be judged on.
 
     Attributes:
         right: share of its networks that got each example right, (k,); NaN where it was not judged on it.
+        scores: mean of that and of the probability of the label, (k,), NaN as above. On few examples the share of right
+            predictions is coarse; for calibrated probabilities, both are estimates of the accuracy.
         weights: how much each example counts, (k,).
     """
 
     right: np.ndarray
+    scores: np.ndarray
     weights: np.ndarray
 
     @classmethod
-    def of(cls, weights: np.ndarray, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> Judgement:
-        """Gather what several networks got right.
+    def of(cls, labels: np.ndarray, weights: np.ndarray, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> Judgement:
+        """Judge what several networks say of examples that they never saw.
 
         Args:
-            weights: how much each example to be judged on counts, (k,).
-            parts: positions of some examples, and whether a network that never saw them got them right.
+            labels: of all examples to be judged on, int64 (k,).
+            weights: how much each of them counts, (k,).
+            parts: of each network the positions of its examples, int64 (n,), and their logits, (n, C); NaN if there is
+                no network, and nothing is right.
         """
-        hits, visits = np.zeros(len(weights)), np.zeros(len(weights))
-        for positions, right in parts:
-            np.add.at(hits, positions, right)
-            np.add.at(visits, positions, 1)
+        positions = np.concatenate([of_part for of_part, _ in parts])
+        logits = np.concatenate([of_part for _, of_part in parts]).astype(np.float64)
+        is_known = ~np.isnan(logits[:, 0])
+        right = is_known & (logits.argmax(1) == labels[positions])
+        probabilities = np.zeros(len(positions))
+        if is_known.any():
+            of_known = labels[positions[is_known]]
+            probabilities[is_known] = calibrated(logits[is_known], of_known, weights[positions[is_known]])
+        visits = np.bincount(positions, minlength=len(labels))
         with np.errstate(invalid="ignore"):
-            return cls(hits / visits, weights)
+            share = np.bincount(positions, right, len(labels)) / visits
+            mean = np.bincount(positions, probabilities, len(labels)) / visits
+        return cls(share, (share + mean) / 2, weights)
 
     @property
     def judged(self) -> np.ndarray:
@@ -56,41 +71,70 @@ class Judgement:
         p = (self.accuracy() * n + 1) / (n + 2)
         return float(np.sqrt(p * (1 - p) / (n + 2)))
 
-    def ahead_of(self, other: Judgement) -> tuple[float, float]:
-        """Return by how much it is better than another on what both were judged on, and the standard error.
+    def ahead_of(self, other: Judgement) -> Lead:
+        """Return by how much its score is better than another's on what both were judged on, with the standard error.
 
         The two were judged on the same examples, which makes their difference surer than either figure.
         """
         both = self.judged & other.judged
-        difference, weights = self.right[both] - other.right[both], self.weights[both]
+        difference, weights = self.scores[both] - other.scores[both], self.weights[both]
         n = _effective(weights)
         mean = np.average(difference, weights=weights)
         variance = np.average((difference - mean) ** 2, weights=weights)
         # one example for and one against, so that a few that agree are not taken for certain
-        return float(mean), float(np.sqrt((n * variance + 2) / ((n + 2) * (n + 1))))
+        return Lead(float(mean), float(np.sqrt((n * variance + 2) / ((n + 2) * (n + 1)))))
 
     def estimate(self, reference: Judgement) -> float:
-        """Return the accuracy to be expected on all examples, from those that it was judged on.
+        """Return the score to be expected on all examples, from those that it was judged on.
 
         How hard these were is known from a reference that was judged on them and on others.
         """
-        return reference.accuracy() + self.ahead_of(reference)[0]
+        known = reference.judged
+        whole = float(np.average(reference.scores[known], weights=reference.weights[known]))
+        return whole + self.ahead_of(reference).mean
 
 
-def best_of(judged: Mapping[Name, Judgement], reference: Name) -> Name:
+@attrs.frozen
+class Lead:
+    """How far a way to train is ahead of plain training, as a share of the examples: a normal distribution."""
+
+    mean: float
+    deviation: float
+
+    def after(self, measured: Lead) -> Lead:
+        """Return what is known after a measurement, where this was known before it (Bayes' rule)."""
+        before, of_it = self.deviation**-2, measured.deviation**-2
+        mean = (before * self.mean + of_it * measured.mean) / (before + of_it)
+        return Lead(mean, (before + of_it) ** -0.5)
+
+
+def best_of(leads: Mapping[Name, Lead]) -> Name:
     """Return what is best; of those that are not clearly worse (`TIE`), the simplest.
 
     Args:
-        judged: judgements, the simplest way first.
-        reference: one that was judged on all that any was judged on.
+        leads: what is known of each, the simplest first.
     """
-    # of equals, max returns the first
-    best = max(judged, key=lambda name: judged[name].estimate(judged[reference]))
-    for name, judgement in judged.items():
-        ahead, error = judged[best].ahead_of(judgement)
-        if ahead <= TIE * error:
-            return name
-    return best
+    best = max(leads.values(), key=lambda lead: lead.mean)
+    return next(name for name, lead in leads.items() if lead.mean >= best.mean - TIE * best.deviation)
+
+
+def calibrated(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the probabilities of labels, (n,), at the temperature that makes them likeliest (Guo et al., ICML 2017).
+
+    Args:
+        logits: float64 (n, C).
+        labels: int64 (n,).
+        weights: how much each example counts, (n,).
+    """
+    found = [_log_probabilities(logits / temperature, labels) for temperature in TEMPERATURES]
+    return np.exp(max(found, key=lambda of_labels: float(np.average(of_labels, weights=weights))))
+
+
+def _log_probabilities(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the logarithms of the softmax probabilities of labels, (n,)."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    of_labels: np.ndarray = shifted[np.arange(len(labels)), labels] - np.log(np.exp(shifted).sum(axis=1))
+    return of_labels
 
 
 def _effective(weights: np.ndarray) -> float:

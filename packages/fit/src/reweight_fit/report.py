@@ -26,9 +26,10 @@ class Row:
         name: the candidate's.
         network: the network's.
         length: share of the full length.
-        accuracy: estimate on all examples to be judged on.
+        accuracy: share of right predictions of what it was judged on.
         error: its standard error.
-        ahead: how far it is ahead of plain training on the same examples.
+        score: mean of the share of right predictions and of the probabilities of the labels.
+        ahead: how far its score is ahead of that of plain training on the same examples.
         ahead_error: standard error of that.
         judged_on: number of examples that it was judged on.
         seconds: what its trials took.
@@ -40,6 +41,7 @@ class Row:
     length: float
     accuracy: float
     error: float
+    score: float
     ahead: float
     ahead_error: float
     judged_on: int
@@ -93,7 +95,7 @@ def report_of(search: Search, classes: Sequence[str], counts: np.ndarray) -> Rep
     wrong = None if not shares else np.mean(shares, axis=0)
     return Report(
         # what failed comes last
-        rows=sorted(rows.values(), key=lambda row: (row.problem is not None, -row.accuracy)),
+        rows=sorted(rows.values(), key=lambda row: (row.problem is not None, -row.score)),
         winner=rows[best],
         by="trusted" if search.has_trusted else "observed",
         seconds=search.seconds,
@@ -111,16 +113,17 @@ def report_of(search: Search, classes: Sequence[str], counts: np.ndarray) -> Rep
 def _row(way: Way, search: Search) -> Row:
     judgements = search.judgements()
     judgement, reference = judgements[way], judgements[Way(PLAIN)]
-    ahead, ahead_error = judgement.ahead_of(reference)
+    ahead = judgement.ahead_of(reference)
     outcomes = [outcome for trial, outcome in search.outcomes.items() if trial.way == way]
     return Row(
         name=way.candidate,
         network=way.network,
         length=way.length,
-        accuracy=judgement.estimate(reference),
+        accuracy=judgement.accuracy(),
         error=judgement.standard_error(),
-        ahead=ahead,
-        ahead_error=ahead_error,
+        score=judgement.estimate(reference),
+        ahead=ahead.mean,
+        ahead_error=ahead.deviation,
         judged_on=int(judgement.judged.sum()),
         seconds=sum(outcome.seconds for outcome in outcomes),
         problem=next((outcome.problem for outcome in outcomes if outcome.problem is not None), None),
@@ -146,10 +149,13 @@ def _what_won(rows: dict[Way, Row], best: Way, search: Search) -> list[str]:
     for name, words in ((PLAIN, "Plain training"), (TRUSTED, "The trusted examples alone")):
         others = [way for way in rows if way.candidate == name]
         if winner.name != name and others:
-            nearest = max(others, key=lambda way: rows[way].accuracy)
+            nearest = max(others, key=lambda way: rows[way].score)
             judgements = search.judgements()
-            ahead, error = judgements[best].ahead_of(judgements[nearest])
-            said.append(f"{words}, at best: {rows[nearest].accuracy:.3f}, so it is {ahead:.3f} ± {error:.3f} behind.")
+            lead = judgements[best].ahead_of(judgements[nearest])
+            said.append(
+                f"{words}, at best: accuracy {rows[nearest].accuracy:.3f}, and a score that is {lead.mean:.3f} ± "
+                f"{lead.deviation:.3f} lower."
+            )
     if winner.name == PLAIN:
         said.append("Nothing else is clearly better: it is taken because it is the simplest.")
     if not search.has_trusted:
@@ -174,12 +180,11 @@ def _what_is_wrong(
         worst = np.argsort(-wrong, kind="stable")[:3]
         named = ", ".join(f"{classes[c]} {wrong[c]:.0%}" for c in worst)
         said.append(f"Of the training labels, some {share:.0%} seem to be wrong; by observed class, the most: {named}.")
-    known = sorted((recall, name) for name, recall in recalls.items() if recall is not None)
-    if known and known[0][0] < 1:
+    known = sorted((recall, name) for name, recall in recalls.items() if recall is not None and recall < 1)
+    if known:
         named = ", ".join(f"{name} {recall:.2f}" for recall, name in known[:3])
-        said.append(
-            f"What is recognised least: {named} (share of {'trusted' if search.has_trusted else 'its'} examples)."
-        )
+        of = "trusted examples" if search.has_trusted else "observed labels"
+        said.append(f"What is recognised least (share of its {of}): {named}.")
     return said
 
 
@@ -196,10 +201,10 @@ def _what_would_help(
         )
     if wrong is not None and float(np.average(wrong, weights=counts)) < FEW_WRONG:
         said.append("Few labels are wrong: more training examples would help more than more trusted ones.")
-    elif winner.name != PLAIN:
+    elif next(candidate.uses_trusted for candidate in search.candidates if candidate.name == winner.name):
         known = {name: recall for name, recall in recalls.items() if recall is not None}
         weakest = min(known, key=lambda name: known[name])
-        said.append(f"More trusted examples would help what is learned from them too, first of class '{weakest}'.")
+        said.append(f"What won learns from trusted examples, and would from more of them, first of class '{weakest}'.")
     return said
 
 

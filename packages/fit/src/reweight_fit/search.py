@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 
 from reweight_fit.candidates import DEFAULT, PLAIN, TRUSTED, Candidate
-from reweight_fit.judgement import Judgement, best_of
+from reweight_fit.judgement import Judgement, Lead, best_of
 
 LENGTHS = (1 / 3, 1.0)
 """Lengths of training in the rounds, as shares of the full one."""
@@ -29,6 +29,9 @@ FEW = 60
 
 ENOUGH = 600
 """Examples to be judged on from which one part of them says enough."""
+
+UNUSUAL, SHORT = -0.01, -0.02
+"""What the lead of a candidate is expected to change by with another network or length, and with the shortest."""
 
 FIRST_ROUND = 2 / 3
 """Share of the budget that the first round may use."""
@@ -145,16 +148,30 @@ class Search:
         """Return the judgement of every way to train that was tried, the simplest first."""
         parts: dict[Way, list[tuple[np.ndarray, np.ndarray]]] = {}
         for trial, outcome in self.outcomes.items():
-            right = outcome.predicted == self.labels[outcome.positions]
-            parts.setdefault(trial.way, []).append((outcome.positions, right))
+            parts.setdefault(trial.way, []).append((outcome.positions, outcome.logits))
         order = {candidate.name: i for i, candidate in enumerate(self.candidates)}
         # of one candidate, the full length is what everybody expects
         ways = sorted(parts, key=lambda way: (order[way.candidate], way.network != DEFAULT.name, -way.length))
-        return {way: Judgement.of(self.weights, parts[way]) for way in ways}
+        return {way: Judgement.of(self.labels, self.weights, parts[way]) for way in ways}
+
+    def leads(self) -> dict[Way, Lead]:
+        """Return how far every way to train that was tried is ahead of plain training, by all that is known of it."""
+        judgements = self.judgements()
+        known = {candidate.name: candidate.expected for candidate in self.candidates}
+        found = {}
+        for way, judgement in judgements.items():
+            before = known[way.candidate]
+            change = (
+                UNUSUAL * (way.network != DEFAULT.name) + UNUSUAL * (way.length < 1) + SHORT * (way.length < LENGTHS[0])
+            )
+            found[way] = attrs.evolve(before, mean=before.mean + change).after(
+                judgement.ahead_of(judgements[Way(PLAIN)])
+            )
+        return found | {Way(PLAIN): Lead(0.0, 0.0)}
 
     def best(self) -> Way:
         """Return what to train with: the best; of equals, the simplest."""
-        return best_of(self.judgements(), Way(PLAIN))
+        return best_of(self.leads())
 
     def _try(self, ways: Iterable[Way]) -> None:
         trials = [Trial(way, fold) for way in dict.fromkeys(ways) for fold in self._folds(way.candidate)]
@@ -180,14 +197,12 @@ class Search:
     def _ranked(self) -> list[Candidate]:
         """Return the candidates of a round, the most promising first: those that were tried, by what that said."""
         others = [candidate for candidate in self.candidates if candidate.name not in (PLAIN, TRUSTED)]
-        judgements = self.judgements()
-        estimates: dict[str, float] = {}
-        for way, judgement in judgements.items():
-            estimate = judgement.estimate(judgements[Way(PLAIN)])
-            estimates[way.candidate] = max(estimate, estimates.get(way.candidate, -math.inf))
-        tried = [candidate for candidate in others if candidate.name in estimates] or others
+        means: dict[str, float] = {}
+        for way, lead in self.leads().items():
+            means[way.candidate] = max(lead.mean, means.get(way.candidate, -math.inf))
+        tried = [candidate for candidate in others if candidate.name in means] or others
         usable = [candidate for candidate in tried if not self._failed(candidate)]
-        return sorted(usable, key=lambda candidate: -estimates.get(candidate.name, 0.0))
+        return sorted(usable, key=lambda candidate: -means.get(candidate.name, 0.0))
 
     def _failed(self, candidate: Candidate) -> bool:
         return any(o.problem is not None for t, o in self.outcomes.items() if t.way.candidate == candidate.name)
