@@ -35,7 +35,7 @@ from reweight_core.plugins.records import (
 if TYPE_CHECKING:
     from reweight_core.cli.console import console
     from reweight_core.cli.plugin_options import DeclaringCommand, config_option, first_pass, take_given
-    from reweight_core.cli.progress import Progress
+    from reweight_core.cli.progress import Progress, duration
     from reweight_core.config.compatibility import refuse_misfits
     from reweight_core.config.load_data import load_data
     from reweight_core.data.batch import Batch, target_rows
@@ -82,6 +82,7 @@ _LAZY = {
     "cpu_name": "reweight_core.machine.device",
     "cross_entropy": "reweight_core.engine.losses",
     "console": "reweight_core.cli.console",
+    "duration": "reweight_core.cli.progress",
     "evaluate": "reweight_core.runs.evaluate",
     "find_head": "reweight_core.engine.head",
     "first_pass": "reweight_core.cli.plugin_options",
@@ -142,6 +143,7 @@ __all__ = [
     "cpu_name",
     "cross_entropy",
     "decode",
+    "duration",
     "evaluate",
     "find_head",
     "first_pass",

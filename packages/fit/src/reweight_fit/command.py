@@ -7,16 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
-from rich import box
-from rich.table import Table
 
 from reweight_core import (
     DeclaringCommand,
     Option,
-    Progress,
     RunConfig,
     config_option,
-    console,
     first_pass,
     known_options,
     over,
@@ -25,8 +21,7 @@ from reweight_core import (
 )
 from reweight_fit.candidates import CANDIDATES
 from reweight_fit.fitting import CHOSEN, fit
-from reweight_fit.report import Report
-from reweight_fit.search import Outcome, Trial
+from reweight_fit.progress import SearchProgress, show
 
 _FROM_FILE = "reweight_fit.file"
 
@@ -98,15 +93,15 @@ def command(
     """
     given = over(take_given(ctx, options), ctx.meta[_FROM_FILE])
     names = None if candidates is None else [name.strip() for name in candidates.split(",")]
-    with Progress() as progress:
+    with SearchProgress() as progress:
         fitted = fit(
             out,
             budget=budget,
             candidates=names,
             judge_by=judge_by,
             jobs=jobs,
-            watcher=_tell,
-            observers=[progress],
+            watcher=progress,
+            observers=[progress.training],
             **given,
         )
     show(fitted.report)
@@ -114,32 +109,3 @@ def command(
     if accuracy is not None:
         click.echo(f"test accuracy of the run: {accuracy:.4f}")
     click.echo(f"run: {fitted.run.folder}; predict with: reweight predict {fitted.run.folder} PATH")
-
-
-def _tell(trial: Trial, outcome: Outcome, right: float) -> None:
-    way = trial.way
-    what = f"{right:.3f} of {len(outcome.positions)}" if outcome.problem is None else outcome.problem
-    click.echo(f"{way.candidate}, {way.network}, {way.length:.2f} of the length: {what}  {outcome.seconds:.1f} s")
-
-
-def show(report: Report) -> None:
-    """Print what was found."""
-    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
-    for title in ("way to train", "length", "accuracy", "score", "ahead of plain", "seconds"):
-        table.add_column(title, justify="left" if title == "way to train" else "right", no_wrap=True)
-    for row in report.rows:
-        name = row.name if row.network == "default" else f"{row.name}, {row.network}"
-        figures = [
-            f"{row.accuracy:.3f} ± {row.error:.3f}",
-            f"{row.score:.3f}",
-            f"{row.ahead:+.3f} ± {row.ahead_error:.3f}",
-        ]
-        figures = ["failed", "", ""] if row.problem is not None else figures
-        table.add_row(
-            f"{name}{' *' if row == report.winner else ''}", f"{row.length:.2f}", *figures, f"{row.seconds:.1f}"
-        )
-    screen = console()
-    screen.print(table)
-    screen.print(" ".join(report.sentences), soft_wrap=True)
-    times = f"{report.seconds / report.plain_seconds:.1f} times a plain training"
-    click.echo(f"the search took {report.seconds:.0f} s, {times}")

@@ -8,15 +8,15 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import attrs
 import numpy as np
 
 from reweight_core import RunConfig, UserError, as_values, configure, load_data, locked, resume, train, write_json
-from reweight_fit.candidates import Facts, candidates_for
+from reweight_fit.candidates import PLAIN, Facts, candidates_for
 from reweight_fit.report import Report, report_of
-from reweight_fit.search import Outcome, Search, Trial
+from reweight_fit.search import Outcome, Search, Trial, Way
 from reweight_fit.trials import Trials, config_of, processes_for
 
 if TYPE_CHECKING:
@@ -31,8 +31,21 @@ HARMLESS = ("workers", "checkpoint_every", "observe")
 MADE_WITH = "made-with.json"
 """File that says what the trials in a folder are made with."""
 
-Watcher = Callable[[Trial, Outcome, float], None]
-"""Is told of every trial that is over, and which share of the examples it predicts right."""
+
+class Watcher(Protocol):
+    """Is told how a search gets on."""
+
+    def begin(self, trials: Sequence[Trial]) -> None:
+        """Trials are made, or recalled, in this order."""
+
+    def ended(self, trial: Trial, outcome: Outcome, accuracy: float) -> None:
+        """The next of them is over; it predicts this share of its examples right."""
+
+    def planned(self, seconds: float) -> None:
+        """All trials together may take so long."""
+
+    def over(self) -> None:
+        """All trials are over; the last training follows."""
 
 
 @attrs.frozen(eq=False)
@@ -71,7 +84,7 @@ def fit(
         judge_by: whether classes count as they are frequent in the training set, or all the same (balanced accuracy);
             ``auto``: all the same where they are unbalanced.
         jobs: trials that are made at a time, each in a process of its own.
-        watcher: is told of every trial.
+        watcher: is told how the search gets on.
         observers: hear of the last training (`reweight_core.train`).
         **options: options of ``reweight train`` (underscores) but those that choose the method and the validation set.
 
@@ -99,9 +112,13 @@ def fit(
         trials = Trials(options, folder, data, processes)
 
         def run(some: Sequence[Trial]) -> Iterator[Outcome]:
+            if watcher is not None:
+                watcher.begin(some)
             for trial, outcome in zip(some, trials.run(some), strict=True):
                 if watcher is not None:
-                    watcher(trial, outcome, float(np.mean(outcome.predicted == labels[outcome.positions])))
+                    watcher.ended(trial, outcome, float(np.mean(outcome.predicted == labels[outcome.positions])))
+                    if trial.way == Way(PLAIN):
+                        watcher.planned(total(outcome.seconds))
                 yield outcome
 
         search = Search(
@@ -115,6 +132,8 @@ def fit(
             run=run,
         )
         search.go()
+        if watcher is not None:
+            watcher.over()
         report = report_of(search, data.dataset.classes, facts.counts)
         finished = _trained(config_of(search.best(), options, data, out=out), observers)
         write_json(out / "fit.json", report.as_json())
