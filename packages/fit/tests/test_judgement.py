@@ -110,6 +110,6 @@ def test_the_best_is_taken_and_the_simplest_of_those_that_are_hardly_worse():
     best = Lead(0.1, 0.04)
     within = Lead(0.1 - 0.99 * TIE * best.deviation, 0.01)
     below = Lead(0.1 - 1.01 * TIE * best.deviation, 0.2)
-    assert best_of({"simple": below, "less": within, "best": best}) == "less"
-    assert best_of({"simple": below, "best": best, "less": within}) == "best"
-    assert best_of({"plain": Lead(0.0, 0.0), "same": Lead(0.0, 0.02)}) == "plain"
+    assert best_of({"simple": below, "less": within, "best": best}, TIE) == "less"
+    assert best_of({"simple": below, "best": best, "less": within}, TIE) == "best"
+    assert best_of({"plain": Lead(0.0, 0.0), "same": Lead(0.0, 0.02)}, TIE) == "plain"

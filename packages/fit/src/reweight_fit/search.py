@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 
 from reweight_fit.candidates import DEFAULT, PLAIN, TRUSTED, Candidate
-from reweight_fit.judgement import Judgement, Lead, best_of
+from reweight_fit.judgement import OBSERVED_TIE, TIE, Judgement, Lead, best_of
 
 LENGTHS = (1 / 3, 1.0)
 """Lengths of training in the rounds, as shares of the full one."""
@@ -171,7 +171,7 @@ class Search:
 
     def best(self) -> Way:
         """Return what to train with: the best; of equals, the simplest."""
-        return best_of(self.leads())
+        return best_of(self.leads(), TIE if self.has_trusted else OBSERVED_TIE)
 
     def _try(self, ways: Iterable[Way]) -> None:
         trials = [Trial(way, fold) for way in dict.fromkeys(ways) for fold in self._folds(way.candidate)]
