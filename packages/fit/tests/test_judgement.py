@@ -96,7 +96,8 @@ def test_what_was_judged_on_easy_examples_is_expected_to_do_as_well_as_its_lead_
 def test_measurements_add_up_by_bayes_rule_in_any_order(measured, random):
     leads = [Lead(*of_one) for of_one in measured]
     grid = np.linspace(-6, 6, 200_001)
-    density = np.exp(sum(-0.5 * ((grid - lead.mean) / lead.deviation) ** 2 for lead in leads))
+    logarithm = sum(-0.5 * ((grid - lead.mean) / lead.deviation) ** 2 for lead in leads)
+    density = np.exp(logarithm - logarithm.max())
     known, shuffled = leads[0], leads[1:]
     random.shuffle(shuffled)
     for lead in shuffled:

@@ -47,7 +47,7 @@ class Judgement:
         """
         positions = np.concatenate([of_part for of_part, _ in parts])
         logits = np.concatenate([of_part for _, of_part in parts]).astype(np.float64)
-        is_known = ~np.isnan(logits[:, 0])
+        is_known = np.isfinite(logits).all(axis=1)
         right = is_known & (logits.argmax(1) == labels[positions])
         probabilities = np.zeros(len(positions))
         if is_known.any():
