@@ -234,6 +234,12 @@ def test_what_fails_for_another_reason_than_training_is_tried_again(monkeypatch)
     assert {row.problem for row in fitted.report.rows} == {None}
 
 
+def test_data_without_a_test_set_need_no_further_word():
+    data = {"data": "csv", "data_root": "table", "steps": 5, "device": "cpu"}
+    fitted = reweight_core.fit("best", **data, candidates=["gce"], budget="1x")
+    assert fitted.run.summary["test_accuracy"] is None and fitted.report.winner.accuracy > 0
+
+
 def test_nothing_of_the_user_is_deleted(tmp_path):
     reweight_core.fit("best", **FEW, **SHORT)
     with pytest.raises(UserError, match=r"holds a finished run; delete it to search on with the trials in best.search"):

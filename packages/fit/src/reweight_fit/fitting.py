@@ -93,8 +93,12 @@ def fit(
     """
     refuse_chosen(options)
     folders, total = Folders.of(out), budget_of(budget)
+    dataset = load_data(configure(**{"test_from": "none"} | options)).dataset
+    if dataset.test is None:
+        # estimates come from elsewhere
+        options = {"test_from": "none"} | options
     plain: RunConfig = configure(**options)
-    data = load_data(plain)
+    data = load_data(plain, dataset)
     _refuse_too_few(data, options)
     facts = Facts(data, options, plain.model)
     labels = data.train.labels if data.meta is None else data.meta.labels
