@@ -234,6 +234,18 @@ def test_what_fails_for_another_reason_than_training_is_tried_again(monkeypatch)
     assert {row.problem for row in fitted.report.rows} == {None}
 
 
+def test_data_at_hand_are_not_loaded_again(tmp_path):
+    config = configure(**SHORT, out=tmp_path / "one")
+    data = load_data(config)
+    first = reweight_core.train(config, data=data)
+    again = load_data(config, data.dataset)
+    (tmp_path / "table" / "train.csv").unlink()
+    second = reweight_core.train(configure(**SHORT, out=tmp_path / "two"), data=again)
+    assert first.summary["test_accuracy"] == second.summary["test_accuracy"]
+    for one, two in zip(first.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
 def test_data_without_a_test_set_need_no_further_word():
     data = {"data": "csv", "data_root": "table", "steps": 5, "device": "cpu"}
     fitted = reweight_core.fit("best", **data, candidates=["gce"], budget="1x")
