@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -240,7 +241,7 @@ def test_data_at_hand_are_not_loaded_again(tmp_path):
     first = reweight_core.train(config, data=data)
     again = load_data(config, data.dataset)
     (tmp_path / "table" / "train.csv").unlink()
-    second = reweight_core.train(configure(**SHORT, out=tmp_path / "two"), data=again)
+    second = reweight_core.train(attrs.evolve(config, out=tmp_path / "two"), data=again)
     assert first.summary["test_accuracy"] == second.summary["test_accuracy"]
     for one, two in zip(first.model.parameters(), second.model.parameters(), strict=True):
         assert torch.equal(one, two)
