@@ -248,6 +248,27 @@ class TestStep:
             assert (gradient[ids >= N] == 0).all()
             assert (gradient[ids < N] != 0).all()
 
+    @pytest.mark.parametrize("shape", [(), (4,)], ids=["weights of examples", "weights of classes"])
+    @pytest.mark.parametrize(
+        ("order", "ratio"), [(None, 1), (np.arange(N, N + M // 2), 0)], ids=["all", "trusted ones"]
+    )
+    def test_steps_without_a_weight_are_those_in_which_the_method_gave_none(
+        self, monkeypatch, tmp_path, shape, order, ratio
+    ):
+        class Nothing(Wild):
+            @hookimpl
+            def order_epoch(self, stage, epoch, size, rng):
+                return np.arange(size) if order is None else order
+
+            @hookimpl
+            def generate_weights(self, step):
+                return torch.zeros(step.n, *self.shape)
+
+        use(monkeypatch, Nothing(shape), needs_meta_set=True)
+        train_in(tmp_path / "run", tiny_parts("erm", **OPTIONS, epochs=1))
+        metrics = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+        assert metrics["zero_step_ratio"] == ratio
+
     def test_a_batch_tells_plugins_which_examples_are_trusted(self, monkeypatch, tmp_path):
         method = Wild()
         use(monkeypatch, method, **LOOKS_AHEAD)
@@ -335,6 +356,12 @@ class TestRefusals:
         found = self.refusal()
         assert found.startswith("--meta-use both: stage 'gold' of method 'erm' trains on the clean examples itself")
 
+    def test_a_stage_on_clean_examples_of_which_the_record_says_nothing(self, monkeypatch):
+        use(monkeypatch, Staged("meta"))
+        found = self.refusal()
+        assert "stage 'gold' of method 'erm' trains on clean examples, and none are kept for it" in found
+        assert "needs_meta_set=True" in found
+
     def test_a_stage_of_plain_training_on_the_other_half_is_no_contradiction(self, monkeypatch, tmp_path):
         use(monkeypatch, Staged("meta", plain=True), needs_meta_set=True)
         parts = tiny_parts("erm", **OPTIONS, epochs=1)
@@ -347,6 +374,15 @@ class TestRefusals:
             with_trusted(data, 0, hold_out=True)
         assert "\n" not in str(refused.value)
         assert len(with_trusted(data, 0, hold_out=False).train) == 120
+
+    @pytest.mark.parametrize(("answer", "kept"), [(True, M // 2), (False, 0)])
+    def test_a_record_can_let_options_say_whether_a_half_is_kept(self, monkeypatch, answer, kept):
+        asked = []
+        use(monkeypatch, Staged("train"), uses_meta_set=lambda config: asked.append(config) or answer)
+        parts = tiny_parts("erm", **OPTIONS)
+        assert asked == [parts.config.method_options]
+        assert len(parts.meta or ()) == kept
+        assert len(parts.train) == N + M - kept
 
     def test_a_component_that_needs_clean_examples_says_so_and_has_a_half(self, monkeypatch):
         record = ComponentPlugin("gold", "gold", lambda config, context: object(), needs_meta_set=True)
