@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import reweight_core
 from reweight_core.cli.main import main
 
 RECORD = """
@@ -26,6 +27,10 @@ import torch
 def command(to):
     "Say hello."
     click.echo(f"hello {to}")
+
+
+def count(number):
+    return number + 1
 """
 
 
@@ -83,6 +88,19 @@ def test_it_is_a_command_like_cores_own(install, reweight):
     assert reweight("greet", "--help").out.startswith("Usage: reweight greet [OPTIONS]")
     assert "did you mean 'greet'?" in reweight("gret").err
     assert plugin_row(reweight, "greet")["status"] == "ok"
+
+
+def test_its_function_is_there_in_python_under_its_name(install):
+    record = RECORD.replace('command="{command}"', 'command="{command}", function="greet_command:count"')
+    install("greet", record.format(name="greet", command="greet_command:command"))
+    assert reweight_core.greet(2) == 3
+
+
+def test_without_one_it_is_no_name_of_the_package(install):
+    install("greet")
+    assert not hasattr(reweight_core, "greet") and not hasattr(reweight_core, "nothing")
+    install("broken", "import not_there", package="broken")
+    assert not hasattr(reweight_core, "broken")
 
 
 def test_help_imports_its_record_alone(install):

@@ -8,12 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import load_file
 
 import reweight_core
 from reweight_core import UserError, configure, evaluate, load, load_data
 from reweight_core.cli.main import main
 from reweight_core.data.folds import in_fold
+from reweight_fit import trials as module
 from reweight_fit.candidates import CANDIDATES, Facts, candidates_for
 from reweight_fit.search import FOLDS
 
@@ -35,6 +37,17 @@ def workplace(tmp_path, monkeypatch):
 
 DATA = {"data": "csv", "data_root": "table", "test_from": "split:0.25"}
 SHORT = {**DATA, "noise": "uniform:0.4", "meta_size": 18, "steps": 20, "device": "cpu"}
+
+
+def test_a_class_that_would_be_lost_is_told_before(tmp_path):
+    table = tmp_path / "table" / "train.csv"
+    alone = table.read_text() + "\nd,1,1,1,1"
+    few = DATA | {"test_from": "none", "candidates": ["gce"], "budget": "1x", "steps": 5}
+    table.write_text(alone)
+    with pytest.raises(UserError, match=r"^without trusted examples .* no example of class 'd'"):
+        reweight_core.fit("best", **few)
+    table.write_text(alone + "\nd,1,1,1,2")
+    reweight_core.fit("best", **few)
 
 
 @pytest.fixture
@@ -60,7 +73,7 @@ def test_the_program_leaves_an_ordinary_run_and_says_what_won(reweight, tmp_path
     data = "--data csv --data-root table --test-from split:0.25 --noise uniform:0.4 --meta-size 18 --device cpu"
     done = reweight("fit", *data.split(), "--steps", 60, "--candidates", "gce,fine-tune", "--out", "best")
     assert done.status == 0, done.err
-    for words in ("clean-only", " won: accuracy ", "What would help", "the search took"):
+    for words in ("clean-only", " won: accuracy ", "not estimated", "the search took"):
         assert words in done.out
     report = json.loads((tmp_path / "best/fit.json").read_text())
     winner, summary = report["winner"], json.loads((tmp_path / "best/summary.json").read_text())
@@ -113,7 +126,7 @@ def test_an_interrupted_call_goes_on_and_keeps_its_trials(tmp_path, monkeypatch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("reweight_fit.fitting.train", interrupted)
+        patched.setattr("reweight_fit.folders.train", interrupted)
         with pytest.raises(KeyboardInterrupt):
             reweight_core.fit("best", **FEW, **SHORT)
     before = {name: (tmp_path / "best.search" / name).stat().st_mtime_ns for name in trials()}
@@ -175,6 +188,110 @@ def test_candidates_fit_the_data():
     assert [network.name for network in trusted.networks()] == ["default"]
 
 
+def test_what_a_class_lost_is_known_from_the_examples_that_were_seen():
+    """After a few steps, most examples were never seen: they are not wrong."""
+    options = DATA | {"meta_size": 18, "steps": 9, "batch_size": 5, "device": "cpu"}
+    with pytest.warns(UserWarning, match="are trusted to be clean"):
+        fitted = reweight_core.fit("best", candidates=["posterior-label"], budget="100x", **options)
+    assert max(share for share in fitted.report.wrong.values() if share is not None) < 0.6
+
+
+def test_a_plain_training_that_cannot_be_made_ends_the_search_at_once(reweight, tmp_path):
+    data = [
+        "--data",
+        "csv",
+        "--data-root",
+        "table",
+        "--test-from",
+        "none",
+        "--meta-size",
+        "18",
+        "--noise",
+        "uniform:0.4",
+    ]
+    done = reweight("fit", *data, "--model", "nosuch", "--out", "best")
+    assert done.status == 2 and "nosuch" in done.err and done.err.count("\n") == 1
+    done = reweight("fit", *data, "--steps", 400, "--lr", "1e9", "--out", "lost")
+    assert done.status == 1 and "lower --lr" in done.err
+    assert not (tmp_path / "lost").exists()
+
+
+def test_what_fails_for_another_reason_than_training_is_tried_again(monkeypatch):
+    real = module.train
+
+    def full(config, **more):
+        if config.loss == "gce":
+            raise UserError("no space left on device")
+        return real(config, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "train", full)
+        fitted = reweight_core.fit("best", **FEW, **SHORT)
+    assert {row.problem for row in fitted.report.rows if row.name == "gce"} == {"no space left on device"}
+    assert not any(name.startswith("gce") for name in trials())
+    shutil.rmtree("best")
+    fitted = reweight_core.fit("best", **FEW, **SHORT)
+    assert {row.problem for row in fitted.report.rows} == {None}
+
+
+def test_data_at_hand_are_not_loaded_again(tmp_path):
+    config = configure(**SHORT, out=tmp_path / "one")
+    data = load_data(config)
+    first = reweight_core.train(config, data=data)
+    again = load_data(config, data.dataset)
+    (tmp_path / "table" / "train.csv").unlink()
+    second = reweight_core.train(configure(**SHORT, out=tmp_path / "two"), data=again)
+    assert first.summary["test_accuracy"] == second.summary["test_accuracy"]
+    for one, two in zip(first.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_data_without_a_test_set_need_no_further_word():
+    data = {"data": "csv", "data_root": "table", "steps": 5, "device": "cpu"}
+    fitted = reweight_core.fit("best", **data, candidates=["gce"], budget="1x")
+    assert fitted.run.summary["test_accuracy"] is None and fitted.report.winner.accuracy > 0
+
+
+def test_nothing_of_the_user_is_deleted(tmp_path):
+    reweight_core.fit("best", **FEW, **SHORT)
+    with pytest.raises(UserError, match=r"holds a finished run; delete it to search on with the trials in best.search"):
+        reweight_core.fit("best", **FEW, **SHORT)
+    shutil.rmtree("best")
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="is there already and not empty"):
+        reweight_core.fit("best", **FEW, **SHORT)
+    assert (tmp_path / "best" / "notes.txt").read_text() == "mine"
+
+
+def test_nothing_of_a_training_depends_on_what_it_is_judged_on(monkeypatch):
+    seen, real = [], module.train
+
+    def watched(config, *, data):
+        seen.append((data.val, data.test))
+        return real(config, data=data)
+
+    monkeypatch.setattr(module, "train", watched)
+    reweight_core.fit("best", **FEW, **SHORT)
+    assert len(seen) > 8 and set(seen) == {(None, None)}
+
+
+def test_streamed_images_are_judged_as_others(tmp_path):
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 12), ("meta", 3), ("test", 2)):
+        for c, name in enumerate(("dark", "light")):
+            folder = tmp_path / "photos" / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 120, (8, 8, 3), dtype=np.uint8) + 130 * c
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+    data = {"data": "folder", "data_root": "photos", "image_size": 8, "model": "linear", "steps": 30, "lr": 0.01}
+    few = {"candidates": [], "budget": "1x", "device": "cpu", "batch_size": 8, "workers": 1}
+    report = reweight_core.fit("best", **data, **few, stream="on").report
+    assert report.winner.accuracy > 0.8
+    assert {row.name: row.judged_on for row in report.rows} == {"erm": 6, "clean-only": 6}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -183,21 +300,26 @@ def test_candidates_fit_the_data():
         (["--budget", "10"], "--budget 10: must be a multiple of plain training"),
         (["--budget", "0x"], "--budget 0x: must be"),
         (["--out", "table"], "--out table: is there already and not empty"),
+        (["--out", "table/train.csv"], "--out table/train.csv: "),
+        (["--out", "/proc/nope/best"], "/proc/nope/best"),
+        (["--meta-size", "2", "--meta-draw", "random"], "there are only 2 trusted examples, too few to judge by"),
+        (["--config", "given.toml"], "--out: is chosen by fit"),
     ],
 )
 def test_what_a_user_can_get_wrong_is_one_line(reweight, arguments, message, tmp_path):
     out = [] if "--out" in arguments else ["--out", "best"]
     data = ["--data", "csv", "--data-root", "table", "--test-from", "none"]
+    (tmp_path / "given.toml").write_text('out = "elsewhere"\n')
     done = reweight("fit", *data, *arguments, *out)
     assert (done.status, done.out) == (2, "")
-    assert message in done.err and done.err.count("\n") == 1
+    assert message in done.err.splitlines()[-1] and "Traceback" not in done.err
     assert not (tmp_path / "best").exists()
 
 
 def test_trials_of_other_options_are_refused(reweight):
     reweight_core.fit("best", **FEW, **SHORT)
     shutil.rmtree("best")
-    with pytest.raises(UserError, match=r"best.search: has trials with another --seed; give another --out"):
+    with pytest.raises(UserError, match=r"best.search: has trials with other option --seed; give another --out"):
         reweight_core.fit("best", **FEW, **SHORT, seed=3)
 
 

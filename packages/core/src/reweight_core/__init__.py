@@ -13,7 +13,7 @@ from reweight_core.config.run_config import DataConfig, RunConfig
 from reweight_core.config.weighting_options import WeightingOptions
 from reweight_core.engine.stage import Stage
 from reweight_core.engine.state import part_of, prefixed
-from reweight_core.errors import UserError, nearest, reason
+from reweight_core.errors import DivergedError, UserError, nearest, reason
 from reweight_core.files import locked, write_json, write_text, written_whole
 from reweight_core.plugins import registry
 from reweight_core.plugins.hookspecs import hookimpl
@@ -109,6 +109,7 @@ __all__ = [
     "DataPlugin",
     "Dataset",
     "DeclaringCommand",
+    "DivergedError",
     "Examples",
     "Features",
     "FinishedRun",
@@ -180,9 +181,13 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     if not name.startswith("_") and name in registry.names("command"):
-        module, _, function = (registry.find("command", name).function or "").partition(":")
-        if function:
-            return getattr(import_module(module), function)
+        try:
+            function = registry.find("command", name).function
+        except UserError as error:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}: {error}") from error
+        if function is not None:
+            module, _, name_in_it = function.partition(":")
+            return getattr(import_module(module), name_in_it)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

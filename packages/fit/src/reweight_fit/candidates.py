@@ -187,7 +187,7 @@ def candidates_for(names: Sequence[str] | None, facts: Facts) -> list[Candidate]
     chosen = []
     for candidate in CANDIDATES:
         problem = _problem(candidate, facts)
-        is_needed = candidate.name == PLAIN or (candidate.name == TRUSTED and facts.trusted > 0)
+        is_needed = candidate.name == PLAIN or (candidate.name == TRUSTED and problem is None)
         if names is None:
             if problem is None and (facts.unbalanced or not candidate.for_unbalanced):
                 chosen.append(candidate)

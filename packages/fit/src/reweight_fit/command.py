@@ -20,7 +20,7 @@ from reweight_core import (
     take_given,
 )
 from reweight_fit.candidates import CANDIDATES
-from reweight_fit.fitting import CHOSEN, fit
+from reweight_fit.fitting import CHOSEN, fit, refuse_chosen
 from reweight_fit.progress import SearchProgress, show
 
 _FROM_FILE = "reweight_fit.file"
@@ -31,9 +31,10 @@ class FitCommand(DeclaringCommand):
 
     def declared(self, ctx: click.Context, args: list[str]) -> Mapping[str, Option]:
         """Those of core and of the data; what a file says is kept for the callback."""
-        given, _ = first_pass(ctx, args, ["data", "noise", "model"], [config_option()])
+        given, _ = first_pass(ctx, args, ["data", "observe"], [config_option()])
         file = given.pop("config_file", None)
         ctx.meta[_FROM_FILE] = from_file = read_file(file, RunConfig, given) if file else {}
+        refuse_chosen(from_file)
         known = known_options(RunConfig, over(given, from_file))
         return {name: item for name, item in known.items() if name not in CHOSEN}
 
@@ -42,15 +43,16 @@ class FitCommand(DeclaringCommand):
     name="fit",
     cls=FitCommand,
     params=[config_option()],
-    epilog="All other options are those of reweight train; none of them names a method.",
+    epilog="All other options are those of reweight train, but for what fit chooses: the method and its parts, the "
+    "validation set.",
 )
 @click.option(
     "--budget",
     default="10x",
     show_default=True,
     metavar="Nx|Nm",
-    help="What the search may take: so many times a plain training, or so many minutes. The last training comes on "
-    "top of it.",
+    help="What the search may take: so many times a plain training, or so many minutes of computing. The last "
+    "training comes on top of it.",
 )
 @click.option(
     "--candidates",

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import attrs
 import numpy as np
 
-from reweight_core import RunConfig, UserError, as_values, configure, load_data, locked, resume, train, write_json
+from reweight_core import PreparedData, RunConfig, UserError, configure, load_data, locked, write_json
 from reweight_fit.candidates import PLAIN, Facts, candidates_for
+from reweight_fit.folders import Folders
 from reweight_fit.report import Report, report_of
-from reweight_fit.search import Outcome, Search, Trial, Way
+from reweight_fit.search import FOLDS, Outcome, Search, Trial, Way
 from reweight_fit.trials import Trials, config_of, processes_for
 
 if TYPE_CHECKING:
     from reweight_core import FinishedRun
 
-CHOSEN = ("method", "loss", "with", "preset", "val_size", "val_labels", "val_fold", "out")
+CHOSEN = (
+    *("method", "loss", "with", "preset", "meta_use"),
+    *("val_size", "val_labels", "val_fold", "best_by", "patience", "out"),
+)
 """Options of train that are not the user's here."""
 
-HARMLESS = ("workers", "checkpoint_every", "observe")
-"""Options that change nothing of what comes of a trial."""
 
-MADE_WITH = "made-with.json"
-"""File that says what the trials in a folder are made with."""
+REPORT = "fit.json"
+"""File of the report."""
 
 
 class Watcher(Protocol):
@@ -91,25 +91,23 @@ def fit(
     Raises:
         UserError: before any training, for a wrong option or a folder that is taken.
     """
-    for name in CHOSEN:
-        if name in options:
-            raise UserError(f"--{name.replace('_', '-')}: is chosen by fit; leave it out, or use reweight train")
-    out, total = Path(out), budget_of(budget)
-    folder = out.with_name(f"{out.name}.search")
-    is_ours = (folder / MADE_WITH).exists() and not (out / "summary.json").exists()
-    if out.exists() and any(out.iterdir()) and not is_ours:
-        raise UserError(f"--out {out}: is there already and not empty; give another folder")
+    refuse_chosen(options)
+    folders, total = Folders.of(out), budget_of(budget)
+    dataset = load_data(configure(**{"test_from": "none"} | options)).dataset
+    if dataset.test is None:
+        # estimates come from elsewhere
+        options = {"test_from": "none"} | options
     plain: RunConfig = configure(**options)
-    data = load_data(plain)
+    data = load_data(plain, dataset)
+    _refuse_too_few(data, options)
     facts = Facts(data, options, plain.model)
     labels = data.train.labels if data.meta is None else data.meta.labels
     by_class = judge_by == "balanced_accuracy" or (judge_by == "auto" and facts.unbalanced)
     chosen = candidates_for(candidates, facts)
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder, f"--out {out}"), processes_for(options, folder, jobs) as processes:
-        _refuse_others(folder, plain, data.fingerprint)
-        trials = Trials(options, folder, data, processes)
+    folders.begin(plain, data.fingerprint, chosen)
+    with locked(folders.trials, f"--out {out}"), processes_for(options, folders.trials, jobs) as processes:
+        trials = Trials(options, folders.trials, data, processes)
 
         def run(some: Sequence[Trial]) -> Iterator[Outcome]:
             if watcher is not None:
@@ -135,49 +133,38 @@ def fit(
         if watcher is not None:
             watcher.over()
         report = report_of(search, data.dataset.classes, facts.counts)
-        finished = _trained(config_of(search.best(), options, data, out=out), observers)
-        write_json(out / "fit.json", report.as_json())
+        # what was found is not lost if the last training is
+        write_json(folders.trials / REPORT, report.as_json())
+        finished = folders.train(config_of(search.best(), options, data, out=folders.out), observers)
+        write_json(folders.out / REPORT, report.as_json())
     return Fitted(finished, report)
 
 
-def _trained(config: RunConfig, observers: Sequence[object]) -> FinishedRun:
-    """Train, or go on with what an interrupted call began.
+def refuse_chosen(options: Mapping[str, Any]) -> None:
+    """Raise `UserError` for an option that is not the user's here."""
+    for name in CHOSEN:
+        if name in options:
+            raise UserError(f"--{name.replace('_', '-')}: is chosen by fit; leave it out, or use reweight train")
+
+
+def _refuse_too_few(data: PreparedData, options: Mapping[str, Any]) -> None:
+    """Refuse data that cannot be judged by.
 
     Raises:
-        UserError: if it began something else.
+        UserError: if there are fewer trusted examples than parts, or a class would be lost with what is held out.
     """
-    out = config.out
-    assert out is not None, "given to fit"
-    if not (out / "checkpoints").exists():
-        if out.exists():
-            shutil.rmtree(out)
-        return train(config, observers)
-    began = json.loads((out / "config.json").read_text(encoding="utf-8"))["options"]
-    if began != json.loads(json.dumps(as_values(config))):
+    if data.meta is None:
+        try:
+            load_data(configure(**options, val_fold=f"1/{FOLDS}"), data.dataset)
+        except UserError as error:
+            raise UserError(
+                f"without trusted examples (--meta-size) 1/{FOLDS} of the training set is held out: {error}"
+            ) from error
+    elif len(data.meta) < FOLDS:
         raise UserError(
-            f"--out {out}: holds an unfinished run of another way to train; delete it, or give another folder"
+            f"there are only {len(data.meta)} trusted examples, too few to judge by: give {FOLDS} at least (some "
+            "twenty say something), or none at all (--meta-size 0)"
         )
-    return resume(out, observers)
-
-
-def _refuse_others(folder: Path, plain: RunConfig, fingerprint: str) -> None:
-    """Keep what the trials in a folder are made with, and refuse trials of other options or data.
-
-    Raises:
-        UserError: if there are such.
-    """
-    file = folder / MADE_WITH
-    options = {name: value for name, value in as_values(plain).items() if name not in HARMLESS}
-    made_with = json.loads(json.dumps({"options": options, "data": fingerprint}))
-    if not file.exists():
-        write_json(file, made_with)
-        return
-    kept = json.loads(file.read_text(encoding="utf-8"))
-    if kept != made_with:
-        names = sorted({*kept["options"], *made_with["options"]})
-        changed = [name for name in names if kept["options"].get(name) != made_with["options"].get(name)]
-        what = f"--{changed[0].replace('_', '-')}" if changed else "the data"
-        raise UserError(f"{folder}: has trials with another {what}; give another --out, or delete the folder")
 
 
 def weights_of(labels: np.ndarray, shares: np.ndarray) -> np.ndarray:

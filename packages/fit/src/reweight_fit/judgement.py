@@ -10,8 +10,11 @@ import numpy as np
 
 Name = TypeVar("Name", bound=Hashable)
 
-TIE = 0.2
+TIE = 0.25
 """What is better by less than so many standard deviations of its lead is no better: the simpler one is taken."""
+
+OBSERVED_TIE = 1.0
+"""The same by observed labels, which what repeats wrong ones predicts better too."""
 
 TEMPERATURES = np.geomspace(0.2, 50, 25)
 """By which logits are divided, to find the one that suits them."""
@@ -44,7 +47,7 @@ class Judgement:
         """
         positions = np.concatenate([of_part for of_part, _ in parts])
         logits = np.concatenate([of_part for _, of_part in parts]).astype(np.float64)
-        is_known = ~np.isnan(logits[:, 0])
+        is_known = np.isfinite(logits).all(axis=1)
         right = is_known & (logits.argmax(1) == labels[positions])
         probabilities = np.zeros(len(positions))
         if is_known.any():
@@ -108,14 +111,15 @@ class Lead:
         return Lead(mean, (before + of_it) ** -0.5)
 
 
-def best_of(leads: Mapping[Name, Lead]) -> Name:
-    """Return what is best; of those that are not clearly worse (`TIE`), the simplest.
+def best_of(leads: Mapping[Name, Lead], tie: float) -> Name:
+    """Return what is best; of those that are not clearly worse, the simplest.
 
     Args:
         leads: what is known of each, the simplest first.
+        tie: what is clear, in standard deviations of the best lead.
     """
     best = max(leads.values(), key=lambda lead: lead.mean)
-    return next(name for name, lead in leads.items() if lead.mean >= best.mean - TIE * best.deviation)
+    return next(name for name, lead in leads.items() if lead.mean >= best.mean - tie * best.deviation)
 
 
 def calibrated(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -83,14 +83,14 @@ def _words(way: Way) -> str:
 def show(report: Report) -> None:
     """Print what was found."""
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
-    for title in ("way to train", "length", "accuracy", "score", "ahead of plain", "seconds"):
+    for title in ("way to train", "length", "accuracy", "score", "lead", "seconds"):
         table.add_column(title, justify="left" if title == "way to train" else "right", no_wrap=True)
     for row in report.rows:
         name = row.name if row.network == "default" else f"{row.name}, {row.network}"
         figures = [
             f"{row.accuracy:.3f} ± {row.error:.3f}",
             f"{row.score:.3f}",
-            f"{row.ahead:+.3f} ± {row.ahead_error:.3f}",
+            f"{row.lead:+.3f} ± {row.lead_error:.3f}",
         ]
         figures = ["failed", "", ""] if row.problem is not None else figures
         table.add_row(

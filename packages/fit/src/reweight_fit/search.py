@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 
 from reweight_fit.candidates import DEFAULT, PLAIN, TRUSTED, Candidate
-from reweight_fit.judgement import Judgement, Lead, best_of
+from reweight_fit.judgement import OBSERVED_TIE, TIE, Judgement, Lead, best_of
 
 LENGTHS = (1 / 3, 1.0)
 """Lengths of training in the rounds, as shares of the full one."""
@@ -80,13 +80,13 @@ class Outcome:
     positions: np.ndarray
     logits: np.ndarray
     seconds: float
-    wrong: Sequence[float] | None = None
+    wrong: Sequence[float | None] | None = None
     problem: str | None = None
 
     @property
     def predicted(self) -> np.ndarray:
         """Its prediction of each, int64 (k,); -1 where there is no network."""
-        return np.where(np.isnan(self.logits[:, 0]), -1, self.logits.argmax(1))
+        return np.where(np.isfinite(self.logits).all(1), self.logits.argmax(1), -1)
 
 
 @attrs.define(eq=False)
@@ -118,21 +118,23 @@ class Search:
     run: Callable[[Sequence[Trial]], Iterable[Outcome]]
     outcomes: dict[Trial, Outcome] = attrs.field(factory=dict)
     network: str = DEFAULT.name
+    _judged: dict[Way, Judgement] = attrs.field(factory=dict)
 
     def go(self) -> None:
         """Make the trials of all rounds: first what all is compared with, whatever it costs."""
         lengths = [SHORTEST, *LENGTHS]
-        # the full one alone, so that what it takes is known
-        self._try([Way(PLAIN)])
-        self._try([Way(PLAIN, length=length) for length in lengths])
+        # one after the other, the shortest first: what a process needs once is not counted to the full one
+        for length in lengths:
+            self._try([Way(PLAIN, length=length)])
         self._try([Way(PLAIN, network, LENGTHS[0]) for network in self.networks])
         self.network = self.best().network
         self._try([Way(PLAIN, self.network, length) for length in lengths])
-        if self.has_trusted:
+        if any(candidate.name == TRUSTED for candidate in self.candidates):
             self._try([Way(TRUSTED, network) for network in dict.fromkeys([self.network, *self.trusted_networks])])
         total = self.budget(self.plain_seconds)
-        self._try_round(LENGTHS[0], self.seconds + FIRST_ROUND * (total - self.seconds))
-        self._try_round(LENGTHS[1], total)
+        others = [candidate for candidate in self.candidates if candidate.name not in (PLAIN, TRUSTED)]
+        self._try_round(others, LENGTHS[0], self.seconds + FIRST_ROUND * (total - self.seconds))
+        self._try_round(self._promising(), LENGTHS[1], total)
 
     @property
     def seconds(self) -> float:
@@ -149,10 +151,13 @@ class Search:
         parts: dict[Way, list[tuple[np.ndarray, np.ndarray]]] = {}
         for trial, outcome in self.outcomes.items():
             parts.setdefault(trial.way, []).append((outcome.positions, outcome.logits))
+        for way, of_way in parts.items():
+            if way not in self._judged:
+                self._judged[way] = Judgement.of(self.labels, self.weights, of_way)
         order = {candidate.name: i for i, candidate in enumerate(self.candidates)}
         # of one candidate, the full length is what everybody expects
         ways = sorted(parts, key=lambda way: (order[way.candidate], way.network != DEFAULT.name, -way.length))
-        return {way: Judgement.of(self.labels, self.weights, parts[way]) for way in ways}
+        return {way: self._judged[way] for way in ways}
 
     def leads(self) -> dict[Way, Lead]:
         """Return how far every way to train that was tried is ahead of plain training, by all that is known of it."""
@@ -171,7 +176,7 @@ class Search:
 
     def best(self) -> Way:
         """Return what to train with: the best; of equals, the simplest."""
-        return best_of(self.leads())
+        return best_of(self.leads(), TIE if self.has_trusted else OBSERVED_TIE)
 
     def _try(self, ways: Iterable[Way]) -> None:
         trials = [Trial(way, fold) for way in dict.fromkeys(ways) for fold in self._folds(way.candidate)]
@@ -179,30 +184,30 @@ class Search:
         for trial, outcome in zip(new, self.run(new), strict=True):
             self.outcomes[trial] = outcome
 
-    def _try_round(self, length: float, until: float) -> None:
-        """Try what is promising, in turn, for as long as what is expected to be needed is left.
+    def _try_round(self, candidates: Sequence[Candidate], length: float, until: float) -> None:
+        """Try candidates in turn, for as long as what is expected to be needed is left.
 
         Args:
+            candidates: the most promising first.
             length: share of the full length.
             until: seconds that all trials may have taken after it.
         """
         left, chosen = until - self.seconds, []
-        for candidate in self._ranked():
+        for candidate in candidates:
             expected = self._expected(candidate, length) * len(self._folds(candidate.name))
             if expected <= left:
                 left -= expected
                 chosen.append(Way(candidate.name, self.network, length))
         self._try(chosen)
 
-    def _ranked(self) -> list[Candidate]:
-        """Return the candidates of a round, the most promising first: those that were tried, by what that said."""
-        others = [candidate for candidate in self.candidates if candidate.name not in (PLAIN, TRUSTED)]
-        means: dict[str, float] = {}
+    def _promising(self) -> list[Candidate]:
+        """Return the candidates of the first round, those with the best leads first."""
+        best: dict[str, float] = {}
         for way, lead in self.leads().items():
-            means[way.candidate] = max(lead.mean, means.get(way.candidate, -math.inf))
-        tried = [candidate for candidate in others if candidate.name in means] or others
-        usable = [candidate for candidate in tried if not self._failed(candidate)]
-        return sorted(usable, key=lambda candidate: -means.get(candidate.name, 0.0))
+            best[way.candidate] = max(lead.mean, best.get(way.candidate, -math.inf))
+        tried = [candidate for candidate in self.candidates if candidate.name in best and not self._failed(candidate)]
+        others = [candidate for candidate in tried if candidate.name not in (PLAIN, TRUSTED)]
+        return sorted(others, key=lambda candidate: -best[candidate.name])
 
     def _failed(self, candidate: Candidate) -> bool:
         return any(o.problem is not None for t, o in self.outcomes.items() if t.way.candidate == candidate.name)
@@ -223,5 +228,5 @@ class Search:
         if known:
             # the longest is least disturbed by what every training needs once
             return known[max(known)] / max(known) * length
-        plain = {t.way.length: o.seconds for t, o in self.outcomes.items() if t.way.network == self.network}
-        return candidate.cost * plain[length]
+        plain = self.outcomes[Trial(Way(PLAIN, self.network, length), self._folds(PLAIN)[0])]
+        return candidate.cost * plain.seconds

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from reweight_core import (
+    DivergedError,
     Examples,
     FinishedRun,
     PreparedData,
@@ -32,7 +34,7 @@ from reweight_core import (
     usable_cpus,
     write_json,
 )
-from reweight_fit.candidates import CANDIDATES, NETWORKS, PASSES, TRUSTED
+from reweight_fit.candidates import CANDIDATES, DEFAULT, NETWORKS, PASSES, PLAIN, TRUSTED
 from reweight_fit.search import Outcome, Trial, Way
 
 BATCH_SIZE = 250
@@ -63,7 +65,16 @@ class Trials:
 
     def run(self, trials: Sequence[Trial]) -> Iterator[Outcome]:
         """Make trials, or recall them, in their order."""
-        yield from map(self.one, trials) if self.processes is None else self.processes.map(_in_process, trials)
+        if self.processes is None:
+            yield from map(self.one, trials)
+            return
+        try:
+            yield from self.processes.map(_in_process, trials)
+        except BrokenProcessPool as error:
+            raise UserError(
+                "--jobs: a process was killed, or could not begin; there may be too little memory for so many. In a "
+                "script, call fit below `if __name__ == '__main__':`"
+            ) from error
 
     def one(self, trial: Trial) -> Outcome:
         """Make a trial, or recall it."""
@@ -88,26 +99,32 @@ class Trials:
         if folder.exists():
             shutil.rmtree(folder)
         started = time.perf_counter()
-        more = {"out": folder, "val_fold": "{}/{}".format(*trial.fold), "checkpoint_every": NEVER}
-        config = config_of(trial.way, self.given, self.data, **more)
         judged_on = self.data.train if self.data.meta is None else self.data.meta
-        positions = np.flatnonzero(in_fold(judged_on.labels, trial.fold, config.seed))
-        wrong, problem = None, None
+        seed: int = configure(**self.given).seed
+        positions = np.flatnonzero(in_fold(judged_on.labels, trial.fold, seed))
+        wrong, problem, lasts = None, None, True
         logits = np.full((len(positions), len(self.data.dataset.classes)), np.nan, np.float32)
+        more = {"out": folder, "val_fold": "{}/{}".format(*trial.fold), "checkpoint_every": NEVER, "observe": ()}
         with warnings.catch_warnings():
             # short trainings warn of what is meant for long ones
             warnings.simplefilter("ignore")
             try:
-                data = attrs.evolve(load_data(config, self.data.dataset), test=None)
+                config = config_of(trial.way, self.given, self.data, **more)
+                # so that nothing of a training can depend on what it is judged on
+                data = attrs.evolve(load_data(config, self.data.dataset), val=None, test=None)
                 finished = train(config, data=data)
             except UserError as error:
-                problem = str(error)
+                if (trial.way.candidate, trial.way.network) == (PLAIN, DEFAULT.name):
+                    raise
+                # another cause than the training itself may be gone in the next call
+                problem, lasts = str(error), isinstance(error, DivergedError)
             else:
                 logits = self._logits(finished, judged_on.take(positions), config)
                 wrong = _wrong(finished, data) if trial.way.candidate == TELLS_WRONG_LABELS else None
         seconds = time.perf_counter() - started
-        save_file({"positions": positions, "logits": logits}, file.with_suffix(".safetensors"))
-        write_json(file, {"seconds": seconds, "wrong": wrong, "problem": problem})
+        if lasts:
+            save_file({"positions": positions, "logits": logits}, file.with_suffix(".safetensors"))
+            write_json(file, {"seconds": seconds, "wrong": wrong, "problem": problem})
         if folder.exists():
             shutil.rmtree(folder)
         return Outcome(positions, logits, seconds, wrong, problem)
@@ -139,6 +156,7 @@ def processes_for(given: Mapping[str, Any], folder: Path, jobs: int) -> Iterator
         yield None
         return
     threads = max(1, usable_cpus() // jobs)
+    given = {"workers": threads, **given}
     # a process that was forked cannot use a GPU
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, _begin_process, (given, folder, threads)) as processes:
@@ -157,12 +175,12 @@ def _in_process(trial: Trial) -> Outcome:
     return _of_process[0].one(trial)
 
 
-def _wrong(finished: FinishedRun, data: PreparedData) -> list[float]:
-    """Return the share of each observed class that a run takes for wrongly labelled."""
-    kept = load_file(finished.folder / "samples.safetensors")["mean_weight"]
-    counts = np.bincount(data.train.labels, minlength=len(data.dataset.classes))
-    shares: list[float] = (1 - np.bincount(data.train.labels, kept, len(counts)) / np.maximum(counts, 1)).tolist()
-    return shares
+def _wrong(finished: FinishedRun, data: PreparedData) -> list[float | None]:
+    """Return the share of each observed class that a run takes for wrongly labelled; None if it saw none of it."""
+    samples = load_file(finished.folder / "samples.safetensors")
+    seen, kept, labels = samples["visits"] > 0, samples["mean_weight"], data.train.labels
+    of_classes = [kept[seen & (labels == c)] for c in range(len(data.dataset.classes))]
+    return [1 - float(of_class.mean()) if len(of_class) else None for of_class in of_classes]
 
 
 def config_of(way: Way, given: Mapping[str, Any], data: PreparedData, **more: Any) -> RunConfig:
@@ -177,7 +195,7 @@ def config_of(way: Way, given: Mapping[str, Any], data: PreparedData, **more: An
     candidate = next(candidate for candidate in CANDIDATES if candidate.name == way.candidate)
     trusted = 0 if data.meta is None else len(data.meta)
     learns_from = trusted if candidate.name == TRUSTED else len(data.train)
-    options = {**given, **NETWORKS[way.network].options(learns_from), **candidate.options}
+    options = {**NETWORKS[way.network].options(learns_from), **given, **candidate.options}
     full: RunConfig = configure(**options)
     if full.optimizer == "sgd":
         options["lr"] = candidate.lr_factor * full.lr

@@ -64,6 +64,6 @@ def load_data(config: DataConfig, dataset: Dataset | None = None) -> PreparedDat
     from reweight_core.data.prepare import NoTestSetError, prepare
 
     try:
-        return prepare(dataset or load_dataset(config), plan_of(config))
+        return prepare(load_dataset(config) if dataset is None else dataset, plan_of(config))
     except NoTestSetError as error:
         raise UserError(f"--data {config.data}: {error}") from None

@@ -62,7 +62,7 @@ def train(config: RunConfig, observers: Sequence[object] = (), data: PreparedDat
     folder.refuse_taken(config.out)
     with products(config.precision):
         with told_to_the_user():
-            data = data or load_data(config)
+            data = load_data(config) if data is None else data
             parts = build_parts(config, data, observers)
             held_out = HeldOut.of(config, data, parts.device)
             run = folder.create(config)
