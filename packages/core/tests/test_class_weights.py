@@ -37,6 +37,13 @@ def test_the_weights_of_a_class_are_the_means_of_its_visited_examples(run):
     assert json.loads(json.dumps(found)) == found
 
 
+def test_trusted_examples_have_no_weight_of_a_method(run):
+    found = class_weights(run(trusted=np.array([False, True, False, False, False])))
+    assert found["examples"] == [2, 0, 1]
+    assert (found["last_weights"], found["mean_weights"]) == ([2, 1, 0.5], [1.5, 1, 4])
+    assert found["effective_examples"] == pytest.approx([16 / 10, 0, 1])
+
+
 def test_they_are_class_weights_of_cross_entropy(run):
     import torch
 

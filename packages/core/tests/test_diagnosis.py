@@ -137,8 +137,11 @@ class TestUnbounded:
             ([2, -300, -200, -400, -100], None),
             ([2, None, -300, -400, None], None),
             ([50, -300, -400, -500, -600], None),
-            ([-50, -500, -700, -900, -1200], None),
-            ([-5, -501, -700, -900, -1200], 4),
+            ([50, -5001, -6000, -7000], 4),
+            # it was below zero from the beginning
+            ([-50, -500, -700, -900, -1200], 4),
+            ([-1000 * epoch for epoch in range(1, 101)], 3),
+            ([-300 * epoch**2 for epoch in range(1, 101)], 3),
         ],
     )
     def test_by_a_loss_that_falls_on_far_below_zero(self, losses, epoch):

@@ -69,11 +69,19 @@ class TestHalves:
         taken = data.train.take(np.flatnonzero(data.trusted))
         assert sorted([*codes_of(taken), *codes_of(data.meta)]) == sorted(codes_of(before.meta))
         counts = [np.bincount(part.labels, minlength=3) for part in (taken, data.meta)]
-        assert abs(counts[0] - counts[1]).max() <= 1
-        assert abs(len(taken) - len(data.meta)) <= 1
+        # of an odd number, the example that is left is looked ahead at
+        assert set((counts[1] - counts[0]).tolist()) <= {0, 1}
         # a given meta set is drawn anew in every seed, but the same seed gives the same halves
         again = with_trusted(prepare(dataset_of(), plan), seed, hold_out=True)
         assert np.array_equal(again.ids, data.ids)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_every_class_is_looked_ahead_at(self, seed):
+        before = prepare(dataset_of(), Plan(meta_size=4, seed=seed, test="none"))
+        assert sorted(np.bincount(before.meta.labels)) == [1, 1, 2]
+        data = with_trusted(before, seed, hold_out=True)
+        assert np.bincount(data.meta.labels).tolist() == [1, 1, 1]
+        assert data.trusted.sum() == 1
 
     def test_they_are_those_of_the_seed(self):
         data = prepare(dataset_of(meta=20), Plan(test="none"))
@@ -88,7 +96,7 @@ class TestHalves:
             before = prepare(dataset, plan)
         data = with_trusted(before, 0, hold_out=True)
         assert np.array_equal(codes_of(data.train)[: len(before.train)], codes_of(before.train))
-        assert data.trusted.tolist() == [False] * len(before.train) + [True] * 8
+        assert data.trusted.tolist() == [False] * len(before.train) + [True] * 6
         everything = np.concatenate([codes_of(dataset.train), codes_of(dataset.meta) if own else []])
         assert np.array_equal(everything[data.ids], codes_of(data.train))
         assert np.array_equal(everything[data.meta_ids + (len(dataset.train) if own else 0)], codes_of(data.meta))
@@ -110,7 +118,7 @@ class TestHalves:
         plan = Plan(meta_size=None if own else 30, test="none", val_fold=(2, 3))
         data = with_trusted(prepare(dataset_of(meta=10 if own else None), plan), 0, hold_out=True)
         parts = [set(codes_of(part)) for part in (data.train, data.meta, data.val)]
-        assert [len(part) for part in parts] == [(120 if own else 90) + 10, 10, 10]
+        assert [len(part) for part in parts] == [(120 if own else 90) + 9, 11, 10]
         assert len(set.union(*parts)) == sum(map(len, parts))
 
     def test_images_that_are_read_while_training_are_found_under_their_names(self, tmp_path):
@@ -240,6 +248,27 @@ class TestStep:
             assert (gradient[ids >= N] == 0).all()
             assert (gradient[ids < N] != 0).all()
 
+    @pytest.mark.parametrize("shape", [(), (4,)], ids=["weights of examples", "weights of classes"])
+    @pytest.mark.parametrize(
+        ("order", "ratio"), [(None, 1), (np.arange(N, N + M // 2), 0)], ids=["all", "trusted ones"]
+    )
+    def test_steps_without_a_weight_are_those_in_which_the_method_gave_none(
+        self, monkeypatch, tmp_path, shape, order, ratio
+    ):
+        class Nothing(Wild):
+            @hookimpl
+            def order_epoch(self, stage, epoch, size, rng):
+                return np.arange(size) if order is None else order
+
+            @hookimpl
+            def generate_weights(self, step):
+                return torch.zeros(step.n, *self.shape)
+
+        use(monkeypatch, Nothing(shape), needs_meta_set=True)
+        train_in(tmp_path / "run", tiny_parts("erm", **OPTIONS, epochs=1))
+        metrics = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+        assert metrics["zero_step_ratio"] == ratio
+
     def test_a_batch_tells_plugins_which_examples_are_trusted(self, monkeypatch, tmp_path):
         method = Wild()
         use(monkeypatch, method, **LOOKS_AHEAD)
@@ -327,17 +356,33 @@ class TestRefusals:
         found = self.refusal()
         assert found.startswith("--meta-use both: stage 'gold' of method 'erm' trains on the clean examples itself")
 
+    def test_a_stage_on_clean_examples_of_which_the_record_says_nothing(self, monkeypatch):
+        use(monkeypatch, Staged("meta"))
+        found = self.refusal()
+        assert "stage 'gold' of method 'erm' trains on clean examples, and none are kept for it" in found
+        assert "needs_meta_set=True" in found
+
     def test_a_stage_of_plain_training_on_the_other_half_is_no_contradiction(self, monkeypatch, tmp_path):
         use(monkeypatch, Staged("meta", plain=True), needs_meta_set=True)
         parts = tiny_parts("erm", **OPTIONS, epochs=1)
         assert len(parts.meta) == M // 2
         train_in(tmp_path / "run", parts)
 
-    def test_halves_of_less_than_two(self, monkeypatch):
+    def test_halves_of_which_one_is_empty(self):
         data = prepare(dataset_of(), Plan(meta_size=3, test="none"))
-        with pytest.raises(UserError, match="3 clean examples cannot be cut"):
+        with pytest.raises(UserError, match="no class has two clean examples") as refused:
             with_trusted(data, 0, hold_out=True)
+        assert "\n" not in str(refused.value)
         assert len(with_trusted(data, 0, hold_out=False).train) == 120
+
+    @pytest.mark.parametrize(("answer", "kept"), [(True, M // 2), (False, 0)])
+    def test_a_record_can_let_options_say_whether_a_half_is_kept(self, monkeypatch, answer, kept):
+        asked = []
+        use(monkeypatch, Staged("train"), uses_meta_set=lambda config: asked.append(config) or answer)
+        parts = tiny_parts("erm", **OPTIONS)
+        assert asked == [parts.config.method_options]
+        assert len(parts.meta or ()) == kept
+        assert len(parts.train) == N + M - kept
 
     def test_a_component_that_needs_clean_examples_says_so_and_has_a_half(self, monkeypatch):
         record = ComponentPlugin("gold", "gold", lambda config, context: object(), needs_meta_set=True)

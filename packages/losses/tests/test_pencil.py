@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import attrs
 import pytest
 import torch
 import torch.nn.functional as F
@@ -98,6 +99,15 @@ class TestLosses:
         entropy = -0.1 / C * p * (log_p - (p * log_p).sum(1, keepdim=True))
 
         torch.testing.assert_close(rows_of(method, logits), KL + entropy, **EXACT)
+
+    @pytest.mark.parametrize(("stage", "scale"), [(BACKBONE, 1), (CORRECT, 1 / C), (FINAL, 1 / C)])
+    def test_trusted_examples_have_cross_entropy_at_the_scale_of_the_others(self, method, logits, stage, scale):
+        method.follow_forward(step(stage, logits))
+        trusted = torch.arange(6) < 2
+        found = method.losses(attrs.evolve(BATCH, trusted=trusted), logits)
+        plain = F.cross_entropy(logits, BATCH.labels, reduction="none")
+        torch.testing.assert_close(found[trusted], scale * plain[trusted], **EXACT)
+        assert torch.equal(found[~trusted], method.losses(BATCH, logits)[~trusted])
 
     def test_the_third_has_no_gradient_where_the_distribution_is_predicted(self, method, logits):
         method.Y[BATCH.ids] = logits + 3

@@ -1,10 +1,12 @@
 import copy
 
+import attrs
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.func import functional_call
 
+from reweight_core import Batch
 from reweight_core.testing.exact_run import (
     CLASSES,
     META_SIZE,
@@ -122,6 +124,19 @@ def test_what_is_recorded_is_the_label_distribution_at_the_observed_label():
     labels = torch.from_numpy(make_splits()[0].labels[:10])
     expected = torch.stack([row[y] for row, y in zip(tested.method.Y[:10].softmax(1), labels, strict=True)])
     torch.testing.assert_close(recorded, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_trusted_examples_have_cross_entropy_at_the_scale_of_the_others():
+    tested = under_test(CONFIG)
+    tested.take(*STEPS[0])
+    images, labels = batch(make_splits()[0], range(10))
+    known = Batch(torch.arange(10), images, labels, trusted=torch.arange(10) < 4)
+    logits = make_network()(images).detach()
+    found, others = (tested.method.losses(b, logits) for b in (known, attrs.evolve(known, trusted=None)))
+    plain = F.cross_entropy(logits, labels, reduction="none")
+    torch.testing.assert_close(found[:4], plain[:4] / CLASSES, **EXACT)
+    assert torch.equal(found[4:], others[4:])
+    assert (found[:4] - others[:4]).abs().max() > 1e-3
 
 
 def test_the_gradient_through_a_softmax_is_autograds():

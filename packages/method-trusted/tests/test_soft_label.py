@@ -1,10 +1,12 @@
 import copy
 
+import attrs
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.func import functional_call
 
+from reweight_core import Batch
 from reweight_core.testing.exact_run import (
     CLASSES,
     META_SIZE,
@@ -136,6 +138,20 @@ def test_what_is_recorded_is_what_is_left_of_the_observed_label(soft_labels):
     at_label = learned.gather(1, labels[:, None]).squeeze(1) if soft_labels == "rows" else 1 - learned
     torch.testing.assert_close(recorded, at_label, rtol=1e-6, atol=1e-6)
     assert recorded.min() < 1
+
+
+@pytest.mark.parametrize("soft_labels", ["smoothing", "rows"])
+def test_trusted_examples_have_cross_entropy(soft_labels):
+    tested = under_test(SoftLabelConfig(label_lr=5.0, soft_labels=soft_labels))
+    tested.take(*STEPS[0])
+    images, labels = batch(make_splits()[0], range(10))
+    known = Batch(torch.arange(10), images, labels, trusted=torch.arange(10) < 4)
+    logits = make_network()(images).detach()
+    found, others = (tested.method.losses(b, logits) for b in (known, attrs.evolve(known, trusted=None)))
+    plain = F.cross_entropy(logits, labels, reduction="none")
+    torch.testing.assert_close(found[:4], plain[:4], **EXACT)
+    assert torch.equal(found[4:], others[4:])
+    assert (found[:4] - others[:4]).abs().max() > 1e-3
 
 
 def test_wrong_labels_lose_more_than_right_ones():

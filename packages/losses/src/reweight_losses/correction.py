@@ -35,7 +35,7 @@ class Forward:
     @hookimpl
     def losses(self, batch: Batch, logits: Tensor) -> Tensor:
         """The corrected cross-entropy of each example, (n,); the plain one of trusted examples."""
-        return unless_trusted(batch, logits, forward_losses(logits, self.log_T, batch.labels))
+        return plain_if_trusted(batch, logits, forward_losses(logits, self.log_T, batch.labels))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the logarithm of T."""
@@ -68,7 +68,7 @@ class Backward:
     def losses(self, batch: Batch, logits: Tensor) -> Tensor:
         """The corrected cross-entropy of each example, (n,); the plain one of trusted examples."""
         targets = target_rows(batch, len(self.T_inverse)).to(logits.dtype) @ self.T_inverse.to(logits.dtype)
-        return unless_trusted(batch, logits, -(targets * logits.log_softmax(1)).sum(1))
+        return plain_if_trusted(batch, logits, -(targets * logits.log_softmax(1)).sum(1))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the inverse of T."""
@@ -121,7 +121,7 @@ class Estimate:
         return self.correction.losses(batch, logits)
 
 
-def unless_trusted(batch: Batch, logits: Tensor, corrected: Tensor) -> Tensor:
+def plain_if_trusted(batch: Batch, logits: Tensor, corrected: Tensor) -> Tensor:
     """Return the corrected losses (n,), but cross-entropy where labels are known to be right: of trusted examples."""
     if batch.source == "train" and batch.trusted is None:
         return corrected

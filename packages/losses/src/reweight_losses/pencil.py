@@ -50,7 +50,10 @@ class Pencil:
 
     @hookimpl
     def losses(self, batch: Batch, logits: Tensor) -> Tensor:
-        """The loss of each example in the present stage, but for the term that does not depend on the logits, (n,)."""
+        """The loss of each example in the present stage, but for the term that does not depend on the logits, (n,).
+
+        Trusted examples have cross-entropy at the scale of the others, 1/C of it after the first stage.
+        """
         if self._stage == BACKBONE:
             return cross_entropy(batch, logits)
         log_p = logits.log_softmax(1)
@@ -58,6 +61,8 @@ class Pencil:
         losses = (p * (log_p - self.Y[batch.ids].log_softmax(1))).sum(1) / self.C
         if self._stage == CORRECT:
             losses = losses - self.config.beta / self.C * (p * log_p).sum(1)
+        if batch.trusted is not None:
+            losses = torch.where(batch.trusted, cross_entropy(batch, logits) / self.C, losses)
         return losses
 
     @hookimpl

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reweight_core import Batch, Context, Stage, Step, hookimpl
-from reweight_losses.correction import forward_losses, unless_trusted
+from reweight_losses.correction import forward_losses, plain_if_trusted
 from reweight_losses.options import SModelConfig
 
 
@@ -36,7 +36,7 @@ class SModel:
     @hookimpl
     def losses(self, batch: Batch, logits: Tensor) -> Tensor:
         """-log (p Q)_y of each example, (n,); cross-entropy of trusted ones."""
-        return unless_trusted(batch, logits, forward_losses(logits, self.W.detach().log_softmax(1), batch.labels))
+        return plain_if_trusted(batch, logits, forward_losses(logits, self.W.detach().log_softmax(1), batch.labels))
 
     @hookimpl
     def begin_stage(self, stage: Stage) -> None:

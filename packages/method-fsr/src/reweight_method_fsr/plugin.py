@@ -4,12 +4,19 @@ from reweight_core import ComponentPlugin, MethodPlugin, imported
 from reweight_method_fsr.options import EMAConfig, FSRConfig, LabelSmoothingConfig, MixUpConfig, RelabelConfig
 from reweight_method_fsr.presets import PRESETS
 
+
+def uses_meta_set(config: FSRConfig) -> bool:
+    """Return whether the method uses a clean meta set, or a dictionary of its own."""
+    return config.reward == "given"
+
+
 fsr = MethodPlugin(
     name="fsr",
     summary="example weights without a clean set, from a dictionary of trusted examples (Zhang & Pfister 2021)",
     build=imported("reweight_method_fsr.fsr:FSR"),
     config=FSRConfig,
     looks_ahead="head",
+    uses_meta_set=uses_meta_set,
     presets=PRESETS,
 )
 mixup = ComponentPlugin(

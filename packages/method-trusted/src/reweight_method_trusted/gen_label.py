@@ -36,11 +36,13 @@ class GenLabel:
 
     @hookimpl
     def losses(self, batch: Batch, logits: Tensor) -> Tensor:
-        """(KL(p || y^d) + g H(p))/C with the label distributions after their step, (n,)."""
+        """(KL(p || y^d) + g H(p))/C with the label distributions after their step, (n,); CE/C of trusted examples."""
+        plain = F.cross_entropy(logits, batch.labels, reduction="none")
         if batch.source != "train" or not self.learns:
-            return F.cross_entropy(logits, batch.labels, reduction="none")
+            return plain
         log_p, log_y = logits.log_softmax(1), self.Y.index_select(0, batch.ids).log_softmax(1)
-        return (log_p.exp() * ((1 - self.config.entropy) * log_p - log_y)).mean(1)
+        losses = (log_p.exp() * ((1 - self.config.entropy) * log_p - log_y)).mean(1)
+        return losses if batch.trusted is None else torch.where(batch.trusted, plain / logits.shape[1], losses)
 
     @hookimpl
     def example_weights(self, step: Step, weights: Tensor) -> Tensor:

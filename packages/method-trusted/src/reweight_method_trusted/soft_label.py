@@ -43,10 +43,11 @@ class SoftLabel:
 
     @hookimpl
     def losses(self, batch: Batch, logits: Tensor) -> Tensor:
-        """The cross-entropy with the labels y~ after their step, (n,); of clean examples with their labels."""
+        """The cross-entropy with the labels y~ after their step, (n,); of trusted examples with their labels."""
         y = target_rows(batch, logits.shape[1]).to(logits.dtype)
         if batch.source == "train":
-            y = self._labels(self.learned.index_select(0, batch.ids), y)
+            learned = self._labels(self.learned.index_select(0, batch.ids), y)
+            y = learned if batch.trusted is None else torch.where(batch.trusted[:, None], y, learned)
         return -(y * logits.log_softmax(1)).sum(1)
 
     @hookimpl

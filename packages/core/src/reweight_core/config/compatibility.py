@@ -8,7 +8,12 @@ from collections.abc import Mapping
 from reweight_core.config.resolve import core_options
 from reweight_core.config.run_config import RunConfig
 from reweight_core.errors import UserError
+from reweight_core.plugins.blame import blamed
 from reweight_core.plugins.records import ComponentPlugin, LossPlugin, MethodPlugin
+from reweight_core.plugins.registry import module_of
+
+GIVE_CLEAN = "give --meta-size N to take N trusted ones out of the training set, or data with a meta set of their own"
+"""What to do where clean examples are missing."""
 
 
 def refuse_misfits(
@@ -29,21 +34,16 @@ def refuse_misfits(
     """
     if plugin.needs_meta_set and not has_meta_set:
         raise UserError(
-            f"method '{config.method}' needs clean examples: give --meta-size N to take N trusted ones out of "
-            "the training set, or data with a meta set of their own, or choose a method that needs none (reweight list)"
+            f"method '{config.method}' needs clean examples: {GIVE_CLEAN}, or choose a method that needs none "
+            "(reweight list)"
         )
     if config.meta_use == "both" and not has_meta_set:
-        raise UserError(
-            "--meta-use both: there are no clean examples to train on: give --meta-size N, or data with a meta set of "
-            "their own"
-        )
+        raise UserError(f"--meta-use both: there are no clean examples to train on: {GIVE_CLEAN}")
     if config.val_size == 0 and config.val_fold is None:
         _refuse_without_validation(config)
     for name, component in components.items():
         if component.needs_meta_set and not has_meta_set:
-            raise UserError(
-                f"--with {name}: needs clean examples: give --meta-size N, or data with a meta set of their own"
-            )
+            raise UserError(f"--with {name}: needs clean examples: {GIVE_CLEAN}")
         if plugin.one_label and component.mixes_targets:
             raise UserError(
                 f"--with {name}: method '{config.method}' is defined for one label an example, which this changes"
@@ -95,10 +95,14 @@ def refuse_misfits(
         )
 
 
-def needs_clean_examples(plugin: MethodPlugin, components: Mapping[str, ComponentPlugin]) -> bool:
-    """Return whether a run has a use for clean examples beside training on them, by its plugins' records."""
-    of_components = any(component.needs_meta_set for component in components.values())
-    return plugin.needs_meta_set or plugin.looks_ahead != "no" or of_components
+def uses_clean_examples(config: RunConfig, plugin: MethodPlugin, components: Mapping[str, ComponentPlugin]) -> bool:
+    """Return whether a run has a use for clean examples beside training on them (arguments as `refuse_misfits`)."""
+    if any(component.needs_meta_set for component in components.values()):
+        return True
+    if plugin.uses_meta_set is not None:
+        with blamed(f"method '{plugin.name}'", "uses_meta_set", module_of(plugin.uses_meta_set)):
+            return plugin.uses_meta_set(config.method_options)
+    return plugin.needs_meta_set or plugin.looks_ahead != "no"
 
 
 def _refuse_without_validation(config: RunConfig) -> None:

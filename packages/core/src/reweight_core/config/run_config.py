@@ -111,7 +111,7 @@ class RunConfig(DataConfig):
     meta_use: Literal["look-ahead", "both"] = option(
         "look-ahead",
         "What the meta set is for: look-ahead, and whatever else the method does with clean examples; or both: a half "
-        "of it is trained on too, with weight 1 (all of it where the method needs no clean examples).",
+        "of it is trained on too, with weight 1 (all of it where the method has no use for clean examples).",
         group="method",
     )
     preset: str | None = option(

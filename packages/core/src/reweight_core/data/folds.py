@@ -1,4 +1,4 @@
-"""Parts of a set, for cross-validation for example."""
+"""Parts of a set for cross-validation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reweight_core.data.seeds import Stream, random_state
 from reweight_core.errors import UserError
 
 
-def in_fold(labels: np.ndarray, fold: tuple[int, int], seed: int, stream: Stream = Stream.FOLDS) -> np.ndarray:
+def in_fold(labels: np.ndarray, fold: tuple[int, int], seed: int) -> np.ndarray:
     """Return which examples are in one of N parts, bool (k,).
 
     Each class is dealt out evenly, and going on where the last one ended: parts differ in size by one example at most,
@@ -19,8 +19,7 @@ def in_fold(labels: np.ndarray, fold: tuple[int, int], seed: int, stream: Stream
     Args:
         labels: int64 (k,).
         fold: (K, N), the K-th of N parts, from 1 on.
-        seed: of the run; the N parts of one seed and stream are disjoint and make up the whole.
-        stream: what the parts are for.
+        seed: of the run; the N parts of one seed are disjoint and make up the whole.
 
     Raises:
         UserError: if there are fewer examples than parts.
@@ -28,7 +27,7 @@ def in_fold(labels: np.ndarray, fold: tuple[int, int], seed: int, stream: Stream
     number, parts = fold
     if parts > len(labels):
         raise UserError(f"--val-fold {number}/{parts}: there are only {len(labels)} examples to make {parts} parts of")
-    shuffled = random_state(seed, stream).permutation(len(labels))
+    shuffled = random_state(seed, Stream.FOLDS).permutation(len(labels))
     dealt = shuffled[np.argsort(labels[shuffled], kind="stable")]
     chosen = np.zeros(len(labels), dtype=bool)
     chosen[dealt[number - 1 :: parts]] = True

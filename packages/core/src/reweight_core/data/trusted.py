@@ -5,9 +5,8 @@ from __future__ import annotations
 import attrs
 import numpy as np
 
-from reweight_core.data.folds import in_fold
 from reweight_core.data.prepare import PreparedData
-from reweight_core.data.seeds import Stream
+from reweight_core.data.seeds import Stream, random_state
 from reweight_core.errors import UserError
 
 
@@ -19,18 +18,19 @@ def with_trusted(data: PreparedData, seed: int, hold_out: bool) -> PreparedData:
     Args:
         data: as prepared, with a meta set.
         seed: of the run, which the halves follow from.
-        hold_out: whether a half of the meta set, by class, stays it; else nothing of it does.
+        hold_out: whether a half of the meta set stays it, of each class the larger one; else nothing of it does.
 
     Raises:
-        UserError: if the meta set is too small for halves.
+        UserError: if no class has an example for each half.
     """
     meta = data.meta
     assert meta is not None, "runs without clean examples are refused"
-    if hold_out and len(meta) < 4:
-        raise UserError(f"--meta-use both: {len(meta)} clean examples cannot be cut into two halves of two or more")
-    taken = np.ones(len(meta), dtype=bool)
-    if hold_out:
-        taken = in_fold(meta.labels, (1, 2), seed, Stream.META_HALVES)
+    taken = _half(meta.labels, seed) if hold_out else np.ones(len(meta), dtype=bool)
+    if not taken.any():
+        raise UserError(
+            "--meta-use both: no class has two clean examples, one to train on and one to look ahead at: give a larger "
+            "--meta-size, or leave the option out"
+        )
     trusted, left = meta.take(np.flatnonzero(taken)), np.flatnonzero(~taken)
     offset = 0 if data.dataset.meta is None else len(data.dataset.train)
     return attrs.evolve(
@@ -42,3 +42,12 @@ def with_trusted(data: PreparedData, seed: int, hold_out: bool) -> PreparedData:
         meta=meta.take(left) if len(left) else None,
         meta_ids=data.meta_ids[left],
     )
+
+
+def _half(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Return which examples are in the half that is trained on, bool (k,): of each class half, rounded down."""
+    rng = random_state(seed, Stream.META_HALVES)
+    chosen = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        chosen[rng.permutation(np.flatnonzero(labels == label))[1::2]] = True
+    return chosen

@@ -13,8 +13,9 @@ from reweight_core.engine.step import Step
 class EpochSums:
     """Sums over the steps of an epoch, on the device: tensors without dimensions, the last three (C,).
 
-    `zero_steps` counts the steps in which every weight was 0, `labels` the examples of each observed class, `hits`
-    those of them that were predicted as observed, `predictions` the examples that were predicted as each class.
+    `zero_steps` counts the steps in which every weight that plugins gave was 0, `labels` the examples of each observed
+    class, `hits` those of them that were predicted as observed, `predictions` the examples that were predicted as each
+    class.
     """
 
     steps: Tensor
@@ -45,7 +46,7 @@ class EpochSums:
         self.train_loss.add_(step.losses.sum())
         self.examples.add_(step.n)
         self.effective_examples.add_(effective_number(weights if weights.dim() == 1 else weights.mean(1)))
-        self.zero_steps.add_((weights == 0).all())
+        self.zero_steps.add_(_all_zero(weights, step.kept_plain))
         if step.meta_value is not None:
             self.meta_loss.add_(step.meta_value)
             self.meta_steps.add_(1)
@@ -58,6 +59,11 @@ class EpochSums:
         """Start again at 0, in place."""
         for field in attrs.fields(type(self)):
             getattr(self, field.name).zero_()
+
+
+def _all_zero(weights: Tensor, kept_plain: Tensor | None) -> Tensor:
+    zero = weights == 0 if weights.dim() == 1 else (weights == 0).all(1)
+    return zero.all() if kept_plain is None else (zero | kept_plain).all() & ~kept_plain.all()
 
 
 def effective_number(weights: Tensor) -> Tensor:

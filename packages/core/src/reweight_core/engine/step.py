@@ -101,6 +101,11 @@ class Step:
         return len(self.ids)
 
     @property
+    def kept_plain(self) -> Tensor | None:
+        """Which examples have weight 1 and D' = D whatever plugins say, bool (n,): the training set's trusted ones."""
+        return self.trusted if self.source == "train" else None
+
+    @property
     def meta_value(self) -> Tensor | None:
         """Value of the last look-ahead's objective, or None."""
         return None if self.look is None else self.look.value
@@ -255,11 +260,12 @@ class Step:
 
         def virtual() -> Tensor:
             given = D_prime() if callable(D_prime) else D_prime
-            if self.trusted is None:
+            if self.kept_plain is None:
                 return given
-            # what looks ahead before the losses are known learns them, and theirs is cross-entropy then
-            plain = (self.probabilities - self.targets) / self.n if self._is_followed else self.D
-            return unless_trusted(self, given, plain)
+            # in follow_forward D is not known yet, because what the losses of the others depend on is being learned
+            return unless_kept_plain(
+                self, given, self.losses_at(self.logits)[1] / self.n if self._is_followed else self.D
+            )
 
         request = LookAheadRequest(
             passes=self._passes,
@@ -287,11 +293,11 @@ class Step:
         return self._surroundings.meta_losses(self.meta, _at_least_single(logits)).mean()
 
 
-def unless_trusted(step: Step, given: Tensor, plain: Tensor | float = 1.0) -> Tensor:
-    """Return what plugins give of a batch, (n, ...), but what is plain of trusted examples of the training set."""
-    if step.source != "train" or step.trusted is None:
+def unless_kept_plain(step: Step, given: Tensor, plain: Tensor | float = 1.0) -> Tensor:
+    """Return what plugins give of a batch, (n, ...), but what is plain of examples that plugins have no say in."""
+    if step.kept_plain is None:
         return given
-    return torch.where(step.trusted if given.dim() == 1 else step.trusted[:, None], plain, given)
+    return torch.where(step.kept_plain if given.dim() == 1 else step.kept_plain[:, None], plain, given)
 
 
 def _at_least_single(logits: Tensor) -> Tensor:

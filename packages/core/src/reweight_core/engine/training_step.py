@@ -22,7 +22,7 @@ from reweight_core.engine.passes import Passes
 from reweight_core.engine.sample_table import SampleTable
 from reweight_core.engine.stage import TRAINING, Stage
 from reweight_core.engine.state import part_of, prefixed
-from reweight_core.engine.step import Losses, Step, Surroundings, unless_trusted
+from reweight_core.engine.step import Losses, Step, Surroundings, unless_kept_plain
 from reweight_core.errors import UserError
 
 
@@ -198,8 +198,8 @@ class TrainingStep:
         if step.stage.plain:
             step.weights, step.D_prime = torch.ones_like(step.losses), step.D
         else:
-            step.weights = unless_trusted(step, self.hooks.generate_weights(step))
-            step.D_prime = unless_trusted(step, self.hooks.manipulate_gradient(step, step.weights), step.D)
+            step.weights = unless_kept_plain(step, self.hooks.generate_weights(step))
+            step.D_prime = unless_kept_plain(step, self.hooks.manipulate_gradient(step, step.weights), step.D)
 
     def _manipulate(self, step: Step) -> None:
         """Give the optimizer what the plugins make of the gradients."""
@@ -225,7 +225,7 @@ class TrainingStep:
 
     def _note(self, step: Step, weights: Tensor, D_prime: Tensor) -> None:
         self.health.note(losses=step.losses, weights=weights, gradient=D_prime, meta_loss=step.meta_value)
-        recorded = weights if step.stage.plain else unless_trusted(step, self.hooks.example_weights(step, weights))
+        recorded = weights if step.stage.plain else unless_kept_plain(step, self.hooks.example_weights(step, weights))
         self.sums.add(step, weights)
         if step.source != "meta":
             self.samples.record(step, recorded)

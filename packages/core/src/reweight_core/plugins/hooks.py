@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from reweight_core.data.batch import Batch, BatchSource, Source
 from reweight_core.data.examples import Examples
-from reweight_core.engine.losses import cross_entropy
 from reweight_core.engine.made import Made
 from reweight_core.engine.network import Network
 from reweight_core.engine.stage import Stage
@@ -111,9 +110,6 @@ class MethodHooks:
                 raise PluginError(f"{hook.name} is implemented by {' and by '.join(chosen)}: only one can be used")
             # without the defaults behind it, a hook that forgets to return is found out
             self._called[hook.name] = self._manager.subset_hook_caller(hook.name, [defaults] if chosen else [])
-        # a method's own losses are about labels that may be wrong; those of --loss are for all
-        who = self.implementers("losses")
-        self._has_own_losses = bool(who) and "loss '" not in who
 
     @property
     def begin_run(self) -> pluggy.HookCaller:
@@ -263,13 +259,11 @@ class MethodHooks:
         self._manager.hook.follow_forward(step=step)
 
     def losses(self, batch: Batch, logits: Tensor) -> Tensor:
-        """See `Hooks.losses`; cross-entropy of trusted training examples where a method has losses of its own."""
+        """See `Hooks.losses`."""
         losses = self._called["losses"](batch=batch, logits=logits)
         self._checked("losses", losses, logits, [(len(logits),)])
         if not losses.requires_grad and logits.requires_grad:
             raise self._wrong("losses", "returned losses that do not depend on the logits (detached?)")
-        if self._has_own_losses and batch.source == "train" and batch.trusted is not None:
-            return torch.where(batch.trusted, cross_entropy(batch, logits), losses)
         return losses
 
     def final_model(self, model: nn.Module) -> tuple[nn.Module, list[tuple[str, str]]]:

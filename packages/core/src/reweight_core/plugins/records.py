@@ -124,6 +124,8 @@ class MethodPlugin:
         reuses_weights: whether the method has a rule for steps without a look-ahead (``--meta-every``).
         looks_ahead: how it looks ahead: ``no``; ``network``: with a virtual step of the whole network, differentiated
             as ``--lookahead`` says; ``head``: with the last linear layer alone, in closed form.
+        uses_meta_set: ``uses_meta_set(config)`` returns whether it uses clean examples with these options, for a method
+            that can do without them though it looks ahead; None: if it needs them or looks ahead.
         one_label: whether it is defined for one label an example only, so that nothing may mix or smooth targets.
         final_network: ``final_network(model)`` returns a network of the structure that the hook `final_model` returns,
             whose weights are then read from the run; None if it has no such hook.
@@ -137,6 +139,7 @@ class MethodPlugin:
     needs_meta_set: bool = False
     reuses_weights: bool = False
     looks_ahead: Literal["no", "network", "head"] = "no"
+    uses_meta_set: Callable[[Any], bool] | None = None
     one_label: bool = False
     final_network: Callable[[nn.Module], nn.Module] | None = None
     presets: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)

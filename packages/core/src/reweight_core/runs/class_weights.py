@@ -20,10 +20,11 @@ def class_weights(run: Path) -> dict[str, Any]:
         run: the folder of the run.
 
     Returns:
-        JSON values, by class in the order of the labels: ``classes``; ``examples``, those that were trained on;
-        ``last_weights``, the means of their last recorded weights; ``mean_weights``, the means over the whole run;
-        ``effective_examples``, (sum w)^2 / sum w^2 of the last weights; and ``by_name``, index and both weights by
-        class name. A class without examples has the weight 1 of plain training.
+        JSON values, by class in the order of the labels: ``classes``; ``examples``, those that were trained on, without
+        the trusted ones of ``--meta-use both``, whose weight is not the method's; ``last_weights``, the means of their
+        last recorded weights; ``mean_weights``, the means over the whole run; ``effective_examples``, (sum w)^2 /
+        sum w^2 of the last weights; and ``by_name``, index and both weights by class name. A class without examples has
+        the weight 1 of plain training.
 
     Raises:
         UserError: if the run is not finished, or trained on no example of its training set.
@@ -32,6 +33,8 @@ def class_weights(run: Path) -> dict[str, Any]:
         columns = load_file(run / "samples.safetensors")
         classes = json.loads((run / "samples.json").read_text(encoding="utf-8"))["classes"]
         seen = columns["visits"] > 0
+        if "trusted" in columns:
+            seen &= ~columns["trusted"]
         labels, last, mean = (columns[name][seen] for name in ("observed", "last_weight", "mean_weight"))
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(

@@ -10,7 +10,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from reweight_core.config.compatibility import needs_clean_examples, refuse_misfits
+from reweight_core.config.compatibility import GIVE_CLEAN, refuse_misfits, uses_clean_examples
 from reweight_core.config.run_config import RunConfig
 from reweight_core.data.batch import BatchSource
 from reweight_core.data.dataset import Dataset, Split
@@ -108,7 +108,7 @@ def build_parts(
     loss = registry.find("loss", config.loss)
     refuse_misfits(config, method, loss, components, has_meta_set=data.meta is not None)
     if config.meta_use == "both":
-        data = with_trusted(data, config.seed, needs_clean_examples(method, components))
+        data = with_trusted(data, config.seed, uses_clean_examples(config, method, components))
     # the weights of a run that is restored come from its checkpoint
     architecture = attrs.evolve(config, init_from=None, pretrained=False) if restored else config
     with seeded(config.seed, device):
@@ -127,9 +127,7 @@ def build_parts(
             hooks.initialise_networks(model)
     meta = hooks.provide_meta_set(held_out)
     if meta is None and method.looks_ahead != "no":
-        raise UserError(
-            f"method '{config.method}' looks ahead at clean examples, and there are none: give --meta-size N"
-        )
+        raise UserError(f"method '{config.method}' looks ahead at clean examples, and there are none: {GIVE_CLEAN}")
     workers = usable_cpus() if config.workers is None else config.workers
     images = train.batch(torch.arange(2, device=device), None).inputs
     head = find_head(model, images)

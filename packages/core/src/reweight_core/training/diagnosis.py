@@ -168,7 +168,7 @@ def unbounded(stage: Sequence[Metrics], setting: Setting) -> str | None:
     """A loss is far below zero, by the size of that of guessing, and falls on."""
     for name in ("train_loss", "meta_loss"):
         losses = [metrics[name] for metrics in stage[-EPOCHS:] if metrics.get(name) is not None]
-        limit = -100 * max(setting.guessing, abs(stage[0].get(name) or 0))
+        limit = -100 * max(setting.guessing, stage[0].get(name) or 0)
         # one that has a bound far below zero slows down when it comes near
         if len(losses) == EPOCHS and max(losses) < limit and losses[-1] < 1.01 * losses[0]:
             return (
@@ -214,7 +214,8 @@ def zero_weights(stage: Sequence[Metrics], setting: Setting) -> str | None:
         return None
     return (
         f"every weight was 0 in {stage[-1]['zero_step_ratio']:.0%} of the steps of an epoch, and such a step teaches "
-        "nothing; give a larger --batch-size or --meta-batch-size, or look at the method's options"
+        "nothing, or clean examples alone (--meta-use both); give a larger --batch-size or --meta-batch-size, or look "
+        "at the method's options"
     )
 
 

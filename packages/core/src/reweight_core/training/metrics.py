@@ -74,17 +74,17 @@ def _weighed(samples: SampleTable, data: PreparedData) -> Tensor:
     return seen if data.trusted is None else seen & ~torch.from_numpy(data.trusted).to(seen.device)
 
 
-def purity(trusted: Mapping[str, Tensor], data: PreparedData) -> dict[str, float]:
+def purity(sets: Mapping[str, Tensor], data: PreparedData) -> dict[str, float]:
     """Return the share of right labels in each set of training examples as ``NAME_purity``; of empty sets nothing.
 
     Args:
-        trusted: positions in the training set, int64 (k,), by the name of the set.
+        sets: positions in the training set, int64 (k,), by the name of the set.
         data: which labels are wrong; where that is not known, there is no figure.
     """
     if data.corrupted is None:
         return {}
     corrupted = torch.from_numpy(data.corrupted).float()
-    return {f"{name}_purity": 1 - corrupted[ids.cpu()].mean().item() for name, ids in trusted.items() if len(ids)}
+    return {f"{name}_purity": 1 - corrupted[ids.cpu()].mean().item() for name, ids in sets.items() if len(ids)}
 
 
 def summary_of(state: TrainingState) -> dict[str, Any]:

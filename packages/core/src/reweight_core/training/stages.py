@@ -8,6 +8,7 @@ from typing import get_args
 
 import numpy as np
 
+from reweight_core.config.compatibility import GIVE_CLEAN
 from reweight_core.data.batch import BatchSource
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import batch_sizes
@@ -24,7 +25,7 @@ def refuse_stages(
     train: Examples,
     meta: Examples | BatchSource | None,
     has_val_set: bool,
-    meta_use: str = "look-ahead",
+    meta_use: str,
 ) -> None:
     """Refuse stages that cannot be trained.
 
@@ -45,8 +46,13 @@ def refuse_stages(
         problem = _mistake(stage, number == 0, len(train))
         if problem is not None:
             raise PluginError(f"{planner}: planned stage '{stage.name}', which {problem}")
+        if stage.source != "train" and meta is None and meta_use == "both":
+            raise PluginError(
+                f"--meta-use both: stage '{stage.name}' of {planner} trains on clean examples, and none are kept for "
+                "it, because the plugin's record does not say that it needs them (needs_meta_set=True)"
+            )
         if stage.source != "train" and meta is None:
-            raise UserError(f"stage '{stage.name}' trains on clean examples, and there are none: give --meta-size N")
+            raise UserError(f"stage '{stage.name}' trains on clean examples, and there are none: {GIVE_CLEAN}")
         if stage.source != "train" and not isinstance(meta, Examples):
             raise UserError(
                 f"stage '{stage.name}' trains on clean examples, but what {hooks.implementers('provide_meta_set')} "
