@@ -75,6 +75,12 @@ CANDIDATES: Sequence[Candidate] = (
 )
 """All of them."""
 
+CHOSEN = (
+    *("method", "loss", "with", "preset", "meta_use"),
+    *("val_size", "val_labels", "val_fold", "best_by", "patience", "out"),
+)
+"""Options of train that are not the user's here."""
+
 UNBALANCED = 3.0
 """Classes are unbalanced where the largest has so many times the examples of the smallest."""
 
@@ -168,6 +174,13 @@ class Facts:
     @property
     def _is_settled(self) -> bool:
         return bool({"model", "optimizer", "init_from", "pretrained", "steps", "epochs", "lr"} & set(self.given))
+
+
+def refuse_chosen(options: Mapping[str, Any]) -> None:
+    """Raise `UserError` for an option that is not the user's here."""
+    for name in CHOSEN:
+        if name in options:
+            raise UserError(f"--{name.replace('_', '-')}: is chosen by fit; leave it out, or use reweight train")
 
 
 def candidates_for(names: Sequence[str] | None, facts: Facts) -> list[Candidate]:

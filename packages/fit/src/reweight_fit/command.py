@@ -19,9 +19,7 @@ from reweight_core import (
     read_file,
     take_given,
 )
-from reweight_fit.candidates import CANDIDATES
-from reweight_fit.fitting import CHOSEN, fit, refuse_chosen
-from reweight_fit.progress import SearchProgress, show
+from reweight_fit.candidates import CANDIDATES, CHOSEN, refuse_chosen
 
 _FROM_FILE = "reweight_fit.file"
 
@@ -93,6 +91,10 @@ def command(
     \b
     reweight fit --data folder --data-root photos --image-size 32 --out best
     """
+    # what computes needs torch, which help does not
+    from reweight_fit.fitting import fit
+    from reweight_fit.progress import SearchProgress, show
+
     given = over(take_given(ctx, options), ctx.meta[_FROM_FILE])
     names = None if candidates is None else [name.strip() for name in candidates.split(",")]
     with SearchProgress() as progress:

@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 
 from reweight_core import PreparedData, RunConfig, UserError, configure, load_data, locked, write_json
-from reweight_fit.candidates import PLAIN, Facts, candidates_for
+from reweight_fit.candidates import PLAIN, Facts, candidates_for, refuse_chosen
 from reweight_fit.folders import Folders
 from reweight_fit.report import Report, report_of
 from reweight_fit.search import FOLDS, Outcome, Search, Trial, Way
@@ -20,13 +20,6 @@ from reweight_fit.trials import Trials, config_of, processes_for
 
 if TYPE_CHECKING:
     from reweight_core import FinishedRun
-
-CHOSEN = (
-    *("method", "loss", "with", "preset", "meta_use"),
-    *("val_size", "val_labels", "val_fold", "best_by", "patience", "out"),
-)
-"""Options of train that are not the user's here."""
-
 
 REPORT = "fit.json"
 """File of the report."""
@@ -138,13 +131,6 @@ def fit(
         finished = folders.train(config_of(search.best(), options, data, out=folders.out), observers)
         write_json(folders.out / REPORT, report.as_json())
     return Fitted(finished, report)
-
-
-def refuse_chosen(options: Mapping[str, Any]) -> None:
-    """Raise `UserError` for an option that is not the user's here."""
-    for name in CHOSEN:
-        if name in options:
-            raise UserError(f"--{name.replace('_', '-')}: is chosen by fit; leave it out, or use reweight train")
 
 
 def _refuse_too_few(data: PreparedData, options: Mapping[str, Any]) -> None:

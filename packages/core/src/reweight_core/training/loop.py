@@ -112,9 +112,8 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
         metrics |= held_out.figures(evaluated)
         metrics |= held_out.accuracies_of_further(parts.hooks.networks)
         parts.best.note(evaluated, metrics)
-        metrics = folder.append_metrics(run, metrics)
-        state.history.append(metrics)
-        for problem in diagnosis.add(metrics):
+        state.history.append(folder.append_metrics(run, metrics))
+        for problem in diagnosis.add(state.history[-1]):
             # what ends the run is told then
             if state.is_over or problem.problem != parts.config.stop_when:
                 warnings.warn(str(problem), stacklevel=2)
