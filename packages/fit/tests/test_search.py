@@ -43,7 +43,7 @@ class World:
             yield Outcome(positions, logits, way.length * self.costs.get(way.candidate, 1.0), None, problem)
 
 
-def searched(world, times=1000.0, has_trusted=True, candidates=CANDIDATES, networks=("default",)):
+def searched(world, times=1000.0, has_trusted=True, candidates=CANDIDATES, networks=("default",), at_once=1):
     size = len(world.draws)
     search = Search(
         candidates=candidates,
@@ -54,6 +54,7 @@ def searched(world, times=1000.0, has_trusted=True, candidates=CANDIDATES, netwo
         has_trusted=has_trusted,
         budget=lambda plain: times * plain,
         run=world.run,
+        at_once=at_once,
     )
     search.go()
     return search
@@ -97,6 +98,16 @@ def test_the_budget_is_kept_but_for_what_all_is_compared_with(times):
     assert search.plain_seconds == pytest.approx(1.0)
     assert search.seconds <= max(times, needed) + 1e-9
     assert {"erm", "clean-only"} <= {trial.way.candidate for trial in world.trials}
+
+
+def test_trials_at_the_same_time_are_those_that_one_after_the_other_are_made():
+    accuracies = {"erm": 0.5, "clean-only": 0.6, "good": 0.7, "careful": 0.9, "bad": 0.2}
+    costs = {"clean-only": 0.1, "good": 2.0, "careful": 2.0, "bad": 2.0}
+    for times in (4.0, 8.0, 20.0):
+        worlds = [World(accuracies, costs) for _ in range(2)]
+        for world, at_once in zip(worlds, (1, 4), strict=True):
+            searched(world, times, at_once=at_once)
+        assert worlds[0].trials == worlds[1].trials
 
 
 def test_what_takes_longer_than_was_thought_is_not_continued_beyond_the_budget():

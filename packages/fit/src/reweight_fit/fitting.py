@@ -121,6 +121,7 @@ def fit(
             has_trusted=data.meta is not None,
             budget=total,
             run=run,
+            at_once=jobs,
         )
         search.go()
         if watcher is not None:

@@ -13,7 +13,7 @@ Name = TypeVar("Name", bound=Hashable)
 TIE = 0.25
 """What is better by less than so many standard deviations of its lead is no better: the simpler one is taken."""
 
-OBSERVED_TIE = 1.0
+OBSERVED_TIE = 0.5
 """The same by observed labels, which what repeats wrong ones predicts better too."""
 
 TEMPERATURES = np.geomspace(0.2, 50, 25)

@@ -102,6 +102,7 @@ class Search:
         has_trusted: whether they are trusted ones; else ways to train are judged by a part of the training set.
         budget: what the trials may take, in seconds, from the seconds of a full plain training.
         run: makes trials, or recalls them.
+        at_once: how many it makes at a time.
 
     Attributes:
         outcomes: what was tried, and what came of it.
@@ -116,6 +117,7 @@ class Search:
     has_trusted: bool
     budget: Callable[[float], float]
     run: Callable[[Sequence[Trial]], Iterable[Outcome]]
+    at_once: int = 1
     outcomes: dict[Trial, Outcome] = attrs.field(factory=dict)
     network: str = DEFAULT.name
     _judged: dict[Way, Judgement] = attrs.field(factory=dict)
@@ -192,12 +194,19 @@ class Search:
             length: share of the full length.
             until: seconds that all trials may have taken after it.
         """
-        left, chosen = until - self.seconds, []
+        chosen: list[Way] = []
+        expected, trials = 0.0, 0
         for candidate in candidates:
-            expected = self._expected(candidate, length) * len(self._folds(candidate.name))
-            if expected <= left:
-                left -= expected
-                chosen.append(Way(candidate.name, self.network, length))
+            folds = len(self._folds(candidate.name))
+            seconds = self._expected(candidate, length) * folds
+            if self.seconds + expected + seconds > until:
+                continue
+            chosen.append(Way(candidate.name, self.network, length))
+            expected, trials = expected + seconds, trials + folds
+            if trials >= self.at_once:
+                # what they took is known before the next are chosen
+                self._try(chosen)
+                chosen, expected, trials = [], 0.0, 0
         self._try(chosen)
 
     def _promising(self) -> list[Candidate]:
