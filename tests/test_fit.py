@@ -17,7 +17,7 @@ from reweight_core import UserError, configure, evaluate, load, load_data
 from reweight_core.cli.main import main
 from reweight_core.data.folds import in_fold
 from reweight_fit import trials as module
-from reweight_fit.candidates import CANDIDATES, Facts, candidates_for
+from reweight_fit.candidates import CANDIDATES, Facts, candidates_for, is_unbalanced
 from reweight_fit.search import FOLDS
 
 FEW = {"candidates": ["gce", "fine-tune"], "budget": "100x"}
@@ -175,6 +175,7 @@ def test_the_share_of_wrong_labels_is_estimated():
     data = load_data(configure(**options))
     share = np.average(list(fitted.report.wrong.values()), weights=np.bincount(data.train.labels))
     assert share == pytest.approx(data.noise_rate, abs=0.1)
+    assert ("of unlike size" in " ".join(fitted.report.sentences)) == is_unbalanced(np.bincount(data.train.labels))
 
 
 def test_candidates_fit_the_data():

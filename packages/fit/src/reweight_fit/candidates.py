@@ -124,6 +124,11 @@ NETWORKS = {
 """All of them."""
 
 
+def is_unbalanced(counts: np.ndarray) -> bool:
+    """Return whether classes with so many examples are unbalanced (`UNBALANCED`)."""
+    return bool(counts.max() >= UNBALANCED * max(1, counts.min()))
+
+
 @attrs.frozen(eq=False)
 class Facts:
     """What is known of the data and of the user's wishes before anything is tried.
@@ -151,7 +156,7 @@ class Facts:
     @property
     def unbalanced(self) -> bool:
         """Whether the classes are (`UNBALANCED`)."""
-        return bool(self.counts.max() >= UNBALANCED * max(1, self.counts.min()))
+        return is_unbalanced(self.counts)
 
     def networks(self) -> list[Network]:
         """Return the networks that plain training is tried with; that of a user who named one is not exchanged."""

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from reweight_fit.candidates import DEFAULT, PLAIN, TRUSTED
+from reweight_fit.candidates import DEFAULT, PLAIN, TRUSTED, is_unbalanced
 from reweight_fit.judgement import Judgement
 from reweight_fit.search import Search, Way
 
@@ -109,7 +109,7 @@ def report_of(search: Search, classes: Sequence[str], counts: np.ndarray) -> Rep
         wrong=wrong,
         sentences=[
             *_what_won(rows, best, search),
-            *_what_is_wrong(wrong, share, recalls, search.has_trusted),
+            *_what_is_wrong(wrong, share, recalls, counts, search.has_trusted),
             *_what_would_help(rows, best, share, recalls, search),
         ],
     )
@@ -191,6 +191,7 @@ def _what_is_wrong(
     wrong: Mapping[str, float | None] | None,
     share: float | None,
     recalls: Mapping[str, float | None],
+    counts: np.ndarray,
     has_trusted: bool,
 ) -> list[str]:
     said = []
@@ -201,6 +202,8 @@ def _what_is_wrong(
         ranked = sorted(((of_class, name) for name, of_class in wrong.items() if of_class is not None), reverse=True)
         named = ", ".join(f"{name} {of_class:.0%}" for of_class, name in ranked[:3])
         said.append(f"Of the training labels, some {share:.0%} seem to be wrong; by observed class, the most: {named}.")
+        if is_unbalanced(counts):
+            said.append("Where classes are of unlike size, right labels of the small ones may seem wrong.")
     known = sorted((recall, name) for name, recall in recalls.items() if recall is not None and recall < 1)
     if known:
         named = ", ".join(f"{name} {recall:.2f}" for recall, name in known[:3])
