@@ -5,7 +5,6 @@ import json
 import math
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import attrs
 import numpy as np
@@ -33,21 +32,10 @@ TRAIN = [*DATA, "--epochs", "2", "--checkpoint-every", "1", "--device", "cpu"]
 
 
 @pytest.fixture
-def reweight(capsys, tmp_path, monkeypatch):
-    """Run the program in an empty folder; give its exit status, standard output and error."""
+def reweight(reweight, tmp_path, monkeypatch):
+    """Run the program in an empty folder."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        capsys.readouterr()
-        status = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as finished:
-            status = finished.code or 0
-        out, err = capsys.readouterr()
-        return SimpleNamespace(status=status, out=out, err=err)
-
-    return run
+    return reweight
 
 
 @pytest.fixture(scope="module", params=[name for name in METHODS if name not in IN_STAGES])

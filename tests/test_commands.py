@@ -4,12 +4,10 @@ import json
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
 import reweight_core
-from reweight_core.cli.main import main
 
 RECORD = """
 from reweight_core import CommandPlugin
@@ -57,23 +55,6 @@ def install(tmp_path, monkeypatch):
     yield install
     for module in installed:
         sys.modules.pop(module, None)
-
-
-@pytest.fixture
-def reweight(capsys):
-    """Run the program; give its exit status, standard output and error."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        status = 0
-        try:
-            main(list(arguments))
-        except SystemExit as finished:
-            status = finished.code or 0
-        out, err = capsys.readouterr()
-        return SimpleNamespace(status=status, out=out, err=err)
-
-    return run
 
 
 def plugin_row(reweight, package):

@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import attrs
 import numpy as np
@@ -14,7 +13,6 @@ from safetensors.numpy import load_file
 
 import reweight_core
 from reweight_core import UserError, configure, evaluate, load, load_data
-from reweight_core.cli.main import main
 from reweight_core.data.folds import in_fold
 from reweight_fit import trials as module
 from reweight_fit.candidates import CANDIDATES, Facts, candidates_for, is_unbalanced
@@ -49,21 +47,6 @@ def test_a_class_that_would_be_lost_is_told_before(tmp_path):
         reweight_core.fit("best", **few)
     table.write_text(alone + "\nd,1,1,1,2")
     reweight_core.fit("best", **few)
-
-
-@pytest.fixture
-def reweight(capsys):
-    def run(*arguments):
-        capsys.readouterr()
-        status = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as finished:
-            status = finished.code or 0
-        out, err = capsys.readouterr()
-        return SimpleNamespace(status=status, out=out, err=err)
-
-    return run
 
 
 def trials(folder="best.search"):

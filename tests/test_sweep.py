@@ -7,11 +7,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from reweight_core.cli.main import main
 from reweight_experiments.progress import last_metrics
 
 TINY = ["--steps", "3", "--device", "cpu", "--meta-size", "20"]
@@ -19,22 +17,11 @@ TIMINGS = {"seconds", "made_with", "command", "folder"}
 
 
 @pytest.fixture
-def reweight(capsys, tmp_path, monkeypatch):
-    """Run the program in an empty folder; give its exit status, standard output and error."""
+def reweight(reweight, tmp_path, monkeypatch):
+    """Run the program in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-    def run(*arguments):
-        capsys.readouterr()
-        status = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as finished:
-            status = finished.code or 0
-        out, err = capsys.readouterr()
-        return SimpleNamespace(status=status, out=out, err=err)
-
-    return run
+    return reweight
 
 
 def figures(folder):
