@@ -25,6 +25,7 @@ from sklearn import datasets
 from reweight_core import UserError, configure, load_data, train, write_json
 from reweight_fit import fit
 from reweight_fit.candidates import DEFAULT, NETWORKS, PLAIN, TRUSTED, Facts, candidates_for
+from reweight_fit.fitting import LEAST_PLAIN
 from reweight_fit.search import Way
 from reweight_fit.trials import config_of
 
@@ -161,7 +162,7 @@ def _finished(cell: Cell, out: Path) -> str:
         result: dict[str, Any] = {
             "fit": fitted.run.summary[figure],
             "winner": [winner.name, winner.network, winner.length],
-            "times_plain": seconds / plain_seconds,
+            "times_plain": seconds / max(plain_seconds, LEAST_PLAIN),
             "single": {PLAIN: plain.summary[figure]},
         }
         networks = {PLAIN: facts.networks(), TRUSTED: facts.trusted_networks()}
@@ -207,7 +208,7 @@ def _print(results: Sequence[tuple[Cell, Mapping[str, Any]]]) -> None:
     times = [run["times_plain"] for runs in settings.values() for run in runs]
     click.echo(f"\nMean regret over {len(regrets)} settings: {statistics.mean(regrets):.4f}")
     click.echo(f"More than a deviation behind plain training or the trusted examples alone: {sum(behind)}")
-    click.echo(f"Time of the search in plain trainings: mean {statistics.mean(times):.1f}, at most {max(times):.1f}")
+    click.echo(f"Time of the search in plain trainings (of {LEAST_PLAIN:.0f} s at least): mean {statistics.mean(times):.1f}, at most {max(times):.1f}")
 
 
 if __name__ == "__main__":

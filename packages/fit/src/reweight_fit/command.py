@@ -49,8 +49,8 @@ class FitCommand(DeclaringCommand):
     default="10x",
     show_default=True,
     metavar="Nx|Nm",
-    help="What the search may take: so many times a plain training, or so many minutes of computing. The last "
-    "training comes on top of it.",
+    help="What the search may take: so many times a plain training (of 2 seconds at least), or so many minutes of "
+    "computing. The last training comes on top of it.",
 )
 @click.option(
     "--candidates",

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 REPORT = "fit.json"
 """File of the report."""
 
+LEAST_PLAIN = 2.0
+"""Seconds that a plain training counts at least in a budget: about what its program takes to start."""
+
 
 class Watcher(Protocol):
     """Is told how a search gets on."""
@@ -72,7 +75,8 @@ def fit(
 
     Args:
         out: folder of the run. Trials are kept beside it, in ``OUT.search``.
-        budget: what the trials may take: a multiple of a plain training (``10x``) or minutes (``30m``).
+        budget: what the trials may take: a multiple of a plain training (``10x``), which counts 2 seconds at least, or
+            minutes (``30m``).
         candidates: names of what is tried beside plain training and the trusted examples alone; None for all.
         judge_by: whether classes count as they are frequent in the training set, or all the same (balanced accuracy);
             ``auto``: all the same where they are unbalanced.
@@ -176,4 +180,4 @@ def budget_of(text: str) -> Callable[[float], float]:
     if found is None or not 0 < float(found[1]) < math.inf:
         raise UserError(f"--budget {text}: must be a multiple of plain training, e.g. 10x, or minutes, e.g. 30m")
     number = float(found[1])
-    return (lambda plain: number * plain) if found[2] == "x" else (lambda plain: 60 * number)
+    return (lambda plain: number * max(plain, LEAST_PLAIN)) if found[2] == "x" else (lambda plain: 60 * number)
