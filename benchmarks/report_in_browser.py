@@ -1,9 +1,9 @@
 """The report of an audit in a real browser: does it work, how fast is it, and what does it look like?
 
-Makes reports of made-up audits (50,000 examples with pictures, 100 classes without, two classes, and a folder of images
-with a tenth of wrong labels), opens each in Chromium, filters, decides by keyboard and mouse, exports, reloads and
-imports, stops at the first thing that is not as it should be, prints seconds, and saves screenshots. Needs Playwright and
-a Chromium:
+Makes reports of made-up audits: 50,000 examples with pictures, 100 classes without, two classes, and a folder of images
+with a tenth of wrong labels. Opens each in Chromium, filters, decides by keyboard and mouse, exports, reloads and
+imports; stops at the first thing that is not as it should be, prints seconds, and saves screenshots. It needs
+Playwright and a Chromium:
 
 pip install playwright
 python benchmarks/report_in_browser.py --chromium /usr/bin/chromium --images photos --out shots
@@ -18,9 +18,9 @@ from typing import Any
 import click
 import numpy as np
 from playwright.sync_api import Browser, Page, sync_playwright
+
 from reweight_audit.html import thumbnails_of, write_report
 from reweight_audit.records import Audit, Share, Signal
-
 from reweight_core import ImageFiles, Split
 
 WIDE, NARROW = {"width": 1360, "height": 900}, {"width": 400, "height": 800}
@@ -69,7 +69,15 @@ def made_up(names: Sequence[str], classes: Sequence[str], given: np.ndarray, tru
 def make_run(folder: Path) -> Path:
     """Make the files of a run that a report reads."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"data": "digits", "method": "erm", "loss": "cross-entropy", "with": [], "model": "mlp", "epochs": 40, "lr": 0.1}
+    config = {
+        "data": "digits",
+        "method": "erm",
+        "loss": "cross-entropy",
+        "with": [],
+        "model": "mlp",
+        "epochs": 40,
+        "lr": 0.1,
+    }
     (folder / "config.json").write_text(json.dumps({"options": config}))
     summary = {"epochs": 40, "val_accuracy": 0.873, "noise_auroc": 0.948, "seconds": 812.4, "health": []}
     (folder / "summary.json").write_text(json.dumps(summary))
@@ -104,7 +112,12 @@ def large(folder: Path) -> Path:
 def without_pictures(folder: Path, count: int, classes: int) -> Path:
     """Rows of a table; the names of their classes are such as could break a page."""
     rng = np.random.default_rng(2)
-    nasty = ["</script><b>bold</b>", "<img src=x onerror=alert(1)>", '"quoted" & \'so\'', "a rather long name of a class"]
+    nasty = [
+        "</script><b>bold</b>",
+        "<img src=x onerror=alert(1)>",
+        "\"quoted\" & 'so'",
+        "a rather long name of a class",
+    ]
     true = np.concatenate([np.arange(classes), rng.integers(0, classes, count - classes)])
     given = np.where(rng.random(count) < 0.1, rng.integers(0, classes, count), true)
     names = (nasty + [f"class {c}" for c in range(classes)])[:classes] if classes > 2 else ["benign", "malignant"]
@@ -192,11 +205,11 @@ def check(page: Page, folder: Path) -> None:
     page.locator("#forget").click()
     assert tally(page) == {"keep": 0, "relabel": 0, "drop": 0}
     page.locator("#import").set_input_files(file)
-    page.wait_for_function("document.getElementById('message').textContent.includes('imported')")
+    page.locator("#message", has_text="imported").wait_for()
     assert tally(page) == expect, "lost by export and import"
     file.write_text(file.read_text().replace("made up", "other"))
     page.locator("#import").set_input_files(file)
-    page.wait_for_function("document.getElementById('message').textContent.includes('other data')")
+    page.locator("#message", has_text="other data").wait_for()
 
 
 def tally(page: Page) -> dict[str, int]:

@@ -12,11 +12,11 @@ from string import Template
 from typing import Any
 
 import numpy as np
-from reweight_core import write_text
 
 from reweight_audit.html.content import content_of
 from reweight_audit.html.run_files import run_content
 from reweight_audit.records import Audit
+from reweight_core import write_text
 
 LISTED = 50_000
 """Examples that are listed, at most."""

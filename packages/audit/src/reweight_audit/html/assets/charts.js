@@ -38,6 +38,9 @@ function ticks(low, high, count) {
   return found;
 }
 
+/** A share at an axis, "5 %". */
+const asTick = (share) => `${asNumber(100 * share)}\u202f%`;
+
 /** Both axes, for values between the limits; `asText` writes those of the vertical one. */
 function axes(width, height, x, y, asText = asNumber, xTitle = null) {
   const scale = scales(width, height, x, y);
@@ -111,7 +114,7 @@ function histogram(title, meaning, { edges, groups, value }) {
           groups.map(({ name, counts }, g) => `${name}: ${asCount(counts[b])} (${asShare(shares[g][b])})`).join("\n")),
       ),
     );
-    return [...axes(width, height, x, y, (share) => `${asNumber(100 * share)}\u202f%`), ...areas, ...columns];
+    return [...axes(width, height, x, y, asTick), ...areas, ...columns];
   };
   const entries = groups.map(({ name, wrong }, g) => ({
     name,
@@ -122,7 +125,7 @@ function histogram(title, meaning, { edges, groups, value }) {
 }
 
 /** Lines over the epochs. `lines`: name, look, values, null where there is none; `stages`: the name of each epoch's. */
-function curves(title, meaning, lines, stages, limits, asText) {
+function curves(title, meaning, lines, stages, limits, asText, asTickText = asText) {
   const values = lines.flatMap((line) => line.values).filter((value) => value !== null);
   const x = [1, Math.max(2, stages.length)];
   const y = limits ?? [Math.min(0, ...values), Math.max(...values) * 1.05];
@@ -153,7 +156,7 @@ function curves(title, meaning, lines, stages, limits, asText) {
       ];
     });
     return [
-      ...axes(width, height, x, y, asText, "epoch"),
+      ...axes(width, height, x, y, asTickText, "epoch"),
       ...borders,
       ...paths,
       ...dots.filter((dot) => dot !== null),

@@ -17,7 +17,7 @@ function showDetails(panel, audit, decisions, at, onDecide) {
   const held = panel.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
   panel.replaceChildren(
     picture ? make("img", { class: "large", src: picture, alt: `Picture of ${listed.name[at]}` }) : "",
-    make("h3", { class: "name" }, listed.name[at]),
+    make("h3", { class: "name" }, listed.name[at], make("span", { class: "soft" }, ` position ${listed.id[at]}`)),
     facts(audit, at),
     make(
       "div",
@@ -51,7 +51,6 @@ function facts(audit, at) {
     ["Wrong with probability", asProbability(listed.probability[at])],
     ["Mean weight", asNumber(listed.weight[at])],
     [audit.signals[0].name, asNumber(listed.signal[at])],
-    ["Row", String(listed.id[at])],
   ];
   if (listed.true[at] >= 0) rows.splice(2, 0, ["True label", audit.classes[listed.true[at]]]);
   return make(

@@ -33,12 +33,16 @@ const counted = (number, word) => `${asCount(number)} ${word}${Math.round(number
 /** 0.1234 as "12.3 %". */
 const asShare = (share) => `${(100 * share).toFixed(share < 0.9995 ? 1 : 0)}\u202f%`;
 
-/** A share with its interval. */
-const asInterval = ({ low, high }) => `${(100 * low).toFixed(1)}\u2013${(100 * high).toFixed(1)}\u202f%`;
+/** An estimated number of examples, to a tenth where it is small. */
+const asEstimate = (number) => (number < 10 ? number.toFixed(1) : asCount(number));
 
-/** A probability as "0.97", and never as 1.00 unless it is 1. */
+/** A share with its interval. */
+const asInterval = ({ low, high }) => `${(100 * low).toFixed(1)}\u2060\u2013\u2060${(100 * high).toFixed(1)}\u202f%`;
+
+/** A probability as "0.97"; 0.00 and 1.00 only for what is exactly that. */
 function asProbability(p) {
   if (p === null) return "unknown";
+  if (p > 0 && p < 0.005) return "<0.01";
   return p < 1 && p >= 0.995 ? ">0.99" : p.toFixed(2);
 }
 

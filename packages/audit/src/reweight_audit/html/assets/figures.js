@@ -77,19 +77,22 @@ function showRun(place, audit) {
       ),
     ),
     signalTable(audit),
-    calibration(audit),
     ...learning(audit),
     options(audit),
   );
 }
 
-const sentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
+/** Words with a capital at the beginning and a full stop at the end. */
+const sentence = (text) => text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 
+const asAuroc = (value) => value.toFixed(3);
+
+/** Figures by the true labels: title, and how they are written. */
 const KNOWN = {
-  auroc: ["AUROC, true labels", asNumber],
-  precision_1: ["right of the worst 1\u202f%", asShare],
-  precision_5: ["right of the worst 5\u202f%", asShare],
-  precision_wrong: ["right of as many as are wrong", asShare],
+  auroc: ["AUROC, true labels", asAuroc],
+  precision_1: ["Precision, worst 1\u202f%", asShare],
+  precision_5: ["Precision, worst 5\u202f%", asShare],
+  precision_wrong: ["Precision, as many as are wrong", asShare],
 };
 
 function signalTable(audit) {
@@ -107,13 +110,14 @@ function signalTable(audit) {
       {},
       make("th", { scope: "row" }, signal.name),
       make("td", { class: "meaning" }, signal.meaning),
-      audit.planted ? cell(signal.auroc, asNumber) : null,
+      audit.planted ? cell(signal.auroc, asAuroc) : null,
       known.map(([key, [, asText]]) => cell(signal.known[key], asText)),
     ),
   );
   const of = [
     "What the run knows of each example; the first ranks them.",
     audit.planted || known.length ? "AUROC is 1 if every wrong label is more suspicious than every right one, 0.5 for chance." : "",
+    known.length ? "Precision is the share of the most suspicious examples whose label is wrong." : "",
     audit.planted ? `Planted: ${counted(audit.planted, "example")} put among the others to measure this, shown nowhere else.` : "",
   ];
   return figure(
@@ -129,14 +133,15 @@ function signalTable(audit) {
         make("tbody", {}, rows),
       ),
     ),
+    calibration(audit),
   );
 }
 
 function calibration(audit) {
   const text = audit.calibrated === null
     ? "They were not calibrated: the order of the examples can be trusted more than the probabilities themselves."
-    : sentence(audit.calibrated[0].toUpperCase() + audit.calibrated.slice(1));
-  return figure("Probabilities", text);
+    : sentence(audit.calibrated);
+  return make("p", { class: "after" }, make("b", {}, "Probabilities. "), text);
 }
 
 function learning(audit) {
@@ -155,7 +160,7 @@ function learning(audit) {
   if (accuracies.length) {
     const meaning = "Share of right predictions; of training examples, by the labels given, so that a wrong one that is " +
       "not learned counts as a mistake.";
-    charts.push(curves("Accuracy", meaning, accuracies, audit.stages, [0, 1], asShare));
+    charts.push(curves("Accuracy", meaning, accuracies, audit.stages, [0, 1], asShare, asTick));
   }
   return charts.length ? [make("div", { class: "pair-of-figures" }, charts)] : [];
 }
@@ -173,8 +178,14 @@ function options(audit) {
     figure(
       "Options",
       "Those of the run that are not defaults.",
-      rows(chosen.map(asPair)),
-      others.length ? make("details", {}, make("summary", {}, counted(others.length, "default")), rows(others.map(asPair))) : "",
+      make(
+        "div",
+        {},
+        rows(chosen.map(asPair)),
+        others.length
+          ? make("details", {}, make("summary", {}, counted(others.length, "default")), rows(others.map(asPair)))
+          : null,
+      ),
     ),
     figure(
       "Result",

@@ -24,7 +24,7 @@ function largestConfusions(audit, showPair) {
           make("span", { class: "suggested" }, audit.classes[suggested]),
         ),
         make("span", { class: "scale", "aria-hidden": "true" }),
-        make("span", { class: "number" }, asCount(count)),
+        make("span", { class: "number" }, asEstimate(count)),
       ),
     ),
   );
@@ -44,7 +44,7 @@ function noiseMatrix(audit, showPair) {
     const said = `given ${audit.classes[given]}, should be ${audit.classes[suggested]}: ` +
       `${asNumber(count)} examples, ${asShare(share)} of the given class`;
     if (Math.round(count) === 0) return make("td", { title: said });
-    const text = [asCount(count), isSmall ? make("small", {}, asShare(share)) : null];
+    const text = [isSmall ? asEstimate(count) : asCount(count), isSmall ? make("small", {}, asShare(share)) : null];
     if (given === suggested) return make("td", { class: "diagonal", title: said }, text);
     return make(
       "td",
@@ -67,8 +67,8 @@ function noiseMatrix(audit, showPair) {
   const note = left ? ` Of ${audit.classes.length} classes, the ${shown.length} with the most wrong labels are shown.` : "";
   return figure(
     "Noise matrix",
-    "Estimated number of examples of each given class (row) that should be of each class (column). The darker, the " +
-      `more; the grey diagonal is right. A number opens its examples.${note}`,
+    "Estimated number of examples of each given class (row) that should be of each class (column). The stronger the colour, " +
+      `the more; the grey diagonal is right. A number opens its examples.${note}`,
     make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Noise matrix" }, table),
   );
 }

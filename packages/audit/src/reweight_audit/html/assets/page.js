@@ -59,7 +59,7 @@ function showTally() {
   const none = KINDS.every((kind) => tally[kind] === 0);
   byId("export").disabled = byId("forget").disabled = none;
   byId("kept").textContent = decisions.isKept
-    ? "Kept in this browser. Export them and give the file to reweight apply."
+    ? "Kept in this browser; the file is for reweight apply."
     : "This browser keeps nothing for this page: export your decisions before you leave it.";
 }
 
@@ -90,7 +90,7 @@ function press(event) {
   const isTyping = event.target.closest?.("input, select, textarea, dialog");
   if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "?") byId("keys").showModal();
-  else if (byId("examples").hidden || gallery.current === null || !pressInGallery(event.key)) return;
+  else if (byId("examples-view").hidden || gallery.current === null || !pressInGallery(event.key)) return;
   event.preventDefault();
 }
 
@@ -121,11 +121,15 @@ function pressInGallery(key) {
   return true;
 }
 
-/** Show the part that the address names. */
+/** Show the part that the address names; another place in the page changes nothing. */
 function route() {
-  const named = location.hash.slice(1);
-  const view = VIEWS.includes(named) ? named : "examples";
-  for (const name of VIEWS) byId(name).hidden = name !== view;
+  const view = location.hash.slice(1);
+  if (VIEWS.includes(view)) showView(view);
+  else if (view === "") showView(VIEWS[0]);
+}
+
+function showView(view) {
+  for (const name of VIEWS) byId(`${name}-view`).hidden = name !== view;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.hash === `#${view}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -148,28 +152,30 @@ function showPair(given, suggested) {
   location.hash = "#examples";
 }
 
-function showTheme(theme) {
-  document.documentElement.dataset.theme = theme;
-  byId("theme").textContent = theme === "dark" ? "Light" : "Dark";
-}
-
+/** Follow the browser's theme until the switch is used; then the choice is remembered. */
 function startTheme() {
   const place = "reweight-audit theme";
-  let chosen = null;
+  const root = document.documentElement;
+  const browsers = matchMedia("(prefers-color-scheme: dark)");
+  const other = () => ((root.dataset.theme ?? (browsers.matches ? "dark" : "light")) === "dark" ? "light" : "dark");
+  const label = () => (byId("theme").textContent = other() === "dark" ? "Dark theme" : "Light theme");
   try {
-    chosen = localStorage.getItem(place);
+    const chosen = localStorage.getItem(place);
+    if (chosen !== null) root.dataset.theme = chosen;
   } catch {
-    // then it is not remembered
+    // then none was remembered
   }
-  showTheme(chosen ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
   byId("theme").addEventListener("click", () => {
-    showTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+    root.dataset.theme = other();
+    label();
     try {
-      localStorage.setItem(place, document.documentElement.dataset.theme);
+      localStorage.setItem(place, root.dataset.theme);
     } catch {
-      // as above
+      // then it is forgotten
     }
   });
+  browsers.addEventListener("change", label);
+  label();
 }
 
 function showLead() {
@@ -216,6 +222,7 @@ function start() {
     showTally();
   });
   showTally();
+  showView(VIEWS[0]);
   route();
   gallery.show(filters.passing());
 }
