@@ -171,9 +171,9 @@ def test_a_script_makes_no_markup_of_text():
             assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", text), path.name
 
 
-def test_every_script_is_in_the_page():
+def test_every_script_and_style_is_in_the_page():
     files = {path.name for path in resources.files("reweight_audit.html").joinpath("assets").iterdir()}
-    assert {name for name in files if name.endswith(".js")} == {*report.SCRIPTS, "page.js"}
+    assert files == {"page.html", *report.STYLES, *report.SCRIPTS}
 
 
 def test_features_have_no_pictures(written):

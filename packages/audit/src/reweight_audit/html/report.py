@@ -29,8 +29,14 @@ PICTURE_BYTES = 12_000_000
 
 _AT_ONCE = 200
 
-SCRIPTS = ("dom.js", "decisions.js", "filters.js", "gallery.js", "details.js", "charts.js", "matrix.js", "figures.js")
-"""The scripts, each of which uses those before it; ``page.js``, which starts them, is last."""
+STYLES = ("base.css", "gallery.css", "selected.css", "figures.css", "matrix.css", "media.css")
+"""The style sheets, in the order in which they override each other."""
+
+SCRIPTS = (
+    *("dom.js", "decisions.js", "filters.js", "gallery.js", "details.js", "charts.js", "matrix.js", "figures.js"),
+    "page.js",
+)
+"""The scripts, each of which uses those before it."""
 
 
 def write_report(
@@ -51,8 +57,8 @@ def write_report(
     order = audit.order()
     content = content_of(audit, order[:LISTED]) | run_content(run)
     content["pictures"] = [] if thumbnails is None else list(_pictures(audit, order[:LISTED], thumbnails))
-    style = _asset("page.css")
-    script = "\n".join(_asset(name) for name in (*SCRIPTS, "page.js"))
+    style = "\n".join(_asset(name) for name in STYLES)
+    script = "\n".join(_asset(name) for name in SCRIPTS)
     page = Template(_asset("page.html"))
     write_text(
         path,

@@ -74,8 +74,11 @@ function legend(entries) {
       make(
         "li",
         {},
-        draw("svg", { class: "sample", viewBox: "0 0 22 10", "aria-hidden": "true" },
-          draw("line", { class: look, x1: 1, x2: 21, y1: 5, y2: 5 })),
+        draw(
+          "svg",
+          { class: "sample", viewBox: "0 0 22 10", "aria-hidden": "true" },
+          draw("line", { class: look, x1: 1, x2: 21, y1: 5, y2: 5 }),
+        ),
         name,
         make("span", { class: "number" }, value),
       ),
@@ -110,8 +113,12 @@ function histogram(title, meaning, { edges, groups, value }) {
           width: scale.x(edge) - scale.x(edges[b]),
           height: height - MARGIN.top - MARGIN.bottom,
         },
-        draw("title", {}, `${asNumber(edges[b])} to ${asNumber(edge)}\n` +
-          groups.map(({ name, counts }, g) => `${name}: ${asCount(counts[b])} (${asShare(shares[g][b])})`).join("\n")),
+        draw(
+          "title",
+          {},
+          `${asNumber(edges[b])} to ${asNumber(edge)}\n` +
+            groups.map(({ name, counts }, g) => `${name}: ${asCount(counts[b])} (${asShare(shares[g][b])})`).join("\n"),
+        ),
       ),
     );
     return [...axes(width, height, x, y, asTick), ...areas, ...columns];
@@ -143,8 +150,11 @@ function curves(title, meaning, lines, stages, limits, asText, asTickText = asTe
         if (value === null) return null;
         const [cx, cy] = point(value, k);
         const isLone = of.length === 1;
-        return draw("circle", { class: isLone ? `dot ${look}` : "hover", cx, cy, r: isLone ? 3 : 5 },
-          draw("title", {}, `epoch ${k + 1}, ${name}: ${asText(value)}`));
+        return draw(
+          "circle",
+          { class: isLone ? `dot ${look}` : "hover", cx, cy, r: isLone ? 3 : 5 },
+          draw("title", {}, `epoch ${k + 1}, ${name}: ${asText(value)}`),
+        );
       }),
     );
     const borders = stages.flatMap((stage, k) => {

@@ -72,7 +72,11 @@ function otherClasses(audit, at, decision, onDecide) {
       make("span", {}, "Relabel to another class ", make("kbd", {}, "c")),
       make(
         "select",
-        { id: "other-class", "data-key": "other", change: (event) => event.target.value !== "" && choose(Number(event.target.value)) },
+        {
+          id: "other-class",
+          "data-key": "other",
+          change: (event) => event.target.value !== "" && choose(Number(event.target.value)),
+        },
         make("option", { value: "" }, "choose\u2026"),
         options,
       ),

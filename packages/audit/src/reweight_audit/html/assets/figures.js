@@ -28,17 +28,26 @@ function classTable(audit, showPair) {
       make("td", { class: "bar-cell" }, intervalBar(wrong, widest)),
     );
   });
-  const titles = ["Given label", "Examples", "Wrong", "Interval", ""];
+  const titles = ["Given label", "Examples", "Wrong", "Interval"];
   return figure(
     "Wrong labels by class",
-    "Estimated share of wrong labels among those of each given class; the interval (the line) holds it in 95 of 100 cases.",
+    "Estimated share of wrong labels among those of each given class; the interval (the line) holds it in 95 of 100 " +
+      "cases.",
     make(
       "div",
       { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Wrong labels by class" },
       make(
         "table",
         { class: "list" },
-        make("thead", {}, make("tr", {}, titles.map((title) => make("th", { scope: "col" }, title)))),
+        make(
+          "thead",
+          {},
+          make(
+            "tr",
+            {},
+            titles.map((title) => make("th", { scope: "col" }, title)),
+          ),
+        ),
         make("tbody", {}, rows),
       ),
     ),
@@ -65,14 +74,14 @@ function showRun(place, audit) {
       { class: "pair-of-figures" },
       histogram(
         "Mean weights",
-        `What the method weighed each example by, in the mean over training, as shares of each group. The weights are ` +
-          `worth ${counted(audit.effective, "example")} of equal weight, (\u03a3w)\u00b2/\u03a3w\u00b2, of ` +
-          `${asCount(audit.examples)}. The outermost bars have all that lies beyond.`,
+        "What the method weighed each example by, in the mean over training, as shares of each group; the outermost " +
+          `bars have all that lies beyond. The weights of the ${counted(audit.examples, "example")} are worth ` +
+          `${asCount(audit.effective)} of equal weight, (\u03a3w)\u00b2/\u03a3w\u00b2.`,
         audit.histograms.weights,
       ),
       histogram(
         `Ranking signal: ${ranking.name}`,
-        `${sentence(ranking.meaning)} The higher, the more suspicious; the further apart the groups, the better it tells.`,
+        `${sentence(ranking.meaning)} The higher, the more suspicious; it tells well where the groups lie apart.`,
         audit.histograms.signal,
       ),
     ),
@@ -97,7 +106,8 @@ const KNOWN = {
 
 function signalTable(audit) {
   const known = Object.entries(KNOWN).filter(([key]) => audit.signals.some((signal) => key in signal.known));
-  const cell = (value, asText) => make("td", { class: "number" }, value === null || value === undefined ? "" : asText(value));
+  const cell = (value, asText) =>
+    make("td", { class: "number" }, value === null || value === undefined ? "" : asText(value));
   const titles = [
     "Signal",
     "Meaning",
@@ -116,9 +126,13 @@ function signalTable(audit) {
   );
   const of = [
     "What the run knows of each example; the first ranks them.",
-    audit.planted || known.length ? "AUROC is 1 if every wrong label is more suspicious than every right one, 0.5 for chance." : "",
+    audit.planted || known.length
+      ? "AUROC is 1 if every wrong label is more suspicious than every right one, 0.5 for chance."
+      : "",
     known.length ? "Precision is the share of the most suspicious examples whose label is wrong." : "",
-    audit.planted ? `Planted: ${counted(audit.planted, "example")} put among the others to measure this, shown nowhere else.` : "",
+    audit.planted
+      ? `Planted: ${counted(audit.planted, "example")} put among the others to measure this, shown nowhere else.`
+      : "",
   ];
   return figure(
     "Signals",
@@ -129,7 +143,15 @@ function signalTable(audit) {
       make(
         "table",
         { class: "list signals" },
-        make("thead", {}, make("tr", {}, titles.map((title) => make("th", { scope: "col" }, title)))),
+        make(
+          "thead",
+          {},
+          make(
+            "tr",
+            {},
+            titles.map((title) => make("th", { scope: "col" }, title)),
+          ),
+        ),
         make("tbody", {}, rows),
       ),
     ),
@@ -138,9 +160,10 @@ function signalTable(audit) {
 }
 
 function calibration(audit) {
-  const text = audit.calibrated === null
-    ? "They were not calibrated: the order of the examples can be trusted more than the probabilities themselves."
-    : sentence(audit.calibrated);
+  const text =
+    audit.calibrated === null
+      ? "They were not calibrated: the order of the examples can be trusted more than the probabilities themselves."
+      : sentence(audit.calibrated);
   return make("p", { class: "after" }, make("b", {}, "Probabilities. "), text);
 }
 
@@ -155,10 +178,13 @@ function learning(audit) {
   ].filter(has);
   const charts = [];
   if (losses.length) {
-    charts.push(curves("Loss", "Mean loss of the training examples, on the labels given.", losses, audit.stages, null, asNumber));
+    charts.push(
+      curves("Loss", "Mean loss of the training examples, on the labels given.", losses, audit.stages, null, asNumber),
+    );
   }
   if (accuracies.length) {
-    const meaning = "Share of right predictions; of training examples, by the labels given, so that a wrong one that is " +
+    const meaning =
+      "Share of right predictions; of training examples, by the labels given, so that a wrong one that is " +
       "not learned counts as a mistake.";
     charts.push(curves("Accuracy", meaning, accuracies, audit.stages, [0, 1], asShare, asTick));
   }
@@ -167,8 +193,11 @@ function learning(audit) {
 
 function options(audit) {
   const rows = (entries) =>
-    make("dl", { class: "options" }, entries.map(([term, value]) =>
-      make("div", {}, make("dt", {}, term), make("dd", {}, value))));
+    make(
+      "dl",
+      { class: "options" },
+      entries.map(([term, value]) => make("div", {}, make("dt", {}, term), make("dd", {}, value))),
+    );
   const asPair = ({ flag, value }) => [flag, value];
   const chosen = audit.options.filter((option) => !option.default);
   const others = audit.options.filter((option) => option.default);
@@ -187,10 +216,6 @@ function options(audit) {
           : null,
       ),
     ),
-    figure(
-      "Result",
-      "What the run ended with.",
-      rows(audit.results.map(([title, value]) => [title, asNumber(value)])),
-    ),
+    figure("Result", "What the run ended with.", rows(audit.results.map(([title, value]) => [title, asNumber(value)]))),
   );
 }

@@ -27,7 +27,14 @@ class Filters {
   }
 
   menu(name, title, options) {
-    return field(title, make("select", { name }, options.map(([value, text]) => make("option", { value }, text))));
+    return field(
+      title,
+      make(
+        "select",
+        { name },
+        options.map(([value, text]) => make("option", { value }, text)),
+      ),
+    );
   }
 
   range() {

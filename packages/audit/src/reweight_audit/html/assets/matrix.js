@@ -41,7 +41,8 @@ function noiseMatrix(audit, showPair) {
   const cell = (given, suggested) => {
     const count = counts.get(`${given} ${suggested}`) ?? 0;
     const share = audit.wrong[given].examples ? count / audit.wrong[given].examples : 0;
-    const said = `given ${audit.classes[given]}, should be ${audit.classes[suggested]}: ` +
+    const said =
+      `given ${audit.classes[given]}, should be ${audit.classes[suggested]}: ` +
       `${asNumber(count)} examples, ${asShare(share)} of the given class`;
     if (Math.round(count) === 0) return make("td", { title: said });
     const text = [isSmall ? asEstimate(count) : asCount(count), isSmall ? make("small", {}, asShare(share)) : null];
@@ -59,16 +60,34 @@ function noiseMatrix(audit, showPair) {
     make(
       "thead",
       {},
-      make("tr", {}, make("td", { class: "corner" }, "given \u2193 should be \u2192"), shown.map((c) => heading(c, "col"))),
+      make(
+        "tr",
+        {},
+        make("td", { class: "corner" }, "given \u2193 should be \u2192"),
+        shown.map((c) => heading(c, "col")),
+      ),
     ),
-    make("tbody", {}, shown.map((given) => make("tr", {}, heading(given, "row"), shown.map((to) => cell(given, to))))),
+    make(
+      "tbody",
+      {},
+      shown.map((given) =>
+        make(
+          "tr",
+          {},
+          heading(given, "row"),
+          shown.map((to) => cell(given, to)),
+        ),
+      ),
+    ),
   );
   const left = audit.classes.length - shown.length;
-  const note = left ? ` Of ${audit.classes.length} classes, the ${shown.length} with the most wrong labels are shown.` : "";
+  const note = left
+    ? ` Of ${audit.classes.length} classes, the ${shown.length} with the most wrong labels are shown.`
+    : "";
   return figure(
     "Noise matrix",
-    "Estimated number of examples of each given class (row) that should be of each class (column). The stronger the colour, " +
-      `the more; the grey diagonal is right. A number opens its examples.${note}`,
+    "Estimated number of examples of each given class (row) that should be of each class (column). The stronger the " +
+      `colour, the more; the grey diagonal is right. A number opens its examples.${note}`,
     make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Noise matrix" }, table),
   );
 }
@@ -82,5 +101,8 @@ function shownClasses(audit) {
     sums[given] += count;
     sums[suggested] += count;
   }
-  return all.sort((a, b) => sums[b] - sums[a]).slice(0, WIDEST).sort((a, b) => a - b);
+  return all
+    .sort((a, b) => sums[b] - sums[a])
+    .slice(0, WIDEST)
+    .sort((a, b) => a - b);
 }

@@ -106,7 +106,8 @@ function pressInGallery(key) {
   };
   const kind = KINDS.find((name) => name[0] === key);
   const at = gallery.current;
-  const classOfDigit = audit.classes.length <= 10 ? audit.classes.find((_, c) => digitOf(c, audit.classes) === key) : undefined;
+  const classOfDigit =
+    audit.classes.length <= 10 ? audit.classes.find((_, c) => digitOf(c, audit.classes) === key) : undefined;
   const onwards = (isDone) => isDone && gallery.move(1);
   if (key in steps) gallery.move(steps[key]);
   else if (kind) onwards(decide(at, kind));
@@ -189,7 +190,8 @@ function showLead() {
   );
   const limits = [];
   if (listed.id.length < examples) limits.push(`The ${asCount(listed.id.length)} most suspicious are listed`);
-  if (pictures.length && pictures.length < listed.id.length) limits.push(`the first ${asCount(pictures.length)} have pictures`);
+  if (pictures.length && pictures.length < listed.id.length)
+    limits.push(`the first ${asCount(pictures.length)} have pictures`);
   const said = limits.join("; ");
   byId("source").append(
     `Run ${audit.run}. `,
@@ -202,7 +204,9 @@ function showLead() {
 function start() {
   startTheme();
   showLead();
-  byId("key-list").append(...KEYS.map(([key, means]) => make("div", {}, make("dt", {}, make("kbd", {}, key)), make("dd", {}, means))));
+  byId("key-list").append(
+    ...KEYS.map(([key, means]) => make("div", {}, make("dt", {}, make("kbd", {}, key)), make("dd", {}, means))),
+  );
   byId("open-keys").addEventListener("click", () => byId("keys").showModal());
   byId("export").addEventListener("click", exportDecisions);
   byId("import").addEventListener("change", importDecisions);
