@@ -46,6 +46,14 @@ def test_large_images_are_made_small_in_their_shape():
     assert picture.getpixel((85, 24))[2] > 240 > 15 > picture.getpixel((85, 24))[0]
 
 
+def test_dark_data_are_shown_bright():
+    images = np.arange(17, dtype=np.uint8).reshape(17, 1, 1, 1).repeat(8, 2).repeat(8, 3)
+    shown = [int(np.asarray(picture)[0, 0]) for picture in pictures_of(images, range(17))]
+    np.testing.assert_allclose(shown, np.linspace(0, 255, 17), atol=0.5)
+    (black,) = pictures_of(np.zeros((1, 3, 8, 8), np.uint8), [0])
+    assert black.getextrema() == ((0, 0),) * 3
+
+
 def test_files_are_shown_whole(tmp_path):
     Image.new("RGB", (300, 100), (0, 200, 0)).save(tmp_path / "wide.png")
     Image.new("L", (20, 40), 7).save(tmp_path / "grey.png")

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 SIDE = 96
 """The longer side of a thumbnail in pixels, at most."""
 
+_DARK = 128
+"""Arrays without a brighter pixel use a part of the range only, as digits with their 17 grey levels do."""
+
 _LOSSLESS = 48
 """Images up to this side are so small that JPEG would spoil more than it saves."""
 
@@ -31,11 +34,13 @@ def thumbnails_of(split: Split) -> Callable[[Sequence[int]], Sequence[bytes]] | 
     images = split.images
     if images.dtype != np.uint8:
         return None
+    gain = 1.0 if isinstance(images, ImageFiles) else _gain(images)
 
     def one(position: int) -> bytes:
         if isinstance(images, ImageFiles):
             return encoded(decode(images.root / images.names[position], None)[0])
-        return encoded(images[position].transpose(1, 2, 0))
+        pixels = images[position].transpose(1, 2, 0)
+        return encoded(pixels if gain == 1 else np.round(pixels * gain).astype(np.uint8))
 
     def thumbnails(positions: Sequence[int]) -> list[bytes]:
         # reading and decoding run outside Python's lock
@@ -43,6 +48,11 @@ def thumbnails_of(split: Split) -> Callable[[Sequence[int]], Sequence[bytes]] | 
             return list(pool.map(one, positions))
 
     return thumbnails
+
+
+def _gain(images: np.ndarray) -> float:
+    brightest = int(images.max(initial=0))
+    return 255 / brightest if 0 < brightest < _DARK else 1.0
 
 
 def encoded(pixels: np.ndarray) -> bytes:

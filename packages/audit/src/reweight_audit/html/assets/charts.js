@@ -41,19 +41,22 @@ function ticks(low, high, count) {
 /** A share at an axis, "5 %". */
 const asTick = (share) => `${asNumber(100 * share)}\u202f%`;
 
-/** Both axes, for values between the limits; `asText` writes those of the vertical one. */
-function axes(width, height, x, y, asText = asNumber, xTitle = null) {
+const isWhole = (value) => Math.abs(value - Math.round(value)) < 1e-6;
+
+/** Both axes between the limits; `asText` writes the values of the vertical one, `isCount` says that x is whole. */
+function axes(width, height, x, y, asText, { title = "", isCount = false } = {}) {
   const scale = scales(width, height, x, y);
   const bottom = height - MARGIN.bottom;
-  const across = ticks(...x, Math.max(3, width / 90)).map((value) =>
+  const values = ticks(...x, Math.max(3, width / 90)).filter((value) => !isCount || isWhole(value));
+  const across = values.map((value) =>
     draw("text", { x: scale.x(value), y: bottom + 18, "text-anchor": "middle" }, asNumber(value)),
   );
   const up = ticks(...y, 4).map((value) => [
     draw("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: scale.y(value), y2: scale.y(value) }),
     draw("text", { x: MARGIN.left - 8, y: scale.y(value) + 4, "text-anchor": "end" }, asText(value)),
   ]);
-  const title = { class: "axis-title", x: width - MARGIN.right, y: bottom - 6, "text-anchor": "end" };
-  return [...up.flat(), ...across, ...(xTitle === null ? [] : [draw("text", title, xTitle)])];
+  const corner = { class: "axis-title", x: width - MARGIN.right, y: bottom - 6, "text-anchor": "end" };
+  return [...up.flat(), ...across, draw("text", corner, title)];
 }
 
 function scales(width, height, x, y) {
@@ -166,7 +169,7 @@ function curves(title, meaning, lines, stages, limits, asText, asTickText = asTe
       ];
     });
     return [
-      ...axes(width, height, x, y, asTickText, "epoch"),
+      ...axes(width, height, x, y, asTickText, { title: "epoch", isCount: true }),
       ...borders,
       ...paths,
       ...dots.filter((dot) => dot !== null),

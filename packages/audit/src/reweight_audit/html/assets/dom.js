@@ -20,6 +20,9 @@ function fill(element, attributes, children) {
   return element;
 }
 
+/** A term and its text, of a list of such. */
+const asTerm = (term, text) => make("div", {}, make("dt", {}, term), make("dd", {}, text));
+
 const byId = (id) => document.getElementById(id);
 
 const asCount = (() => {

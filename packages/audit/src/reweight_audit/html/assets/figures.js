@@ -46,6 +46,7 @@ function classTable(audit, showPair) {
             "tr",
             {},
             titles.map((title) => make("th", { scope: "col" }, title)),
+            make("td"),
           ),
         ),
         make("tbody", {}, rows),
@@ -196,7 +197,7 @@ function options(audit) {
     make(
       "dl",
       { class: "options" },
-      entries.map(([term, value]) => make("div", {}, make("dt", {}, term), make("dd", {}, value))),
+      entries.map(([term, value]) => asTerm(term, value)),
     );
   const asPair = ({ flag, value }) => [flag, value];
   const chosen = audit.options.filter((option) => !option.default);

@@ -5,6 +5,16 @@ const decisions = new Decisions(audit.fingerprint, audit.classes);
 const VIEWS = ["examples", "labels", "run"];
 const filled = new Set();
 
+const details = new Details(byId("selected"), audit, decisions, decide);
+const gallery = new Gallery(audit, decisions, {
+  place: byId("gallery"),
+  pagers: document.querySelectorAll(".pager"),
+  found: byId("found"),
+  onSelect: (at) => details.show(at),
+  onDecide: decide,
+});
+const filters = new Filters(byId("filters"), audit, decisions, () => gallery.show(filters.passing()));
+
 const KEYS = [
   ["Arrows", "go to another example"],
   ["Home, End", "to the first, the last"],
@@ -12,19 +22,10 @@ const KEYS = [
   ["k", "keep the label"],
   ["r", "relabel to the suggested class"],
   ["d", "drop the example"],
-  audit.classes.length <= 10 ? ["digits", "relabel to that class"] : ["c", "choose another class"],
+  details.menu === null ? ["digits", "relabel to that class"] : ["c", "choose another class, then Enter"],
   ["u", "undo: forget the decision"],
   ["?", "these keys"],
 ];
-
-const gallery = new Gallery(audit, decisions, {
-  place: byId("gallery"),
-  pagers: document.querySelectorAll(".pager"),
-  found: byId("found"),
-  onSelect: (at) => showDetails(byId("selected"), audit, decisions, at, decide),
-  onDecide: decide,
-});
-const filters = new Filters(byId("filters"), audit, decisions, () => gallery.show(filters.passing()));
 
 /** Decide of an example; `toggle` takes the same decision back, `label` is a class other than the suggested one. */
 function decide(at, kind, { label = null, toggle = false } = {}) {
@@ -87,6 +88,11 @@ async function importDecisions(event) {
 }
 
 function press(event) {
+  if (event.target === details.menu && ["Enter", "Escape"].includes(event.key)) {
+    event.preventDefault();
+    gallery.move(event.key === "Enter" ? 1 : 0);
+    return;
+  }
   const isTyping = event.target.closest?.("input, select, textarea, dialog");
   if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "?") byId("keys").showModal();
@@ -107,7 +113,7 @@ function pressInGallery(key) {
   const kind = KINDS.find((name) => name[0] === key);
   const at = gallery.current;
   const classOfDigit =
-    audit.classes.length <= 10 ? audit.classes.find((_, c) => digitOf(c, audit.classes) === key) : undefined;
+    details.menu === null ? audit.classes.find((_, c) => digitOf(c, audit.classes) === key) : undefined;
   const onwards = (isDone) => isDone && gallery.move(1);
   if (key in steps) gallery.move(steps[key]);
   else if (kind) onwards(decide(at, kind));
@@ -117,7 +123,7 @@ function pressInGallery(key) {
     gallery.mark();
     showTally();
   } else if (key === "n" || key === "p") gallery.turn(key === "n" ? 1 : -1);
-  else if (key === "c" && byId("other-class")) byId("other-class").focus();
+  else if (key === "c" && details.menu) details.menu.focus();
   else return false;
   return true;
 }
@@ -204,9 +210,7 @@ function showLead() {
 function start() {
   startTheme();
   showLead();
-  byId("key-list").append(
-    ...KEYS.map(([key, means]) => make("div", {}, make("dt", {}, make("kbd", {}, key)), make("dd", {}, means))),
-  );
+  byId("key-list").append(...KEYS.map(([key, means]) => asTerm(make("kbd", {}, key), means)));
   byId("open-keys").addEventListener("click", () => byId("keys").showModal());
   byId("export").addEventListener("click", exportDecisions);
   byId("import").addEventListener("change", importDecisions);
