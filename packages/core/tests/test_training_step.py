@@ -349,7 +349,7 @@ class TestSampleTable:
             take(step, ids)
 
         assert step.samples.tensors["last_weight"].tolist() == [1, 2, 6, 12, 15, 12] + [0] * 14
-        assert step.samples.mean_weight().tolist() == [1, 2, 4.5, 8, 12.5, 12] + [0] * 14
+        assert step.samples.mean("weight").tolist() == [1, 2, 4.5, 8, 12.5, 12] + [0] * 14
         assert step.samples.tensors["visits"].tolist() == [1, 1, 2, 3, 2, 1] + [0] * 14
 
     def test_of_weights_for_classes_the_mean_counts(self):
@@ -375,7 +375,7 @@ class TestSampleTable:
         seen = torch.zeros(SIZE, dtype=torch.bool)
         seen[[4, 9, 2]] = True
         assert torch.equal(step.samples.tensors["predicted"] >= 0, seen)
-        assert torch.equal(step.samples.mean_weight(), seen.float())
+        assert torch.equal(step.samples.mean("weight"), seen.float())
 
 
 class TestState:
