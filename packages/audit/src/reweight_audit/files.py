@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 
 from reweight_audit.records import Audit, Share, Signal
-from reweight_core import UserError, write_json, written_whole
+from reweight_core import UserError, write_text, written_whole
 
 FORMAT = 1
 NAME = "audit.json"
@@ -42,7 +42,7 @@ def as_json(audit: Audit) -> dict[str, Any]:
 
 def write_audit(path: Path, audit: Audit) -> None:
     """Write an audit as JSON."""
-    write_json(path, as_json(audit))
+    write_text(path, json.dumps(as_json(audit)) + "\n")
 
 
 def read_audit(path: Path) -> Audit:

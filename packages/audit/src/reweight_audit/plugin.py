@@ -8,3 +8,9 @@ audit = CommandPlugin(
     command="reweight_audit.command:command",
     function="reweight_audit.auditing:audit",
 )
+apply = CommandPlugin(
+    name="apply",
+    summary="Make corrected data of an audit.",
+    command="reweight_audit.apply_command:command",
+    function="reweight_audit.applying:apply",
+)

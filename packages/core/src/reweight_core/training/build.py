@@ -16,6 +16,7 @@ from reweight_core.data.batch import BatchSource
 from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Feeder, batch_sizes
+from reweight_core.data.given_weights import read_weights
 from reweight_core.data.prepare import PreparedData
 from reweight_core.engine.cuda_graphs import CudaGraphs, RecordedSteps
 from reweight_core.engine.head import find_head
@@ -143,7 +144,8 @@ def build_parts(
         assert isinstance(meta, Examples), "a stage on what there is not is refused"
         both = train.followed_by(meta)
     trusted = None if data.trusted is None else torch.from_numpy(data.trusted).to(device)
-    step = _build_step(config, model, hooks, train, meta, both, trusted, head, lookahead, contexts.lr)
+    factors = None if config.weights is None else torch.from_numpy(read_weights(config.weights, data)).to(device)
+    step = _build_step(config, model, hooks, train, meta, both, trusted, factors, head, lookahead, contexts.lr)
     begins_again = any(stage.start == "initial" for stage in stages[1:])
     # last, because some of a plugin's state may follow from the meta set and from the stages
     hooks.check_state()
@@ -223,6 +225,7 @@ def _build_step(
     meta: Examples | BatchSource | None,
     both: Examples | None,
     trusted: Tensor | None,
+    factors: Tensor | None,
     head: str | None,
     lookahead: Choice,
     lr: Tensor,
@@ -240,6 +243,7 @@ def _build_step(
         lean=config.memory == "lean",
         both=both,
         trusted=trusted,
+        factors=factors,
         meta_losses=hooks.losses if config.meta_loss == "training" else cross_entropy,
         lr=lr,
     )
