@@ -14,3 +14,9 @@ apply = CommandPlugin(
     command="reweight_audit.apply_command:command",
     function="reweight_audit.applying:apply",
 )
+score = CommandPlugin(
+    name="score",
+    summary="List labelled examples that were not in training whose labels are probably wrong.",
+    command="reweight_audit.score_command:command",
+    function="reweight_audit.scoring:score",
+)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from reweight_core.cli.plugin_options import DeclaringCommand, config_option, first_pass, take_given
     from reweight_core.cli.progress import Progress, duration
     from reweight_core.cli.run_argument import run_argument
-    from reweight_core.config.compatibility import refuse_misfits
+    from reweight_core.config.compatibility import refuse_misfits, uses_clean_examples
     from reweight_core.config.load_data import load_data
     from reweight_core.data.batch import Batch, target_rows
     from reweight_core.data.dataset import Dataset, Split
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from reweight_core.machine.device import cpu_name, usable_cpus
     from reweight_core.runs.evaluate import evaluate
     from reweight_core.runs.folder import RunRecord, read_config
-    from reweight_core.runs.predict import load
+    from reweight_core.runs.predict import Predictions, load, predict
     from reweight_core.runs.samples import Samples, read_samples
     from reweight_core.training.loop import FinishedRun, train
     from reweight_core.training.resume import resume
@@ -75,6 +75,7 @@ _LAZY = {
     "Network": "reweight_core.engine.network",
     "Outputs": "reweight_core.engine.outputs",
     "ParameterOptimizer": "reweight_core.engine.network",
+    "Predictions": "reweight_core.runs.predict",
     "PreparedData": "reweight_core.data.prepare",
     "Progress": "reweight_core.cli.progress",
     "RunRecord": "reweight_core.runs.folder",
@@ -97,6 +98,7 @@ _LAZY = {
     "load": "reweight_core.runs.predict",
     "load_data": "reweight_core.config.load_data",
     "noise_estimate": "reweight_core.data.planted",
+    "predict": "reweight_core.runs.predict",
     "read_config": "reweight_core.runs.folder",
     "read_samples": "reweight_core.runs.samples",
     "read_table": "reweight_core.data.features",
@@ -109,6 +111,7 @@ _LAZY = {
     "train": "reweight_core.training.loop",
     "training_set": "reweight_core.training.training_set",
     "usable_cpus": "reweight_core.machine.device",
+    "uses_clean_examples": "reweight_core.config.compatibility",
 }
 
 __all__ = [
@@ -136,6 +139,7 @@ __all__ = [
     "Option",
     "Outputs",
     "ParameterOptimizer",
+    "Predictions",
     "PreparedData",
     "Progress",
     "RunConfig",
@@ -174,6 +178,7 @@ __all__ = [
     "option",
     "over",
     "part_of",
+    "predict",
     "prefixed",
     "read_config",
     "read_file",
@@ -190,6 +195,7 @@ __all__ = [
     "train",
     "training_set",
     "usable_cpus",
+    "uses_clean_examples",
     "write_json",
     "write_text",
     "written_whole",
