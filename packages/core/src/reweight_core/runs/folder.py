@@ -238,15 +238,19 @@ def write_confusion(path: Path, confusion: np.ndarray, classes: Sequence[str]) -
 
 def write_samples(folder: Path, data: PreparedData, table: SampleTable) -> None:
     """Write samples.safetensors and samples.json: everything known of each training example."""
-    columns = {name: tensor.cpu().numpy() for name, tensor in table.tensors.items() if name != "weight_sum"}
+    columns = {name: tensor.cpu().numpy() for name, tensor in table.tensors.items() if not name.endswith("_sum")}
     columns |= {
         "id": data.ids,
         "observed": data.train.labels,
         "true": data.true_labels,
-        "mean_weight": table.mean_weight().cpu().numpy(),
+        "mean_weight": table.mean("weight").cpu().numpy(),
+        "mean_loss": table.mean("loss").cpu().numpy(),
+        "mean_margin": table.mean("margin").cpu().numpy(),
     }
     if data.trusted is not None:
         columns["trusted"] = data.trusted
+    if data.planted is not None:
+        columns["planted"] = data.planted
     with written_whole(folder / "samples.safetensors") as partial:
         save_file({name: np.ascontiguousarray(column) for name, column in columns.items()}, partial)
     names = data.train.names or [str(i) for i in data.ids]
