@@ -17,7 +17,7 @@ CONFUSIONS = 20_000
 
 
 def content_of(audit: Audit, listed: np.ndarray) -> dict[str, Any]:
-    """Return the figures of an audit, planted examples left out.
+    """Return the figures of an audit, those that are not the user's left out.
 
     Args:
         audit: what was found.
@@ -32,8 +32,6 @@ def content_of(audit: Audit, listed: np.ndarray) -> dict[str, Any]:
         "classes": list(audit.classes),
         "calibrated": audit.calibrated,
         "examples": int(own.sum()),
-        "planted": int(audit.planted.sum()),
-        "trueKnown": bool((audit.true[own] >= 0).any()),
         "effective": float(weights.sum()) ** 2 / squares if squares else 0.0,
         "listed": {
             "id": audit.ids[listed].tolist(),

@@ -84,7 +84,10 @@ class Details {
     this.picture.hidden = pictures[at] === undefined;
     if (pictures[at] !== undefined) this.picture.src = pictures[at];
     this.picture.alt = `Picture of ${listed.name[at]}`;
-    this.name.replaceChildren(listed.name[at], make("span", { class: "soft" }, ` position ${listed.id[at]}`));
+    // what has no name of its own is named by its position
+    const isNamed = listed.name[at] !== String(listed.id[at]);
+    const position = make("span", { class: "soft" }, ` position ${listed.id[at]}`);
+    this.name.replaceChildren(listed.name[at], ...(isNamed ? [position] : []));
     this.facts.replaceChildren(...this.known(at).map(([term, text]) => asTerm(term, text)));
     for (const button of this.kinds) button.setAttribute("aria-pressed", button.dataset.kind === decision?.decision);
     this.buttons.forEach((button, c) => {

@@ -10,8 +10,9 @@ function showLabels(place, audit, showPair) {
 
 /** Share of wrong labels of each given class, the most first. */
 function classTable(audit, showPair) {
-  const order = audit.wrong.map((_, c) => c).sort((a, b) => audit.wrong[b].value - audit.wrong[a].value);
-  const widest = Math.max(0.01, ...audit.wrong.map(({ high }) => high));
+  const present = audit.wrong.map((_, c) => c).filter((c) => audit.wrong[c].examples > 0);
+  const order = present.sort((a, b) => audit.wrong[b].value - audit.wrong[a].value);
+  const widest = Math.max(0.01, ...order.map((c) => audit.wrong[c].high));
   const rows = order.map((c) => {
     const wrong = audit.wrong[c];
     return make(
@@ -82,7 +83,7 @@ function showRun(place, audit) {
       ),
       histogram(
         `Ranking signal: ${ranking.name}`,
-        `${sentence(ranking.meaning)} The higher, the more suspicious; it tells well where the groups lie apart.`,
+        `${sentence(ranking.meaning)} It tells well where the groups lie apart.`,
         audit.histograms.signal,
       ),
     ),
@@ -97,47 +98,38 @@ const sentence = (text) => text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.tes
 
 const asAuroc = (value) => value.toFixed(3);
 
-/** Figures by the true labels: title, and how they are written. */
-const KNOWN = {
-  auroc: ["AUROC, true labels", asAuroc],
-  precision_1: ["Precision, worst 1\u202f%", asShare],
-  precision_5: ["Precision, worst 5\u202f%", asShare],
-  precision_wrong: ["Precision, as many as are wrong", asShare],
-};
+/** Figures of a signal: title, value, and how it is written. */
+const QUALITIES = [
+  ["AUROC, known examples", (signal) => signal.auroc, asAuroc],
+  ["AUROC, true labels", (signal) => signal.known.auroc, asAuroc],
+  ["Precision, worst 1\u202f%", (signal) => signal.known.precision_1, asShare],
+  ["Precision, worst 5\u202f%", (signal) => signal.known.precision_5, asShare],
+  ["Precision, as many as are wrong", (signal) => signal.known.precision_wrong, asShare],
+];
+
+const isKnown = (value) => value !== null && value !== undefined;
 
 function signalTable(audit) {
-  const known = Object.entries(KNOWN).filter(([key]) => audit.signals.some((signal) => key in signal.known));
-  const cell = (value, asText) =>
-    make("td", { class: "number" }, value === null || value === undefined ? "" : asText(value));
-  const titles = [
-    "Signal",
-    "Meaning",
-    ...(audit.planted ? ["AUROC, planted"] : []),
-    ...known.map(([, [title]]) => title),
-  ];
+  const qualities = QUALITIES.filter(([, of]) => audit.signals.some((signal) => isKnown(of(signal))));
+  const titles = ["Signal", "Meaning", ...qualities.map(([title]) => title)];
   const rows = audit.signals.map((signal) =>
     make(
       "tr",
       {},
       make("th", { scope: "row" }, signal.name),
       make("td", { class: "meaning" }, signal.meaning),
-      audit.planted ? cell(signal.auroc, asAuroc) : null,
-      known.map(([key, [, asText]]) => cell(signal.known[key], asText)),
+      qualities.map(([, of, asText]) => make("td", { class: "number" }, isKnown(of(signal)) ? asText(of(signal)) : "")),
     ),
   );
-  const of = [
-    "What the run knows of each example; the first ranks them.",
-    audit.planted || known.length
-      ? "AUROC is 1 if every wrong label is more suspicious than every right one, 0.5 for chance."
-      : "",
-    known.length ? "Precision is the share of the most suspicious examples whose label is wrong." : "",
-    audit.planted
-      ? `Planted: ${counted(audit.planted, "example")} put among the others to measure this, shown nowhere else.`
-      : "",
+  const meaning = [
+    "What is known of each example; the first ranks them.",
+    qualities.length ? "AUROC is 1 if every wrong label has a higher signal than every right one, 0.5 for chance;" : "",
+    qualities.length ? "below that the signal is inverted." : "",
+    qualities.length > 1 ? "Precision is the share of the most suspicious examples whose label is wrong." : "",
   ];
   return figure(
     "Signals",
-    of.filter((text) => text !== "").join(" "),
+    meaning.filter((text) => text !== "").join(" "),
     make(
       "div",
       { class: "scroll", tabindex: 0, role: "region", "aria-label": "Signals" },
@@ -163,8 +155,8 @@ function signalTable(audit) {
 function calibration(audit) {
   const text =
     audit.calibrated === null
-      ? "They were not calibrated: the order of the examples can be trusted more than the probabilities themselves."
-      : sentence(audit.calibrated);
+      ? "They are not calibrated: the order of the examples can be trusted more than the probabilities."
+      : `They are calibrated by ${audit.calibrated}.`;
   return make("p", { class: "after" }, make("b", {}, "Probabilities. "), text);
 }
 
