@@ -25,6 +25,8 @@ from reweight_core import run_argument
 @click.option("--worst", type=click.IntRange(0), default=20, show_default=True, help="Examples to show.")
 @click.option("--csv", "csv_file", type=Path, metavar="FILE", help="Write every example, the most suspicious first.")
 @click.option("--html", "html_file", type=Path, metavar="FILE", help="Write a report to look at and to decide in.")
+@click.option("--label-studio", type=Path, metavar="FILE", help="Write tasks for Label Studio.")
+@click.option("--fiftyone", type=Path, metavar="FILE", help="Write labels for FiftyOne.")
 @click.option("--json", "prints_json", is_flag=True, help="Print JSON.")
 def command(
     run: Path,
@@ -33,6 +35,8 @@ def command(
     worst: int,
     csv_file: Path | None,
     html_file: Path | None,
+    label_studio: Path | None,
+    fiftyone: Path | None,
     prints_json: bool,
 ) -> None:
     """List the training examples of the finished run RUN whose labels are probably wrong.
@@ -43,6 +47,7 @@ def command(
     reweight audit runs/erm-digits-1 --html report.html
     """
     from reweight_audit.auditing import audit
+    from reweight_audit.exports import write_export
     from reweight_audit.files import NAME, as_json, write_audit, write_csv
     from reweight_audit.screen import show
 
@@ -50,6 +55,9 @@ def command(
     write_audit(run / NAME, found)
     if csv_file is not None:
         write_csv(csv_file, found)
+    for kind, file in (("label-studio", label_studio), ("fiftyone", fiftyone)):
+        if file is not None:
+            write_export(kind, file, found)
     if prints_json:
         click.echo(json.dumps(as_json(found)))
     else:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @attrs.frozen(eq=False)
@@ -77,6 +81,12 @@ class Audit:
     planted: np.ndarray
     true: np.ndarray
     weights: np.ndarray
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return a data frame with the columns of cleanlab (`reweight_audit.exports.to_frame`)."""
+        from reweight_audit.exports import to_frame
+
+        return to_frame(self)
 
     def order(self) -> np.ndarray:
         """Return the positions of the examples, the most suspicious first, without the planted ones."""
