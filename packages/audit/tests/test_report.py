@@ -15,6 +15,7 @@ from reweight_audit.html import report, write_report
 from reweight_audit.html.content import content_of, histogram
 from reweight_audit.html.run_files import run_content
 from reweight_audit.records import Audit, Share, Signal
+from reweight_core import UserError
 
 N, C = 60, 3
 
@@ -229,6 +230,11 @@ def test_a_list_that_is_too_long_is_cut_behind_the_worst(written, monkeypatch):
     assert data["examples"] == N
 
 
+def test_a_file_that_cannot_be_written_is_named(tmp_path, run):
+    with pytest.raises(UserError, match=r"--html .*missing"):
+        write_report(tmp_path / "missing" / "report.html", make_audit(), run, None)
+
+
 def test_values_that_are_not_finite_are_unknown_ones(written):
     values = np.zeros(N)
     values[:3] = np.nan, np.inf, -np.inf
@@ -242,6 +248,15 @@ def test_the_pairs_of_the_matrix_are_given_then_suggested():
     content = content_of(make_audit(matrix=matrix), np.arange(N))
     assert content["right"] == [10, 20, 30]
     assert content["confusions"] == [[0, 1, 5], [2, 0, 3], [1, 2, 1.5]]
+
+
+def test_how_many_are_wrong_in_fact_is_told_where_all_true_labels_are_known():
+    audit = make_audit(planted=np.arange(N) < 10)
+    true = np.where(np.arange(N) % 5 == 0, (audit.given + 1) % C, audit.given)
+    known = attrs.evolve(audit, true=true)
+    assert content_of(known, np.arange(N))["wrongInFact"] == pytest.approx(0.2)
+    one_unknown = attrs.evolve(audit, true=np.where(np.arange(N) == 20, -1, true))
+    assert content_of(one_unknown, np.arange(N))["wrongInFact"] is None
 
 
 @pytest.mark.parametrize(("weights", "effective"), [(np.full(N, 0.3), N), (np.arange(N) < 7.0, 7), (np.zeros(N), 0)])

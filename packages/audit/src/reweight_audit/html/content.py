@@ -24,6 +24,7 @@ def content_of(audit: Audit, listed: np.ndarray) -> dict[str, Any]:
         listed: positions of the examples to list, in their order.
     """
     own = ~audit.planted
+    is_known = bool((audit.true[own] >= 0).all())
     weights = audit.weights[own & np.isfinite(audit.weights)]
     squares = float((weights**2).sum())
     return {
@@ -44,6 +45,7 @@ def content_of(audit: Audit, listed: np.ndarray) -> dict[str, Any]:
             "signal": numbers(audit.signals[0].values[listed]),
         },
         "wrongOfAll": attrs.asdict(audit.wrong_of_all),
+        "wrongInFact": float((audit.true != audit.given)[own].mean()) if is_known else None,
         "wrong": [
             {"examples": int(count), **attrs.asdict(share)}
             for count, share in zip(

@@ -16,7 +16,7 @@ import numpy as np
 from reweight_audit.html.content import content_of
 from reweight_audit.html.run_files import run_content
 from reweight_audit.records import Audit
-from reweight_core import write_text
+from reweight_core import UserError, write_text
 
 LISTED = 50_000
 """Examples that are listed, at most."""
@@ -52,24 +52,24 @@ def write_report(
             None if they are no images.
 
     Raises:
-        UserError: if a picture cannot be read.
+        UserError: if a picture cannot be read, or the file cannot be written; an older one then stays as it was.
     """
     order = audit.order()
     content = content_of(audit, order[:LISTED]) | run_content(run)
     content["pictures"] = [] if thumbnails is None else list(_pictures(audit, order[:LISTED], thumbnails))
     style = "\n".join(_asset(name) for name in STYLES)
     script = "\n".join(_asset(name) for name in SCRIPTS)
-    page = Template(_asset("page.html"))
-    write_text(
-        path,
-        page.substitute(
-            style=style,
-            script=script,
-            style_hash=_hash(style),
-            script_hash=_hash(script),
-            data=_as_script_data(content),
-        ),
+    page = Template(_asset("page.html")).substitute(
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        data=_as_script_data(content),
     )
+    try:
+        write_text(path, page)
+    except OSError as error:
+        raise UserError(f"--html {path}: {error}") from error
 
 
 def _pictures(

@@ -201,6 +201,7 @@ function showLead() {
   const said = limits.join("; ");
   byId("source").append(
     `Run ${audit.run}. `,
+    audit.wrongInFact === null ? "" : `By the true labels it is ${asShare(audit.wrongInFact)}. `,
     audit.calibrated === null ? "The probabilities are not calibrated: trust the order more. " : "",
     said ? `${said[0].toUpperCase()}${said.slice(1)}.` : "",
   );
