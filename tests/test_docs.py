@@ -53,7 +53,7 @@ def workplace(tmp_path, monkeypatch):
     for part, name in [(p, c) for p in ("train", "test", "meta") for c in ("cat", "dog")]:
         folder = tmp_path / "photos" / part / name
         folder.mkdir(parents=True)
-        for number in range(60 if part == "train" else 3):
+        for number in range({"train": 60, "test": 3, "meta": 10}[part]):
             Image.fromarray(rng.randint(0, 256, (40, 48, 3), np.uint8)).save(folder / f"{number}.png")
     (tmp_path / "table").mkdir()
     rows = [f"{('no', 'yes')[i % 2]},{20 + i % 50},{1.5 + i % 2}" for i in range(200)]
@@ -102,6 +102,10 @@ def test_documented_command_works(command, workplace, documented_plugins, capsys
     if "RUN" in arguments or any(a.startswith("runs/") for a in arguments):
         assert run("train", "--epochs", "1", "--out", "finished") == 0
         arguments = ["finished" if a == "RUN" or a.startswith("runs/") else a for a in arguments]
+    if arguments[0] == "apply":
+        assert run("audit", "finished") == 0
+    if "corrected" in arguments and arguments[0] == "train":
+        shutil.copytree("photos", "corrected")
     if "FILE" in arguments:
         (workplace / "FILE").write_text(blocks("docs/runs.md", "toml")[0])
     if arguments[0] == "train" and "--help" not in arguments:

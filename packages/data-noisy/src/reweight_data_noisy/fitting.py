@@ -20,10 +20,9 @@ SMALL_TABLE = 1500
 
 def fitting(kind: Literal["features", "images"], examples: int) -> dict[str, Any]:
     """Return defaults of core's options for so many training examples; the table is in docs/data.md."""
-    if kind == "images" and examples < SMALL_FOLDER:
-        return {"model": "resnet8", **_length(examples, 100, epochs=80, fewest=1000, most=4000)}
     if kind == "images":
-        return _length(examples, 100, epochs=80, fewest=1, most=80_000)
+        small = {"model": "resnet8"} if examples < SMALL_FOLDER else {}
+        return {**small, **_length(examples, 100, epochs=80, fewest=1000, most=80_000)}
     if examples < SMALL_TABLE:
         # this decay, a part of Adam's gradient, has scikit-learn's LogisticRegression (C = 1) as its optimum
         decay = float(f"{1 / examples:.3g}")
