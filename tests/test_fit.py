@@ -145,6 +145,21 @@ def test_a_last_training_that_was_interrupted_is_resumed(tmp_path):
     assert again.run.summary["test_accuracy"] == evaluate("best")["test_accuracy"]
 
 
+def test_an_observer_hears_of_the_last_training_alone_and_need_not_be_there_again(tmp_path):
+    class Interrupts:
+        @reweight_core.hookimpl
+        def observe_epoch(self, metrics):
+            raise KeyboardInterrupt
+
+    options = FEW | {"candidates": ["gce"]} | SHORT
+    observed = {"observe": ["tensorboard"], "tensorboard_log_dir": tmp_path / "logs"}
+    with pytest.raises(KeyboardInterrupt):
+        reweight_core.fit("best", **options, **observed, observers=[Interrupts()])
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["best"]
+    (tmp_path / "best/curves.txt").write_text("an observer's")
+    assert reweight_core.fit("best", **options).run.summary["epochs"]
+
+
 def test_without_trusted_examples_the_report_says_what_that_cannot_tell():
     fitted = reweight_core.fit("best", **FEW | {"candidates": ["gce"]}, **SHORT | {"meta_size": 0})
     assert fitted.report.by == "observed"

@@ -46,15 +46,19 @@ def _is_finished(run: PlannedRun) -> bool:
     if not run.folder.exists():
         return False
     if not (run.folder / "summary.json").exists():
-        if not (run.folder.is_dir() and _names_in(run.folder) <= OF_A_RUN):
+        if not (run.folder.is_dir() and _is_of_a_run(run.folder)):
             raise UserError(f"{run.folder}: is in the way and not a run; give another --out")
         return False
     _refuse_differences(run, "is finished")
     return True
 
 
-def _names_in(folder: Path) -> set[str]:
-    return {path.name.removesuffix(".partial") for path in folder.iterdir()}
+def _is_of_a_run(folder: Path) -> bool:
+    """Whether nothing is there but what a run leaves; beside its options, observers may leave anything."""
+    if {path.name.removesuffix(".partial") for path in folder.iterdir()} <= OF_A_RUN:
+        return True
+    config = folder / "config.json"
+    return config.exists() and {"format", "options", "versions"} <= read_json(config).keys()
 
 
 def _refuse_differences(run: PlannedRun, state: str) -> None:
