@@ -97,6 +97,7 @@ def test_it_hears_of_the_whole_run_and_changes_nothing(diary, tmp_path):
 @pytest.fixture
 def interrupted(diary, tmp_path):
     """A run with the observer that was interrupted in its last epoch."""
+
     class Stop:
         @hookimpl
         def observe_epoch(self, metrics):
@@ -231,7 +232,7 @@ def test_the_observer_csv_goes_with_data_of_that_name(tmp_path, monkeypatch):
     assert run("train", "--config", "file.toml", "--epochs", "2", "--test-from", "split:0.2", "--out", "run") == 0
     with open("run/metrics.csv", newline="") as file:
         table = list(csv.DictReader(file))
-    lines = [json.loads(line) for line in open("run/metrics.jsonl")]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [float(row["train_loss"]) for row in table] == [line["train_loss"] for line in lines]
     assert run("train", "--observe", "csv", "--observe", "csv", "--out", "twice") == 2
 

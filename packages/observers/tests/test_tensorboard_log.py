@@ -70,7 +70,9 @@ def test_without_tensorboard_there_is_one_line_that_says_what_to_install(monkeyp
     for name in [name for name in sys.modules if name.startswith("torch.utils.tensorboard")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with pytest.raises(UserError, match=r"^--observe tensorboard: .*tensorboard.*; install .*: pip install tensorboard$"):
+    with pytest.raises(
+        UserError, match=r"^--observe tensorboard: .*tensorboard.*; install .*: pip install tensorboard$"
+    ):
         TensorBoardLog(TensorBoardConfig())
 
 

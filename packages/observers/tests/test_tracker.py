@@ -120,7 +120,9 @@ def test_the_dashboard_of_trackio_does_not_start(run, monkeypatch):
 @pytest.mark.parametrize("kind", [Trackio, WandB])
 def test_without_the_library_there_is_one_line_that_says_what_to_install(kind, monkeypatch):
     monkeypatch.setitem(sys.modules, kind.library, None)
-    with pytest.raises(UserError, match=rf"^--observe {kind.library}: .*; install it with: pip install {kind.library}$"):
+    with pytest.raises(
+        UserError, match=rf"^--observe {kind.library}: .*; install it with: pip install {kind.library}$"
+    ):
         kind(TrackerConfig())
 
 

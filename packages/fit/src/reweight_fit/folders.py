@@ -121,9 +121,7 @@ class Folders:
 def _decisive(options: dict[str, Any]) -> dict[str, Any]:
     of_observers = tuple(f"{name.replace('-', '_')}_" for name in options["observe"])
     return {
-        name: value
-        for name, value in options.items()
-        if name not in HARMLESS and not name.startswith(of_observers)
+        name: value for name, value in options.items() if name not in HARMLESS and not name.startswith(of_observers)
     }
 
 

@@ -39,5 +39,9 @@ def weights_of(samples: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     if "trusted" in samples:
         weighed &= ~samples["trusted"]
     known, right = samples["true"] >= 0, samples["true"] == samples["observed"]
-    groups = {"weights": weighed, "weights_clean": weighed & known & right, "weights_corrupted": weighed & known & ~right}
+    groups = {
+        "weights": weighed,
+        "weights_clean": weighed & known & right,
+        "weights_corrupted": weighed & known & ~right,
+    }
     return {name: weights[group] for name, group in groups.items() if group.any()}

@@ -34,7 +34,11 @@ class TensorBoardLog:
         place = folder if self._log_dir is None else self._log_dir / name_of(folder)
         self._writer = self._make_writer(str(place), purge_step=epochs_done + 1)
         if not epochs_done:
-            lines = ["| option | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in config.items())]
+            lines = [
+                "| option | value |",
+                "| --- | --- |",
+                *(f"| {name} | {value} |" for name, value in config.items()),
+            ]
             self._writer.add_text("options", "\n".join(lines))
 
     @hookimpl

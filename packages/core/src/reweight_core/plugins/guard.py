@@ -76,8 +76,8 @@ def guarded_observer(plugin: object, whose: str) -> GuardedHooks:
     """Return the hooks of an observer (arguments as `guarded`).
 
     Raises:
-        PluginError: if a function has the name of a hook, but is not marked with `hookimpl`; or if it is a hook by which
-            the observer could change the run.
+        PluginError: if a function has the name of a hook, but is not marked with `hookimpl`; or if it is a hook by
+            which the observer could change the run.
     """
     hooks = _guarded_hooks(plugin, whose)
     others = vars(hooks).keys() - set(OBSERVING)

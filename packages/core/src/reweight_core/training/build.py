@@ -88,7 +88,7 @@ class Parts:
 
 
 def build_observers(config: RunConfig, restored: bool = False) -> dict[str, object]:
-    """Build the observers that ``--observe`` names, by name: before the data are read, because a library may be missing.
+    """Build the observers that ``--observe`` names, by name; a library may be missing, so before the data are read.
 
     Args:
         config: the options.
