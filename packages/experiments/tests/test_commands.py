@@ -2,34 +2,11 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from reweight_core.cli.main import main
-
 GONE = '\n[rows.gone]\npackage = "reweight-method-gone"\n[[cells]]\nname = "gone"\nmethod = "gone"\n'
 STIR = '\n[[cells]]\nname = "stir"\nmethod = "stir"\n'
-
-
-@pytest.fixture
-def reweight(made, capsys, tmp_path, monkeypatch):
-    """Run the program in an empty folder; give its exit status, standard output and error."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-
-    def run(*arguments):
-        capsys.readouterr()
-        status = 0
-        try:
-            main(list(arguments))
-        except SystemExit as finished:
-            status = finished.code or 0
-        out, err = capsys.readouterr()
-        return SimpleNamespace(status=status, out=out, err=err)
-
-    return run
 
 
 def options_in(folder):

@@ -110,10 +110,12 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file of a run.
 
     Raises:
-        UserError: if it is missing or not JSON.
+        UserError: if it is missing, or no JSON object.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}")
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); remove the folder") from error
     return content

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich import box
 from rich.cells import cell_len
+from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
@@ -19,7 +20,7 @@ from reweight_experiments.carry_out import Watcher
 from reweight_experiments.cells import PlannedRun
 from reweight_experiments.folder import read_json
 from reweight_experiments.jobs import Ended, Job
-from reweight_experiments.report import Results
+from reweight_experiments.report import Report, Results
 
 
 class SweepProgress(Watcher):
@@ -88,7 +89,13 @@ class SweepProgress(Watcher):
 
 def show(results: Results) -> None:
     """Print a result table and where it is kept."""
-    screen, report = console(), results.report
+    screen = console()
+    print_report(screen, results.report)
+    screen.print(f"also in {results.folder / 'results.md'}, results.csv and results.json", soft_wrap=True)
+
+
+def print_report(screen: Console, report: Report) -> None:
+    """Print a table with the lines above and below it."""
     for line in report.heading:
         screen.print(line, soft_wrap=True)
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
@@ -105,7 +112,6 @@ def show(results: Results) -> None:
     screen.print(table, crop=False)
     for line in report.remarks:
         screen.print(line, soft_wrap=True)
-    screen.print(f"also in {results.folder / 'results.md'}, results.csv and results.json", soft_wrap=True)
 
 
 def last_metrics(folder: Path) -> dict[str, Any] | None:
