@@ -64,6 +64,19 @@ def test_the_program_leaves_an_ordinary_run_and_says_what_won(reweight, tmp_path
     assert max(row["accuracy"] for row in report["rows"]) - winner["accuracy"] < 0.2
     assert summary["test_accuracy"] > 0.75
     assert evaluate("best")["test_accuracy"] == summary["test_accuracy"]
+    for line in done.out.splitlines():
+        # only trials after plain training, which says what the search may take
+        assert (" right, " in line and " s, at most " in line) == (" right, " in line and not line.startswith("erm, "))
+    # the trials are there: only the last training is made again
+    for flag in ("--quiet", "--json"):
+        shutil.rmtree(tmp_path / "best")
+        again = reweight("fit", *data.split(), "--steps", 60, "--candidates", "gce,fine-tune", "--out", "best", flag)
+        assert again.status == 0, again.err
+        if flag == "--quiet":
+            assert again.out == f"best: {winner['name']}, test accuracy {summary['test_accuracy']:.4f}\n"
+        else:
+            printed = json.loads(again.out)
+            assert (printed["fit"]["winner"], printed["test_accuracy"]) == (winner, summary["test_accuracy"])
     assert len(load("best").classes) == 3
     (tmp_path / "new.csv").write_text("p,q,r,s\n2.5,0,0,0\n0,2.5,0,0\n")
     assert reweight("predict", "best", "new.csv", "--csv", "found.csv").status == 0

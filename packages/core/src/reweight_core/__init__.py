@@ -34,8 +34,9 @@ from reweight_core.plugins.records import (
 
 if TYPE_CHECKING:
     from reweight_core.cli.console import console
+    from reweight_core.cli.output_options import json_option, quiet_option
     from reweight_core.cli.plugin_options import DeclaringCommand, config_option, first_pass, take_given
-    from reweight_core.cli.progress import Progress, duration
+    from reweight_core.cli.progress import Pace, Progress, duration, in_one_line
     from reweight_core.config.compatibility import refuse_misfits
     from reweight_core.config.load_data import load_data
     from reweight_core.data.batch import Batch, target_rows
@@ -69,6 +70,7 @@ _LAZY = {
     "ImageFiles": "reweight_core.data.images",
     "Network": "reweight_core.engine.network",
     "Outputs": "reweight_core.engine.outputs",
+    "Pace": "reweight_core.cli.progress",
     "ParameterOptimizer": "reweight_core.engine.network",
     "PreparedData": "reweight_core.data.prepare",
     "Progress": "reweight_core.cli.progress",
@@ -87,7 +89,10 @@ _LAZY = {
     "find_head": "reweight_core.engine.head",
     "first_pass": "reweight_core.cli.plugin_options",
     "in_fold": "reweight_core.data.folds",
+    "in_one_line": "reweight_core.cli.progress",
+    "json_option": "reweight_core.cli.output_options",
     "load": "reweight_core.runs.predict",
+    "quiet_option": "reweight_core.cli.output_options",
     "read_table": "reweight_core.data.features",
     "read_values": "reweight_core.data.features",
     "load_data": "reweight_core.config.load_data",
@@ -123,6 +128,7 @@ __all__ = [
     "ObserverPlugin",
     "Option",
     "Outputs",
+    "Pace",
     "ParameterOptimizer",
     "PreparedData",
     "Progress",
@@ -151,6 +157,8 @@ __all__ = [
     "hookimpl",
     "imported",
     "in_fold",
+    "in_one_line",
+    "json_option",
     "known_options",
     "load",
     "load_data",
@@ -160,6 +168,7 @@ __all__ = [
     "over",
     "part_of",
     "prefixed",
+    "quiet_option",
     "read_file",
     "read_table",
     "read_values",

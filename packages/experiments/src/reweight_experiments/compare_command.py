@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from reweight_core import console
+from reweight_core import console, json_option
 from reweight_experiments.compare import compare
 from reweight_experiments.compare_plot import check_file
 from reweight_experiments.progress import print_report
@@ -18,7 +18,7 @@ from reweight_experiments.progress import print_report
 @click.option(
     "--plot", "plot_file", type=Path, metavar="FILE", help="Draw the epochs of all into a .svg, .png or .pdf."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(runs: tuple[Path, ...], plot_file: Path | None, as_json: bool) -> None:
     """Put runs side by side: what differs between their options, and what came of them.
 

@@ -5,7 +5,7 @@ from reweight_observers.options import TensorBoardConfig, TrackerConfig
 
 csv = ObserverPlugin(
     name="csv",
-    summary="metrics.csv in the folder of the run: a row an epoch",
+    summary="figures as a table, metrics.csv in the folder of the run",
     build=imported("reweight_observers.metrics_csv:MetricsCSV"),
 )
 tensorboard = ObserverPlugin(
@@ -16,13 +16,13 @@ tensorboard = ObserverPlugin(
 )
 trackio = ObserverPlugin(
     name="trackio",
-    summary="the same for trackio, on this machine or a Space (pip install trackio)",
+    summary="figures and histograms of the weights for trackio (pip install trackio)",
     build=imported("reweight_observers.tracker:Trackio"),
     config=TrackerConfig,
 )
 wandb = ObserverPlugin(
     name="wandb",
-    summary="the same for Weights & Biases (pip install wandb)",
+    summary="figures and histograms of the weights for Weights & Biases (pip install wandb)",
     build=imported("reweight_observers.tracker:WandB"),
     config=TrackerConfig,
 )
