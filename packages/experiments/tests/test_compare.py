@@ -69,11 +69,12 @@ def test_an_option_of_one_method_alone_is_shown_where_it_is_not_its_default(tmp_
 def test_a_run_with_a_plugin_that_is_not_installed_is_compared_all_the_same(tmp_path):
     lost = kept(tmp_path / "a", method="stir")
     config = json.loads((lost / "config.json").read_text())
-    config["options"]["method"] = "gone"
+    config["options"] |= {"method": "gone", "observe": ["log-book"], "log_book_place": "there"}
     (lost / "config.json").write_text(json.dumps(config))
     found = compare(lost, kept(tmp_path / "b"))
     assert cells(found.report())["method"] == ["gone", "erm"]
-    assert "out" not in found.options and "workers" not in found.options
+    # what the lost method's options are by default is not known
+    assert found.options == ["method", "speed", "whisk", "gently"]
 
 
 def test_the_seeds_of_a_sweep_are_one_subject_with_mean_and_sample_deviation(tmp_path):

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from reweight_core.machine.device import cpu_name, usable_cpus
     from reweight_core.runs.evaluate import evaluate
     from reweight_core.runs.predict import load
+    from reweight_core.training.build import build_observers
     from reweight_core.training.loop import FinishedRun, train
     from reweight_core.training.resume import resume
 
@@ -79,6 +80,7 @@ _LAZY = {
     "Table": "reweight_core.data.features",
     "VirtualSGD": "reweight_core.engine.virtual_step",
     "WeightingNetwork": "reweight_core.engine.weighting_network",
+    "build_observers": "reweight_core.training.build",
     "decode": "reweight_core.data.images",
     "config_option": "reweight_core.cli.plugin_options",
     "cpu_name": "reweight_core.machine.device",
@@ -143,6 +145,7 @@ __all__ = [
     "WeightingNetwork",
     "WeightingOptions",
     "as_values",
+    "build_observers",
     "config_option",
     "configure",
     "console",

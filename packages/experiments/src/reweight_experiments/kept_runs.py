@@ -19,7 +19,7 @@ class KeptRun:
 
     Attributes:
         folder: the folder.
-        options: every option by name, those aside that change no result.
+        options: every option by name, those and the observers' aside that change no result.
         defaults: what they would be if nobody gave another, as far as that is known here.
         device: what it was computed on.
         epochs: the figures of its epochs, as in metrics.jsonl.
@@ -44,6 +44,9 @@ class KeptRun:
         options = config.get("options")
         if not isinstance(options, dict):
             raise UserError(f"{folder / 'config.json'}: not that of a run")
+        of_observers = tuple(f"{name.replace('-', '_')}_" for name in options.get("observe", ()))
+        options = {name: value for name, value in options.items() if not name.startswith(of_observers)}
+        options.pop("observe", None)
         try:
             known = known_options(RunConfig, options)
         except UserError:

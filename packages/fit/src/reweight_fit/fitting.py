@@ -15,11 +15,11 @@ from reweight_core import (
     PreparedData,
     RunConfig,
     UserError,
+    build_observers,
     configure,
     known_options,
     load_data,
     locked,
-    registry,
     write_json,
 )
 from reweight_fit.candidates import PLAIN, Facts, candidates_for, refuse_chosen
@@ -101,9 +101,8 @@ def fit(
     refuse_chosen(options)
     folders, total = Folders.of(out), budget_of(budget)
     asked: RunConfig = configure(**{"test_from": "none"} | options)
-    for name, of_observer in zip(asked.observe, asked.observer_options, strict=True):
-        # a library that is missing is told now, and not by the last training
-        registry.build("observer", name, of_observer)
+    # a library that is missing is told now, and not by the last training
+    build_observers(asked)
     dataset = load_data(asked).dataset
     if dataset.test is None:
         # estimates come from elsewhere
