@@ -20,7 +20,7 @@ def run(tmp_path):
             "visits": np.array([1, 4, 2, 4, 0]),
         }
         save_file(columns | changes, tmp_path / "samples.safetensors")
-        (tmp_path / "samples.json").write_text(json.dumps({"classes": ["cat", "dog", "cow"], "names": []}))
+        (tmp_path / "samples.json").write_text(json.dumps({"classes": ["cat", "dog", "cow"], "names": list("abcde")}))
         return tmp_path
 
     return write

@@ -170,7 +170,7 @@ class TestSource:
         parts = parts_of(Planned({"epochs": 2, "source": "both"}))
         train_in(tmp_path / "run", parts)
         assert parts.step.samples.tensors["visits"].tolist() == [2] * N
-        assert len(parts.step.samples.mean_weight()) == N
+        assert len(parts.step.samples.mean("weight")) == N
 
     @pytest.mark.parametrize("source", ["train", "meta"])
     def test_a_batch_says_where_it_is_from(self, parts_of, tmp_path, source):

@@ -51,7 +51,7 @@ def splits():
     return split(SIZE), split(META_SIZE)
 
 
-def make(method=None, dtype=torch.float64, augment="none", dropout=0.0, strategy="jvp", seed=3):
+def make(method=None, dtype=torch.float64, augment="none", dropout=0.0, strategy="jvp", seed=3, factors=None):
     """A step and its network, which is the same in every call."""
     train, meta = splits()
     dataset = Dataset(
@@ -74,6 +74,7 @@ def make(method=None, dtype=torch.float64, augment="none", dropout=0.0, strategy
         Examples(meta, dataset, torch.device("cpu"), dtype),
         settings=OptimizerSettings(momentum=MOMENTUM, weight_decay=DECAY),
         seed=seed,
+        factors=factors,
     )
     return step, model
 
@@ -349,7 +350,7 @@ class TestSampleTable:
             take(step, ids)
 
         assert step.samples.tensors["last_weight"].tolist() == [1, 2, 6, 12, 15, 12] + [0] * 14
-        assert step.samples.mean_weight().tolist() == [1, 2, 4.5, 8, 12.5, 12] + [0] * 14
+        assert step.samples.mean("weight").tolist() == [1, 2, 4.5, 8, 12.5, 12] + [0] * 14
         assert step.samples.tensors["visits"].tolist() == [1, 1, 2, 3, 2, 1] + [0] * 14
 
     def test_of_weights_for_classes_the_mean_counts(self):
@@ -375,7 +376,7 @@ class TestSampleTable:
         seen = torch.zeros(SIZE, dtype=torch.bool)
         seen[[4, 9, 2]] = True
         assert torch.equal(step.samples.tensors["predicted"] >= 0, seen)
-        assert torch.equal(step.samples.mean_weight(), seen.float())
+        assert torch.equal(step.samples.mean("weight"), seen.float())
 
 
 class TestState:
@@ -542,3 +543,39 @@ class TestContract:
         for found, expected in zip(model.parameters(), before.parameters(), strict=True):
             assert torch.equal(found, expected)
         assert step.samples.tensors["visits"].eq(0).all()
+
+
+class TestGivenWeights:
+    """``--weights``: D' times the user's weights, in the real step and in the virtual one."""
+
+    factors = torch.arange(SIZE, dtype=torch.float32) % 3
+
+    def test_plain_training_is_weighted_training(self):
+        step, model = make(factors=self.factors)
+        for k, (textbook, _, _) in enumerate(plain_training(torch.float64, weights=self.factors)):
+            take(step, BATCHES[k], RATES[k % len(RATES)])
+            assert_same_network(model, textbook)
+
+    @pytest.mark.parametrize("strategy", ["jvp", "fd", "double"])
+    def test_the_virtual_step_is_multiplied_once_and_the_real_one_too(self, strategy):
+        class LooksAhead:
+            @hookimpl
+            def generate_weights(self, step):
+                eps = torch.zeros(step.n, dtype=step.D.dtype, requires_grad=True)
+                (self.derivative,) = torch.autograd.grad(step.meta_loss(eps[:, None] * step.D), eps)
+                return 1 + step.ids.to(step.D.dtype)
+
+        found = []
+        for factors in (None, self.factors):
+            method = LooksAhead()
+            step, _ = make(method, strategy=strategy, factors=factors)
+            step.lr.fill_(0.1)
+            step.feed(Fed(torch.arange(8), torch.arange(META_SIZE)))
+            opened = step.open(8)
+            step.weigh(opened)
+            found.append((method.derivative, opened.weights, opened.D_prime))
+        (derivative, weights, D_prime), (derived, weighed, multiplied) = found
+        given = self.factors[:8].double()
+        torch.testing.assert_close(derived, given * derivative, rtol=1e-4, atol=1e-9)
+        torch.testing.assert_close(weighed, given * weights)
+        torch.testing.assert_close(multiplied, given[:, None] * D_prime)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @attrs.frozen(eq=False)
@@ -50,12 +54,13 @@ class Audit:
         given: labels that the run was trained with, int64 (N,).
         suggested: what they should be, int64 (N,); the given one where nothing else is likelier.
         probability: that the given label is wrong, float64 (N,).
-        calibrated: how the probabilities were calibrated, in words, or None if they were not.
+        calibrated: what the probabilities were calibrated by, in words, or None if they were not.
         signals: what the run knows of the examples, the one that ranks them first.
         matrix: estimated number of examples of each suggested (row) and given (column) class, float64 (C, C).
         wrong: share of wrong labels among those of each given class, (C,), and of all.
         wrong_of_all: the same of all examples.
-        planted: examples that were planted to measure the signals, bool (N,); they are not part of the user's data.
+        planted: examples that are not the user's training examples, bool (N,): planted ones, which measure the signals,
+            and trusted ones that were trained on too.
         true: true labels, int64 (N,); -1 where they are not known.
         weights: mean weight of each example in training, float64 (N,).
     """
@@ -76,6 +81,12 @@ class Audit:
     planted: np.ndarray
     true: np.ndarray
     weights: np.ndarray
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return a data frame with the columns of cleanlab (`reweight_audit.exports.to_frame`)."""
+        from reweight_audit.exports import to_frame
+
+        return to_frame(self)
 
     def order(self) -> np.ndarray:
         """Return the positions of the examples, the most suspicious first, without the planted ones."""

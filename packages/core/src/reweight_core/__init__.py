@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from reweight_core.cli.output_options import json_option, quiet_option
     from reweight_core.cli.plugin_options import DeclaringCommand, config_option, first_pass, take_given
     from reweight_core.cli.progress import Pace, Progress, duration, in_one_line
-    from reweight_core.config.compatibility import refuse_misfits
+    from reweight_core.cli.run_argument import run_argument
+    from reweight_core.config.compatibility import refuse_misfits, uses_clean_examples
     from reweight_core.config.load_data import load_data
     from reweight_core.data.batch import Batch, target_rows
     from reweight_core.data.dataset import Dataset, Split
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from reweight_core.data.features import Features, Table, read_table, read_values
     from reweight_core.data.folds import in_fold
     from reweight_core.data.images import ImageFiles, decode
+    from reweight_core.data.planted import noise_estimate
     from reweight_core.data.prepare import Corruption, PreparedData
     from reweight_core.engine.head import find_head
     from reweight_core.engine.losses import cross_entropy
@@ -55,10 +57,13 @@ if TYPE_CHECKING:
     from reweight_core.engine.weighting_network import WeightingNetwork
     from reweight_core.machine.device import cpu_name, usable_cpus
     from reweight_core.runs.evaluate import evaluate
-    from reweight_core.runs.predict import load
+    from reweight_core.runs.folder import RunRecord, read_config
+    from reweight_core.runs.predict import Predictions, load, predict
+    from reweight_core.runs.samples import Samples, read_samples
     from reweight_core.training.build import build_observers
     from reweight_core.training.loop import FinishedRun, train
     from reweight_core.training.resume import resume
+    from reweight_core.training.training_set import training_set
 
 _LAZY = {
     "Batch": "reweight_core.data.batch",
@@ -73,19 +78,22 @@ _LAZY = {
     "Outputs": "reweight_core.engine.outputs",
     "Pace": "reweight_core.cli.progress",
     "ParameterOptimizer": "reweight_core.engine.network",
+    "Predictions": "reweight_core.runs.predict",
     "PreparedData": "reweight_core.data.prepare",
     "Progress": "reweight_core.cli.progress",
+    "RunRecord": "reweight_core.runs.folder",
+    "Samples": "reweight_core.runs.samples",
     "Split": "reweight_core.data.dataset",
     "Step": "reweight_core.engine.step",
     "Table": "reweight_core.data.features",
     "VirtualSGD": "reweight_core.engine.virtual_step",
     "WeightingNetwork": "reweight_core.engine.weighting_network",
     "build_observers": "reweight_core.training.build",
-    "decode": "reweight_core.data.images",
     "config_option": "reweight_core.cli.plugin_options",
+    "console": "reweight_core.cli.console",
     "cpu_name": "reweight_core.machine.device",
     "cross_entropy": "reweight_core.engine.losses",
-    "console": "reweight_core.cli.console",
+    "decode": "reweight_core.data.images",
     "duration": "reweight_core.cli.progress",
     "evaluate": "reweight_core.runs.evaluate",
     "find_head": "reweight_core.engine.head",
@@ -94,16 +102,23 @@ _LAZY = {
     "in_one_line": "reweight_core.cli.progress",
     "json_option": "reweight_core.cli.output_options",
     "load": "reweight_core.runs.predict",
+    "load_data": "reweight_core.config.load_data",
+    "noise_estimate": "reweight_core.data.planted",
+    "predict": "reweight_core.runs.predict",
     "quiet_option": "reweight_core.cli.output_options",
+    "read_config": "reweight_core.runs.folder",
+    "read_samples": "reweight_core.runs.samples",
     "read_table": "reweight_core.data.features",
     "read_values": "reweight_core.data.features",
-    "load_data": "reweight_core.config.load_data",
     "refuse_misfits": "reweight_core.config.compatibility",
     "resume": "reweight_core.training.resume",
+    "run_argument": "reweight_core.cli.run_argument",
     "take_given": "reweight_core.cli.plugin_options",
     "target_rows": "reweight_core.data.batch",
     "train": "reweight_core.training.loop",
+    "training_set": "reweight_core.training.training_set",
     "usable_cpus": "reweight_core.machine.device",
+    "uses_clean_examples": "reweight_core.config.compatibility",
 }
 
 __all__ = [
@@ -132,9 +147,12 @@ __all__ = [
     "Outputs",
     "Pace",
     "ParameterOptimizer",
+    "Predictions",
     "PreparedData",
     "Progress",
     "RunConfig",
+    "RunRecord",
+    "Samples",
     "Split",
     "Stage",
     "Step",
@@ -167,22 +185,29 @@ __all__ = [
     "load_data",
     "locked",
     "nearest",
+    "noise_estimate",
     "option",
     "over",
     "part_of",
+    "predict",
     "prefixed",
     "quiet_option",
+    "read_config",
     "read_file",
+    "read_samples",
     "read_table",
     "read_values",
     "reason",
     "refuse_misfits",
     "registry",
     "resume",
+    "run_argument",
     "take_given",
     "target_rows",
     "train",
+    "training_set",
     "usable_cpus",
+    "uses_clean_examples",
     "write_json",
     "write_text",
     "written_whole",

@@ -34,6 +34,15 @@ if TYPE_CHECKING:
 REPORT = "fit.json"
 """File of the report."""
 
+PLANTED_SHARE = 5
+"""Of the trusted examples that a training learns from itself, one in so many is planted."""
+
+MOST_PLANTED = 50
+"""One in so many training examples is planted at most: every second one has a wrong label."""
+
+FEWEST_PLANTED = 10
+"""Planted examples below which they say too little."""
+
 LEAST_PLAIN = 2.0
 """Seconds that a plain training counts at least in a budget: about what its program takes to start."""
 
@@ -99,6 +108,7 @@ def fit(
         UserError: before any training, for a wrong option or a folder that is taken.
     """
     refuse_chosen(options)
+    plant = options.pop("plant", None)
     folders, total = Folders.of(out), budget_of(budget)
     asked: RunConfig = configure(**{"test_from": "none"} | options)
     # a library that is missing is told now, and not by the last training
@@ -148,9 +158,26 @@ def fit(
         report = report_of(search, data.dataset.classes, facts.counts)
         # what was found is not lost if the last training is
         write_json(folders.trials / REPORT, report.as_json())
-        finished = folders.train(config_of(search.best(), options, data, out=folders.out), observers)
+        best = search.best()
+        if plant is None:
+            uses_trusted = next(candidate.uses_trusted for candidate in chosen if candidate.name == best.candidate)
+            plant = planted(facts.trusted, len(data.train), uses_trusted)
+        finished = folders.train(config_of(best, options, data, out=folders.out, plant=plant), observers)
         write_json(folders.out / REPORT, report.as_json())
     return Fitted(finished, report)
+
+
+def planted(trusted: int, examples: int, uses_trusted: bool) -> int:
+    """Return how many trusted examples are planted in the last training, so that its audit can be measured.
+
+    Args:
+        trusted: number of trusted examples.
+        examples: number of training examples.
+        uses_trusted: whether the training learns from trusted ones itself.
+    """
+    spare = trusted // PLANTED_SHARE if uses_trusted else trusted
+    count = min(spare, examples // MOST_PLANTED)
+    return count if count >= FEWEST_PLANTED else 0
 
 
 def _refuse_too_few(data: PreparedData, options: Mapping[str, Any]) -> None:

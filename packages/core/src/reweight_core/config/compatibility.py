@@ -37,6 +37,8 @@ def refuse_misfits(
             f"method '{config.method}' needs clean examples: {GIVE_CLEAN}, or choose a method that needs none "
             "(reweight list)"
         )
+    if config.plant and not has_meta_set:
+        raise UserError(f"--plant {config.plant}: there are no clean examples to plant: {GIVE_CLEAN}")
     if config.meta_use == "both" and not has_meta_set:
         raise UserError(f"--meta-use both: there are no clean examples to train on: {GIVE_CLEAN}")
     if config.val_size == 0 and config.val_fold is None:

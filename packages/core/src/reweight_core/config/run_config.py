@@ -114,6 +114,19 @@ class RunConfig(DataConfig):
         "of it is trained on too, with weight 1 (all of it where the method has no use for clean examples).",
         group="method",
     )
+    weights: Path | None = option(
+        None,
+        "Multiply what each training example contributes by a weight of your own, whatever the method makes of it: a "
+        "CSV file with the columns id (position in the dataset's training set) and weight; others have 1.",
+        group="method",
+    )
+    plant: int = option(
+        0,
+        "Put N examples of the meta set among the training examples, every second one with a wrong label, so that "
+        "reweight audit can tell how well wrong labels are found.",
+        check=ge(0),
+        group="method",
+    )
     preset: str | None = option(
         None, "Setting of the method's paper: other defaults, which options override.", group="method"
     )

@@ -24,6 +24,8 @@ class Batch:
         source: what it was taken from: ``train``, ``meta``, or ``both``.
         trusted: which examples are trusted ones, bool (n,): those of the meta set in a stage on both, and those of
             the training set that are with ``--meta-use both``; None where none can be.
+        factors: weights that the user gave them (``--weights``), (n,), or None. Core multiplies the rows of D' by them,
+            in the virtual step and in the real one; plugins need not mind.
     """
 
     ids: Tensor
@@ -32,6 +34,7 @@ class Batch:
     targets: Tensor | None = None
     source: Source = "train"
     trusted: Tensor | None = None
+    factors: Tensor | None = None
 
 
 def one_hot(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:

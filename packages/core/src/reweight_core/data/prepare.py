@@ -83,6 +83,7 @@ class PreparedData:
         fingerprint: SHA-256 (hex) of everything that was drawn: ids, names and observed labels, meta and validation
             ids, and test ids if the test set was. The images themselves are not in it.
         trusted: which training examples are trusted ones, bool (N,), or None where none is (``--meta-use both``).
+        planted: which are planted ones, bool (N,), or None where none is (``--plant``).
     """
 
     dataset: Dataset
@@ -95,6 +96,7 @@ class PreparedData:
     test: Split | None
     fingerprint: str
     trusted: np.ndarray | None = None
+    planted: np.ndarray | None = None
 
     @property
     def corrupted(self) -> np.ndarray | None:

@@ -33,6 +33,8 @@ class Stream(IntEnum):
     """The parts of the trusted or the training examples for cross-validation."""
     META_HALVES = 11
     """The halves of the trusted examples, one of which is trained on."""
+    PLANTED = 12
+    """Which clean examples are planted, and their labels."""
 
 
 def random_state(seed: int, stream: Stream, *parts: int) -> np.random.RandomState:

@@ -39,6 +39,7 @@ def with_trusted(data: PreparedData, seed: int, hold_out: bool) -> PreparedData:
         ids=np.concatenate([data.ids, offset + data.meta_ids[taken]]),
         true_labels=np.concatenate([data.true_labels, trusted.labels]),
         trusted=np.arange(len(data.train) + len(trusted)) >= len(data.train),
+        planted=None if data.planted is None else np.append(data.planted, np.zeros(len(trusted), dtype=bool)),
         meta=meta.take(left) if len(left) else None,
         meta_ids=data.meta_ids[left],
     )

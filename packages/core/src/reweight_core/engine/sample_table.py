@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,8 @@ class SampleTable:
         rows = size + further
         self._rows: dict[str, Tensor] = {
             "weight_sum": torch.zeros(rows, device=device),
+            "loss_sum": torch.zeros(rows, device=device),
+            "margin_sum": torch.zeros(rows, device=device),
             "last_weight": torch.zeros(rows, device=device),
             "loss": torch.zeros(rows, device=device),
             "probability": torch.zeros(rows, device=device),
@@ -51,9 +55,10 @@ class SampleTable:
         }
         for name, value in seen.items():
             self._rows[name].index_copy_(0, step.ids, value.to(self._rows[name].dtype))
-        self._rows["weight_sum"].index_add_(0, step.ids, weights.to(self._rows["weight_sum"].dtype))
+        for name, value in (("weight_sum", weights), ("loss_sum", seen["loss"]), ("margin_sum", seen["margin"])):
+            self._rows[name].index_add_(0, step.ids, value.to(self._rows[name].dtype))
         self._rows["visits"].index_add_(0, step.ids, torch.ones_like(step.ids))
 
-    def mean_weight(self) -> Tensor:
-        """Return each example's mean weight over its visits so far; 0 if it was never visited."""
-        return self.tensors["weight_sum"] / self.tensors["visits"].clamp(min=1)
+    def mean(self, name: Literal["weight", "loss", "margin"]) -> Tensor:
+        """Return the mean of a record over each example's visits so far, (N,); 0 if it was never visited."""
+        return self.tensors[f"{name}_sum"] / self.tensors["visits"].clamp(min=1)

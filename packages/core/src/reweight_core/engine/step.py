@@ -63,8 +63,8 @@ class Step:
         looks_ahead: False between the steps of ``--meta-every``; a method then weights without looking ahead.
         look: the last look-ahead, or None; None again when the step is over.
         method_gradient: what the method made of D, before components added to it; None until it did.
-        weights: what `generate_weights` gave, (n,) or (n, C), but 1 for trusted examples of the training set; None
-            until it did.
+        weights: what `generate_weights` gave, (n,) or (n, C), but 1 for trusted examples of the training set; when the
+            step is weighed, times the user's own weights (``--weights``); None until it did.
         D_prime: the logit gradient of the real update, (n, C); None until it is known.
     """
 
@@ -83,7 +83,7 @@ class Step:
         self._surroundings = surroundings or Surroundings()
         self.stage, self.epoch = self._surroundings.stage, self._surroundings.epoch
         self.ids, self.inputs, self.labels = batch.ids, batch.inputs, batch.labels
-        self.source, self.trusted = batch.source, batch.trusted
+        self.source, self.trusted, self.factors = batch.source, batch.trusted, batch.factors
         self.original, self.optimizer_state = original or batch, self._surroundings.optimizer_state
         self._batch = batch
         self.lr, self.looks_ahead = lr, looks_ahead
@@ -260,12 +260,11 @@ class Step:
 
         def virtual() -> Tensor:
             given = D_prime() if callable(D_prime) else D_prime
-            if self.kept_plain is None:
-                return given
-            # in follow_forward D is not known yet, because what the losses of the others depend on is being learned
-            return unless_kept_plain(
-                self, given, self.losses_at(self.logits)[1] / self.n if self._is_followed else self.D
-            )
+            if self.kept_plain is not None:
+                # in follow_forward D is not known yet, because what the losses of the others depend on is being learned
+                plain = self.losses_at(self.logits)[1] / self.n if self._is_followed else self.D
+                given = unless_kept_plain(self, given, plain)
+            return times_factors(self, given)
 
         request = LookAheadRequest(
             passes=self._passes,
@@ -298,6 +297,13 @@ def unless_kept_plain(step: Step, given: Tensor, plain: Tensor | float = 1.0) ->
     if step.kept_plain is None:
         return given
     return torch.where(step.kept_plain if given.dim() == 1 else step.kept_plain[:, None], plain, given)
+
+
+def times_factors(step: Step, given: Tensor) -> Tensor:
+    """Return what is given of a batch, (n, ...), times the weights that the user gave the examples."""
+    if step.factors is None:
+        return given
+    return given * (step.factors if given.dim() == 1 else step.factors[:, None]).to(given.dtype)
 
 
 def _at_least_single(logits: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from reweight_core.engine.passes import Passes
 from reweight_core.engine.sample_table import SampleTable
 from reweight_core.engine.stage import TRAINING, Stage
 from reweight_core.engine.state import part_of, prefixed
-from reweight_core.engine.step import Losses, Step, Surroundings, unless_kept_plain
+from reweight_core.engine.step import Losses, Step, Surroundings, times_factors, unless_kept_plain
 from reweight_core.errors import UserError
 
 
@@ -79,6 +79,7 @@ class TrainingStep:
         lean: whether to run the training forward again rather than keep its graph during the look-ahead.
         both: the training examples and the meta set's behind them, if any stage trains on the two.
         trusted: which training examples are trusted ones, bool (N,): they have weight 1, whatever plugins say; or None.
+        factors: weights that the user gave the training examples, (N,), or None.
         meta_losses: the loss of a meta batch.
         lr: the tensor of the learning rate, without dimensions; None for a new one.
 
@@ -109,6 +110,7 @@ class TrainingStep:
         lean: bool = False,
         both: Examples | None = None,
         trusted: Tensor | None = None,
+        factors: Tensor | None = None,
         meta_losses: Losses = cross_entropy,
         lr: Tensor | None = None,
     ):
@@ -130,6 +132,9 @@ class TrainingStep:
         if both is not None:
             of_train = torch.zeros(len(train), dtype=torch.bool, device=device) if trusted is None else trusted
             self._trusted["both"] = torch.cat([of_train, of_train.new_ones(len(both) - len(train))])
+        self._factors: dict[Source, Tensor | None] = {"train": factors}
+        if both is not None and factors is not None:
+            self._factors["both"] = torch.cat([factors, factors.new_ones(len(both) - len(train))])
         self._fed: dict[int, Fed] = {}
 
     def forget_updates(self) -> None:
@@ -196,10 +201,11 @@ class TrainingStep:
     def weigh(self, step: Step) -> None:
         """Find the step's weights and D'."""
         if step.stage.plain:
-            step.weights, step.D_prime = torch.ones_like(step.losses), step.D
+            weights, D_prime = torch.ones_like(step.losses), step.D
         else:
-            step.weights = unless_kept_plain(step, self.hooks.generate_weights(step))
-            step.D_prime = unless_kept_plain(step, self.hooks.manipulate_gradient(step, step.weights), step.D)
+            step.weights = weights = unless_kept_plain(step, self.hooks.generate_weights(step))
+            D_prime = unless_kept_plain(step, self.hooks.manipulate_gradient(step, weights), step.D)
+        step.weights, step.D_prime = times_factors(step, weights), times_factors(step, D_prime)
 
     def _manipulate(self, step: Step) -> None:
         """Give the optimizer what the plugins make of the gradients."""
@@ -220,8 +226,13 @@ class TrainingStep:
             batch = examples.batch(ids, self.generators["augmentation"], pixels)
         else:
             batch = examples.draw_batch()
-        trusted = self._trusted.get(source)
-        return attrs.evolve(batch, source=source, trusted=None if trusted is None else trusted.index_select(0, ids))
+        trusted, factors = self._trusted.get(source), self._factors.get(source)
+        return attrs.evolve(
+            batch,
+            source=source,
+            trusted=None if trusted is None else trusted.index_select(0, ids),
+            factors=None if factors is None else factors.index_select(0, ids),
+        )
 
     def _note(self, step: Step, weights: Tensor, D_prime: Tensor) -> None:
         self.health.note(losses=step.losses, weights=weights, gradient=D_prime, meta_loss=step.meta_value)
@@ -237,6 +248,7 @@ class TrainingStep:
             prefixed("optimizer", self._optimizer.state_dict())
             | prefixed("samples", self.samples.tensors)
             | prefixed("generator", generators)
+            | prefixed("factors", {name: kept for name, kept in self._factors.items() if kept is not None})
         )
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -247,3 +259,8 @@ class TrainingStep:
             tensor.copy_(samples[name])
         for name, generator in self.generators.items():
             generator.set_state(generators[name])
+        # those that the run began with, whatever their file says by now
+        given = part_of(state, "factors")
+        for source, factors in self._factors.items():
+            if factors is not None:
+                factors.copy_(given[source])

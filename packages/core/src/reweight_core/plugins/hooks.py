@@ -226,7 +226,7 @@ class MethodHooks:
             problem = f"returned {problem}"
         if problem:
             raise self._wrong("transform_batch", problem)
-        return attrs.evolve(transformed, source=batch.source, trusted=batch.trusted)
+        return attrs.evolve(transformed, source=batch.source, trusted=batch.trusted, factors=batch.factors)
 
     def follow_update(self, parameters: Mapping[str, Tensor]) -> None:
         """See `Hooks.follow_update`."""

@@ -203,8 +203,9 @@ class Hooks:
         Args:
             epoch: number of epochs finished.
             samples: what was last seen of each training example, (N,) each, to be read only: ``loss``, ``probability``
-                of its label, ``margin``, ``predicted``, ``last_weight``; and ``weight_sum`` over its ``visits``,
-                their number (0 for one that was never in a batch). In train mode, before the update.
+                of its label, ``margin``, ``predicted``, ``last_weight``; and ``weight_sum``, ``loss_sum`` and
+                ``margin_sum`` over its ``visits``, their number (0 for one that was never in a batch). In train mode,
+                before the update.
 
         Returns:
             Figures to add to the epoch's line of ``metrics.jsonl``, by names that core does not use, or None.

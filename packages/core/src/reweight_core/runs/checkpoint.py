@@ -27,7 +27,7 @@ from reweight_core.engine.lookahead import Choice
 from reweight_core.errors import UserError
 from reweight_core.files import flush, write_json
 
-FORMAT = 3
+FORMAT = 4
 
 KEEP = 2
 """How many checkpoints of a run stay on disk: the newest, and one before it in case the newest is damaged."""

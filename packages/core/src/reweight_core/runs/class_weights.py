@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from reweight_core.errors import UserError
+from reweight_core.runs.samples import read_samples
 
 
 def class_weights(run: Path) -> dict[str, Any]:
@@ -29,17 +27,12 @@ def class_weights(run: Path) -> dict[str, Any]:
     Raises:
         UserError: if the run is not finished, or trained on no example of its training set.
     """
-    try:
-        columns = load_file(run / "samples.safetensors")
-        classes = json.loads((run / "samples.json").read_text(encoding="utf-8"))["classes"]
-        seen = columns["visits"] > 0
-        if "trusted" in columns:
-            seen &= ~columns["trusted"]
-        labels, last, mean = (columns[name][seen] for name in ("observed", "last_weight", "mean_weight"))
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise UserError(
-            f"{run}: has no weights of examples ({error}); they are written when a run is finished (reweight resume)"
-        ) from error
+    samples = read_samples(run)
+    columns, classes = samples.columns, samples.classes
+    seen = columns["visits"] > 0
+    if "trusted" in columns:
+        seen &= ~columns["trusted"]
+    labels, last, mean = (columns[name][seen] for name in ("observed", "last_weight", "mean_weight"))
     if not len(labels):
         raise UserError(f"{run}: has no weights of examples: it trained on the clean meta set alone")
 

@@ -238,15 +238,19 @@ def write_confusion(path: Path, confusion: np.ndarray, classes: Sequence[str]) -
 
 def columns_of(data: PreparedData, table: SampleTable) -> dict[str, np.ndarray]:
     """Return everything known of each training example, as samples.safetensors has it: copies, (N,) each."""
-    columns = {name: tensor.cpu().numpy() for name, tensor in table.tensors.items() if name != "weight_sum"}
+    columns = {name: tensor.cpu().numpy() for name, tensor in table.tensors.items() if not name.endswith("_sum")}
     columns |= {
         "id": data.ids,
         "observed": data.train.labels,
         "true": data.true_labels,
-        "mean_weight": table.mean_weight().cpu().numpy(),
+        "mean_weight": table.mean("weight").cpu().numpy(),
+        "mean_loss": table.mean("loss").cpu().numpy(),
+        "mean_margin": table.mean("margin").cpu().numpy(),
     }
     if data.trusted is not None:
         columns["trusted"] = data.trusted
+    if data.planted is not None:
+        columns["planted"] = data.planted
     return {name: np.array(column) for name, column in columns.items()}
 
 

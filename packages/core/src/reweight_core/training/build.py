@@ -11,14 +11,14 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from reweight_core.config.compatibility import GIVE_CLEAN, refuse_misfits, uses_clean_examples
+from reweight_core.config.compatibility import GIVE_CLEAN, refuse_misfits
 from reweight_core.config.run_config import RunConfig
 from reweight_core.data.batch import BatchSource
 from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Feeder, batch_sizes
+from reweight_core.data.given_weights import read_weights
 from reweight_core.data.prepare import PreparedData
-from reweight_core.data.trusted import with_trusted
 from reweight_core.engine.cuda_graphs import CudaGraphs, RecordedSteps
 from reweight_core.engine.head import find_head
 from reweight_core.engine.lookahead import Choice
@@ -36,6 +36,7 @@ from reweight_core.training.networks import build_network, seeded
 from reweight_core.training.preflight import rehearsed_lookahead
 from reweight_core.training.schedules import Schedule, schedules
 from reweight_core.training.stages import length_in_epochs, refuse_stages, source_size, usual_order, usual_sizes
+from reweight_core.training.training_set import training_set
 
 
 @attrs.frozen(eq=False)
@@ -134,8 +135,7 @@ def build_parts(
     components = {name: registry.find("component", name) for name in config.with_}
     loss = registry.find("loss", config.loss)
     refuse_misfits(config, method, loss, components, has_meta_set=data.meta is not None)
-    if config.meta_use == "both":
-        data = with_trusted(data, config.seed, uses_clean_examples(config, method, components))
+    data = training_set(config, data)
     # the weights of a run that is restored come from its checkpoint
     architecture = attrs.evolve(config, init_from=None, pretrained=False) if restored else config
     with seeded(config.seed, device):
@@ -171,7 +171,8 @@ def build_parts(
         assert isinstance(meta, Examples), "a stage on what there is not is refused"
         both = train.followed_by(meta)
     trusted = None if data.trusted is None else torch.from_numpy(data.trusted).to(device)
-    step = _build_step(config, model, hooks, train, meta, both, trusted, head, lookahead, contexts.lr)
+    factors = None if config.weights is None else torch.from_numpy(read_weights(config.weights, data)).to(device)
+    step = _build_step(config, model, hooks, train, meta, both, trusted, factors, head, lookahead, contexts.lr)
     begins_again = any(stage.start == "initial" for stage in stages[1:])
     # last, because some of a plugin's state may follow from the meta set and from the stages
     hooks.check_state()
@@ -249,6 +250,7 @@ def _build_step(
     meta: Examples | BatchSource | None,
     both: Examples | None,
     trusted: Tensor | None,
+    factors: Tensor | None,
     head: str | None,
     lookahead: Choice,
     lr: Tensor,
@@ -266,6 +268,7 @@ def _build_step(
         lean=config.memory == "lean",
         both=both,
         trusted=trusted,
+        factors=factors,
         meta_losses=hooks.losses if config.meta_loss == "training" else cross_entropy,
         lr=lr,
     )

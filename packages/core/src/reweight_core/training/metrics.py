@@ -109,7 +109,7 @@ def summary_of(state: TrainingState) -> dict[str, Any]:
             for name in state.parts.hooks.networks
             for figure in (f"{name}_val_accuracy", f"{name}_test_accuracy")
         },
-        "noise_auroc": noise_auroc(samples.mean_weight(), samples, state.parts.data),
+        "noise_auroc": noise_auroc(samples.mean("weight"), samples, state.parts.data),
         "seconds": state.seconds,
         "seconds_per_step": sum(metrics["seconds"] for metrics in history) / state.steps_done,
         "peak_memory_bytes": peak_memory(state.parts.device),

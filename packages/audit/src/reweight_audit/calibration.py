@@ -1,0 +1,112 @@
+"""From a signal to the probability that a label is wrong, and to shares of wrong labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import expit, logit
+from scipy.stats import norm, rankdata
+from sklearn.linear_model import LogisticRegression
+from sklearn.mixture import GaussianMixture
+
+from reweight_audit.records import Share
+
+FEWEST = 5
+"""Known wrong labels, and known right ones, from which on a signal is calibrated by them."""
+
+PENALTY = 10.0
+"""Inverse strength of the penalty on the slope. With less of it, intervals from ten known examples were too narrow."""
+
+ROUNDS = 100
+"""Draws of the bootstrap."""
+
+GRID = norm.ppf((np.arange(1000) + 0.5) / 1000)
+"""Normal scores that stand for those of any number of examples."""
+
+LEVEL = 0.95
+"""How often an interval holds what it is of."""
+
+
+def from_known(values: np.ndarray, wrong: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Calibrate a signal by examples whose labels are known to be wrong or right (Platt scaling).
+
+    Wrong ones are as frequent among all examples as makes all their signals likeliest (Saerens et al., Neural
+    Computation 2002).
+
+    Args:
+        values: the signal of all examples, (N,); the higher, the more suspicious.
+        wrong: signals of examples known to be wrong, (a,).
+        right: signals of examples known to be right, (b,).
+
+    Returns:
+        The probabilities of all, (N,); the same from other draws of the known examples, (ROUNDS, N).
+    """
+    # a normal score, so that the shape of the signal does not matter
+    normal = norm.ppf((rankdata(values) - 0.5) / len(values))
+    order = np.argsort(values)
+    of_wrong, of_right = (np.interp(known, values[order], normal[order]) for known in (wrong, right))
+    rng = np.random.RandomState(0)
+    draws = [
+        _platt(normal, rng.choice(of_wrong, len(of_wrong)), rng.choice(of_right, len(of_right))) for _ in range(ROUNDS)
+    ]
+    return _platt(normal, of_wrong, of_right), np.array(draws, dtype=np.float32)
+
+
+def _platt(values: np.ndarray, wrong: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return the probabilities of all examples, from the signals of known ones."""
+    known = np.concatenate([wrong, right])[:, None]
+    truth = np.repeat([1, 0], [len(wrong), len(right)])
+    model = LogisticRegression(C=PENALTY, class_weight="balanced").fit(known, truth)
+    # a signal that points the wrong way says nothing
+    slope = max(0.0, float(model.coef_[0, 0]))
+    middle = float(model.intercept_[0]) if slope else 0.0
+    of_grid = slope * GRID + middle
+    share = 0.5
+    for _ in range(100):
+        share = float(np.clip(expit(of_grid + logit(share)).mean(), 1e-3, 1 - 1e-3))
+    return expit(slope * values + middle + logit(share))
+
+
+def from_two_groups(values: np.ndarray) -> np.ndarray:
+    """Return the probability of the upper of two groups that the values are taken for (a mixture of two normals), (N,).
+
+    As DivideMix does with losses (Li et al., ICLR 2020, section 3.1); it never falls where the signal rises.
+    """
+    low, high = np.percentile(values, [1, 99])
+    if low == high:
+        return np.zeros(len(values))
+    clipped = ((np.clip(values, low, high) - low) / (high - low))[:, None]
+    mixture = GaussianMixture(2, reg_covar=1e-4, random_state=0).fit(clipped)
+    of_upper = mixture.predict_proba(clipped)[:, mixture.means_.argmax()]
+    order = np.argsort(clipped[:, 0], kind="stable")
+    # the wider group may win below the narrower one, too
+    rising = np.maximum.accumulate(np.where(clipped[order, 0] >= mixture.means_.min(), of_upper[order], 0.0))
+    found = np.empty(len(values))
+    found[order] = rising
+    return found
+
+
+def shares(probability: np.ndarray, draws: np.ndarray | None, groups: Sequence[np.ndarray]) -> list[Share]:
+    """Return the mean probability in groups of examples, with an interval.
+
+    The interval is that of the draws; without any, that of independent labels with these probabilities.
+
+    Args:
+        probability: that each label is wrong, (N,).
+        draws: the same from draws of what it was calibrated by, (R, N), or None.
+        groups: which examples are in each group, bool (N,).
+    """
+    return [_share(probability[group], None if draws is None else draws[:, group]) for group in groups]
+
+
+def _share(probability: np.ndarray, draws: np.ndarray | None) -> Share:
+    if not len(probability):
+        return Share(0.0, 0.0, 1.0)
+    tail = (1 - LEVEL) / 2
+    value, size = float(probability.mean()), len(probability)
+    of_labels = norm.ppf(1 - tail) * np.sqrt((probability * (1 - probability)).sum()) / size
+    low = high = value
+    if draws is not None:
+        low, high = np.quantile(draws.mean(1), [tail, 1 - tail])
+    return Share(value, float(max(0.0, min(low, value) - of_labels)), float(min(1.0, max(high, value) + of_labels)))

@@ -1,0 +1,64 @@
+"""``reweight audit``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from reweight_core import run_argument
+
+
+@click.command(name="audit")
+@run_argument
+@click.option(
+    "--out-of-sample",
+    default="auto",
+    show_default=True,
+    metavar="HOW",
+    help="Train further networks, none of which learns from the examples that it judges: trusted (on the trusted "
+    "examples alone), a number of folds (as the run, each without a part of the training set), no, or auto: trusted "
+    "where that takes seconds. They are kept in the run's folder.",
+)
+@click.option("--by", metavar="SIGNAL", help="Rank by this signal.  [default: the best for this run]")
+@click.option("--worst", type=click.IntRange(0), default=20, show_default=True, help="Examples to show.")
+@click.option("--csv", "csv_file", type=Path, metavar="FILE", help="Write every example, the most suspicious first.")
+@click.option("--html", "html_file", type=Path, metavar="FILE", help="Write a report to look at and to decide in.")
+@click.option("--label-studio", type=Path, metavar="FILE", help="Write tasks for Label Studio.")
+@click.option("--fiftyone", type=Path, metavar="FILE", help="Write labels for FiftyOne.")
+@click.option("--json", "prints_json", is_flag=True, help="Print JSON.")
+def command(
+    run: Path,
+    out_of_sample: str,
+    by: str | None,
+    worst: int,
+    csv_file: Path | None,
+    html_file: Path | None,
+    label_studio: Path | None,
+    fiftyone: Path | None,
+    prints_json: bool,
+) -> None:
+    """List the training examples of the finished run RUN whose labels are probably wrong.
+
+    What is found is kept in RUN/audit.json, from which reweight apply makes corrected data.
+
+    \b
+    reweight audit runs/erm-digits-1 --html report.html
+    """
+    from reweight_audit.auditing import audit
+    from reweight_audit.exports import write_export
+    from reweight_audit.files import NAME, as_json, write_audit, write_csv
+    from reweight_audit.screen import show
+
+    found = audit(run, out_of_sample=out_of_sample, by=by, progress=lambda text: click.echo(text, err=True))
+    write_audit(run / NAME, found)
+    if csv_file is not None:
+        write_csv(csv_file, found)
+    for kind, file in (("label-studio", label_studio), ("fiftyone", fiftyone)):
+        if file is not None:
+            write_export(kind, file, found)
+    if prints_json:
+        click.echo(json.dumps(as_json(found)))
+    else:
+        show(found, worst)

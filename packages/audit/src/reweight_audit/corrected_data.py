@@ -1,0 +1,169 @@
+"""Writing corrected data: a table, or a folder of images, with the meta and the test set of the run beside it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import attrs
+import numpy as np
+from PIL import Image
+
+from reweight_audit.audited_run import AuditedRun
+from reweight_audit.corrections import DROPPED
+from reweight_core import ImageFiles, Split, UserError, read_table
+
+TABLES = "csv"
+"""The dataset that reads tables, by its name for ``--data``."""
+
+
+def write_corrected(run: AuditedRun, labels: np.ndarray, out: Path) -> str:
+    """Write the data of a run with corrected labels to a new folder.
+
+    Data of ``--data csv`` become tables with the same columns, their images beside them; features of other datasets
+    become a table, and images class folders: the files themselves, or, of datasets that are no files, as PNG. The meta
+    and the test set of the run are written too, so that a training with the new data has the same ones; validation
+    examples are back in the training set.
+
+    Args:
+        run: the audited run.
+        labels: of its training examples, `DROPPED` for those that are left out, int64 (N,).
+        out: the folder, which must not exist or be empty.
+
+    Returns:
+        The options of ``reweight train`` that read it.
+
+    Raises:
+        UserError: if the folder is taken or cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out {out}: exists and is not empty; give a new folder")
+    parts = _parts(run, labels)
+    # written beside its place first, so that what is found there is whole
+    partial = out.with_name(f"{out.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        if run.config.data == TABLES:
+            _write_tables(run, parts, partial)
+        elif run.data.dataset.features is not None:
+            _write_features(run, parts, partial)
+        else:
+            _write_images(run, parts, partial)
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UserError(f"--out {out}: {error}") from error
+    is_table = run.config.data == TABLES or run.data.dataset.features is not None
+    return f"--data {'csv' if is_table else 'folder'} --data-root {out}"
+
+
+def _parts(run: AuditedRun, labels: np.ndarray) -> dict[str, Split]:
+    data = run.data
+    labels = labels[: len(data.train)]
+    kept = np.flatnonzero(labels != DROPPED)
+    parts = {"train": attrs.evolve(data.train.take(kept), labels=labels[kept])}
+    if data.val is not None:
+        parts["train"] = parts["train"].followed_by(data.val)
+    if data.meta is not None:
+        parts["meta"] = data.meta
+    if data.test is not None:
+        parts["test"] = data.test
+    return parts
+
+
+def _write_tables(run: AuditedRun, parts: Mapping[str, Split], out: Path) -> None:
+    """Write the rows of each part as they were read, with its labels."""
+    root, classes = Path(run.config.data_options.data_root), run.data.dataset.classes
+    tables = {part: read_table(root / f"{part}.csv") for part in parts if (root / f"{part}.csv").exists()}
+    of_train = dict(zip(run.data.dataset.train.names or (), tables["train"].rows, strict=True))
+    for part, split in parts.items():
+        if part == "train" or split.names is None or split.names[0] in of_train:
+            rows, columns = [of_train[name] for name in split.names or ()], tables["train"].columns
+        else:
+            rows, columns = tables[part].rows, tables[part].columns
+        with open(out / f"{part}.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            for row, label in zip(rows, split.labels, strict=True):
+                writer.writerow({**row, "label": classes[label]})
+                if "file" in row:
+                    target = out / PurePosixPath(row["file"])
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    _place(root / PurePosixPath(row["file"]), target)
+
+
+def _write_features(run: AuditedRun, parts: Mapping[str, Split], out: Path) -> None:
+    """Write features in their own units."""
+    features, classes = run.data.dataset.features, run.data.dataset.classes
+    assert features is not None, "else they are images"
+    for part, split in parts.items():
+        assert isinstance(split.images, np.ndarray), "features are in memory"
+        values = split.images.reshape(len(split), -1) * np.array(features.std) + np.array(features.mean)
+        with open(out / f"{part}.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["label", *features.names])
+            for row, label in zip(values.tolist(), split.labels, strict=True):
+                writer.writerow([classes[label], *row])
+
+
+def _write_images(run: AuditedRun, parts: Mapping[str, Split], out: Path) -> None:
+    """Write a folder for each part and class."""
+    root, classes = getattr(run.config.data_options, "data_root", None), run.data.dataset.classes
+    for name in classes:
+        if PurePosixPath(name).name != name or name.startswith("."):
+            raise UserError(f"class '{name}' cannot be the name of a folder; write --weights instead")
+    for part, split in parts.items():
+        for name in classes:
+            (out / part / name).mkdir(parents=True)
+        for i, label in enumerate(split.labels):
+            source = _source(split, i, root)
+            name = f"{i:06d}.png" if source is None else source.name
+            target = out / part / classes[label] / name
+            if target.exists() and source is not None:
+                # of two classes, files may have one name
+                target = target.with_name(f"{source.parent.name}-{name}")
+            if source is not None:
+                _place(source, target)
+            else:
+                assert isinstance(split.images, np.ndarray), "images in files are found"
+                pixels = split.images[i].transpose(1, 2, 0)
+                Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(target)
+
+
+def _source(split: Split, i: int, root: Path | None) -> Path | None:
+    """Return the file that an image is from, if there is one."""
+    if isinstance(split.images, ImageFiles):
+        return split.images.root / split.images.names[i]
+    if root is None or split.names is None or not (root / split.names[i]).is_file():
+        return None
+    return root / split.names[i]
+
+
+def _place(source: Path, target: Path) -> None:
+    """Put a file there: the same one under another name where the file system can, else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def write_weights(names: Sequence[str], ids: np.ndarray, weights: np.ndarray, path: Path) -> None:
+    """Write a weight for each training example, for ``reweight train --weights``.
+
+    Args:
+        names: of the examples.
+        ids: their positions in the dataset's training set, (k,).
+        weights: from 0 on, (k,).
+        path: the file.
+    """
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "name", "weight"])
+        for identity, name, weight in zip(ids.tolist(), names, weights.tolist(), strict=True):
+            writer.writerow([identity, name, f"{weight:.6g}"])

@@ -1,0 +1,205 @@
+"""Predictions of each training example by networks that did not learn from it, kept beside the run."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from torch import nn
+
+from reweight_audit.audited_run import AuditedRun, logits_of
+from reweight_core import (
+    NoOptions,
+    PreparedData,
+    RunConfig,
+    UserError,
+    in_fold,
+    registry,
+    train,
+    written_whole,
+)
+
+NO, TRUSTED = "no", "trusted"
+"""What asks for no further networks, and for networks of the trusted examples alone."""
+
+TRUSTED_FOLDS = 3
+"""Parts of the trusted examples, each of which is predicted by a network of the others."""
+
+SMALL_INPUT = 1024
+"""Numbers of an example up to which trusted examples alone train a linear network."""
+
+PASSES = 150
+"""Passes over the trusted examples alone, at most: so few are soon known by heart."""
+
+NEVER = 10**6
+"""Epochs between two checkpoints of a training that is made anew if it is interrupted."""
+
+
+@attrs.frozen(eq=False)
+class OutOfSample:
+    """What networks that did not learn from the examples say of them.
+
+    Attributes:
+        train: logits of the training examples, float32 (N, C); those of several networks are averaged.
+        meta: of the clean examples in the meta set of the run, (M, C).
+    """
+
+    train: np.ndarray
+    meta: np.ndarray
+
+
+def choose(how: str, run: AuditedRun) -> str:
+    """Return ``no``, ``trusted`` or a number of folds for what is asked for.
+
+    Raises:
+        UserError: if it is something else, or the run has too few examples for it.
+    """
+    trusted, classes = len(run.data.meta_ids), len(run.data.dataset.classes)
+    enough = trusted >= TRUSTED_FOLDS * classes
+    if how == "auto":
+        takes_seconds = _is_small(run.data) and "clean-only" in registry.names("method")
+        return TRUSTED if enough and takes_seconds else NO
+    if how == TRUSTED and not enough:
+        raise UserError(
+            f"--out-of-sample trusted: {run.folder} has {trusted} trusted examples, and {TRUSTED_FOLDS * classes} are "
+            "needed; give a number of folds, e.g. 5, or train it with more (--meta-size)"
+        )
+    if how in (NO, TRUSTED):
+        return how
+    if not how.isdecimal() or not 2 <= int(how) <= len(run.trained_on.train):
+        raise UserError(f"--out-of-sample {how}: must be auto, no, trusted, or a number of folds from 2 on, e.g. 5")
+    return how
+
+
+def predictions_of(run: AuditedRun, by: str, progress: Callable[[str], object]) -> OutOfSample:
+    """Train what is needed, or recall it if it is kept in the run's folder.
+
+    Args:
+        run: the run.
+        by: a number of folds, or ``trusted`` (`by_folds`, `by_trusted`).
+        progress: is told what is done next.
+
+    Raises:
+        UserError: if there are too few examples, or a training fails.
+    """
+    file = run.folder / f"audit-{by}.safetensors"
+    if file.exists():
+        try:
+            kept = load_file(file)
+            return OutOfSample(kept["train"], kept["meta"])
+        except (OSError, KeyError, SafetensorError):
+            progress(f"{file} is damaged, and made anew")
+    found = by_trusted(run, progress) if by == TRUSTED else by_folds(run, int(by), progress)
+    with written_whole(file) as partial:
+        save_file({"train": found.train, "meta": found.meta}, partial)
+    return found
+
+
+def by_folds(run: AuditedRun, folds: int, progress: Callable[[str], object]) -> OutOfSample:
+    """Train as the run did, on all parts of its training examples but one, in turn.
+
+    Args:
+        run: the run.
+        folds: number of parts.
+        progress: is told what is done next.
+    """
+    data, config = run.trained_on, run.config
+    of_train = np.zeros((len(data.train), len(data.dataset.classes)), np.float32)
+    of_meta = np.zeros((len(data.meta_ids), len(data.dataset.classes)), np.float32)
+    # planted and trusted examples are among the training examples already
+    options = attrs.evolve(config, plant=0, meta_use="look-ahead")
+    for number in range(1, folds + 1):
+        progress(f"training {number} of {folds}: without a part of the training set")
+        held_out = in_fold(data.train.labels, (number, folds), config.seed)
+        network = _trained(options, _without(data, held_out))
+        of_train[held_out] = logits_of(network, data.train.take(np.flatnonzero(held_out)), data.dataset, config)
+        if data.meta is not None:
+            of_meta += logits_of(network, data.meta, data.dataset, config) / folds
+    return OutOfSample(of_train, of_meta)
+
+
+def _without(data: PreparedData, left_out: np.ndarray) -> PreparedData:
+    """Return the data without some training examples."""
+    rest = np.flatnonzero(~left_out)
+    return attrs.evolve(
+        data,
+        train=data.train.take(rest),
+        ids=data.ids[rest],
+        true_labels=data.true_labels[rest],
+        planted=None if data.planted is None else data.planted[rest],
+        trusted=None if data.trusted is None else data.trusted[rest],
+    )
+
+
+def by_trusted(run: AuditedRun, progress: Callable[[str], object]) -> OutOfSample:
+    """Train on the trusted examples alone, on all parts of them but one, in turn.
+
+    A training example is judged by the mean of all these networks; a trusted one by the network that did not get it.
+
+    Args:
+        run: the run.
+        progress: is told what is done next.
+    """
+    data, meta = run.data, run.data.meta
+    assert meta is not None, "refused where there are no trusted examples"
+    of_train = np.zeros((len(data.train), len(data.dataset.classes)), np.float32)
+    of_meta = np.zeros((len(meta), len(data.dataset.classes)), np.float32)
+    options = _for_trusted(run)
+    for number in range(1, TRUSTED_FOLDS + 1):
+        progress(f"training {number} of {TRUSTED_FOLDS}: on trusted examples alone")
+        held_out = in_fold(meta.labels, (number, TRUSTED_FOLDS), run.config.seed)
+        rest = np.flatnonzero(~held_out)
+        network = _trained(options, attrs.evolve(data, meta=meta.take(rest), meta_ids=data.meta_ids[rest]))
+        of_train += logits_of(network, data.train, data.dataset, run.config) / TRUSTED_FOLDS
+        of_meta[held_out] = logits_of(network, meta.take(np.flatnonzero(held_out)), data.dataset, run.config)
+    # what was planted or trained on too is behind the training examples, by its position in the dataset
+    offset = 0 if data.dataset.meta is None else len(data.dataset.train)
+    position = {int(offset + identity): i for i, identity in enumerate(data.meta_ids)}
+    further = [position[int(identity)] for identity in run.trained_on.ids[len(data.train) :]]
+    left = [position[int(offset + identity)] for identity in run.trained_on.meta_ids]
+    return OutOfSample(np.concatenate([of_train, of_meta[further]]), of_meta[left])
+
+
+def _is_small(data: PreparedData) -> bool:
+    """Return whether few trusted examples can do no better than a linear network."""
+    return isinstance(data.train.images, np.ndarray) and data.train.images[0].size <= SMALL_INPUT
+
+
+def _for_trusted(run: AuditedRun) -> RunConfig:
+    """Return the options of a training on the trusted examples alone: small inputs have logistic regression."""
+    config, trusted = run.config, len(run.data.meta_ids)
+    if "clean-only" not in registry.names("method"):
+        raise UserError("--out-of-sample trusted: needs the method 'clean-only': pip install reweight-method-l2rw")
+    alone = attrs.evolve(
+        config, method="clean-only", method_options=NoOptions(), with_=(), component_options=(), plant=0,
+        meta_use="look-ahead", loss="cross-entropy", loss_options=NoOptions(), preset=None,
+    )  # fmt: skip
+    batch_size = min(config.batch_size, trusted)
+    if _is_small(run.data):
+        of_logistic_regression: dict[str, Any] = {
+            "optimizer": "adam",
+            "lr": 0.01,
+            "weight_decay": 1 / trusted,
+            "steps": 1000,
+        }
+        return attrs.evolve(alone, model="linear", head="linear", batch_size=batch_size, **of_logistic_regression)
+    usual = config.steps or config.epochs * -(-len(run.data.train) // config.batch_size)
+    return attrs.evolve(alone, steps=min(usual, PASSES * max(1, trusted // batch_size)))
+
+
+def _trained(config: RunConfig, data: PreparedData) -> nn.Module:
+    """Train, and leave nothing but the network."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # the run has told what there is to be told
+        warnings.simplefilter("ignore")
+        options = attrs.evolve(
+            config, out=Path(folder) / "run", observe=(), observer_options=(), checkpoint_every=NEVER, patience=0
+        )
+        return train(options, data=attrs.evolve(data, val=None, test=None)).model

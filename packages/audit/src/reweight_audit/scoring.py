@@ -1,0 +1,85 @@
+"""Judging the labels of examples that were not in training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from reweight_audit.audited_run import AuditedRun, logits_of
+from reweight_audit.calibration import FEWEST
+from reweight_audit.ranking import Judged, known_of, of_clean, ranked
+from reweight_audit.records import Audit, Signal
+from reweight_audit.signals import MEANINGS, PREDICTION, Known, against
+from reweight_core import UserError, load, nearest, predict, read_table, registry, uses_clean_examples
+
+SMALLEST = 1e-30
+"""Probability in place of 0, whose logarithm there is not."""
+
+
+def score(run: Path | str, new: Path | str) -> Audit:
+    """Rank labelled examples that a run was not trained on by how likely their label is wrong (``reweight score``).
+
+    They are judged by the network that the run ended with. Its clean examples calibrate the probabilities, if it
+    learned nothing from them.
+
+    Args:
+        run: the folder of a finished run.
+        new: a folder with a folder of images for each class; for a run on a table, a CSV file with the same columns.
+
+    Raises:
+        UserError: if they cannot be read, or a label is none of the run's classes.
+    """
+    audited, path = AuditedRun.read(Path(run)), Path(new)
+    classifier = load(audited.folder, audited.config.device)
+    predictions = predict(classifier, [path])
+    names, classes = predictions.names, list(predictions.classes)
+    labels = np.array([_class_of(label, classes, where) for label, where in _labels(path, names)])
+    logits = np.log(np.maximum(predictions.probabilities.astype(np.float64), SMALLEST))
+    known = _known(audited)
+    return ranked(
+        audited.folder,
+        audited.data.fingerprint,
+        classes,
+        Judged(
+            ids=np.arange(len(labels)),
+            names=names,
+            given=labels,
+            true=np.full(len(labels), -1),
+            planted=np.zeros(len(labels), dtype=bool),
+            weights=np.ones(len(labels)),
+            logits=logits,
+        ),
+        [Signal(PREDICTION, MEANINGS[PREDICTION], against(logits, labels), None if known is None else known.auroc())],
+        {} if known is None else {PREDICTION: known},
+        None if known is None else of_clean(len(known.right)),
+    )
+
+
+def _labels(path: Path, names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return the label of each example as it is written, and where."""
+    if path.suffix.lower() != ".csv":
+        return [(Path(name).parent.name, name) for name in names]
+    table = read_table(path)
+    if "label" not in table.columns:
+        raise UserError(f"{path}: has no column 'label', and labels are what is judged")
+    return [(row["label"], table.where(index)) for index, row in enumerate(table.rows)]
+
+
+def _class_of(label: str, classes: list[str], where: str) -> int:
+    if label not in classes:
+        raise UserError(
+            f"{where}: '{label}' is none of the run's classes{nearest(label, classes)}; images lie in a folder for "
+            "each class"
+        )
+    return classes.index(label)
+
+
+def _known(run: AuditedRun) -> Known | None:
+    """Return what the network says of clean examples that it learned nothing from, if there are enough."""
+    method, config, meta = registry.find("method", run.config.method), run.config, run.trained_on.meta
+    components = {name: registry.find("component", name) for name in config.with_}
+    if meta is None or len(meta) < FEWEST or uses_clean_examples(config, method, components):
+        return None
+    logits = logits_of(load(run.folder, config.device).network, meta, run.data.dataset, config)
+    return known_of(run, logits.astype(np.float64), meta.labels)

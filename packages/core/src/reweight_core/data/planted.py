@@ -1,0 +1,115 @@
+"""Planted examples: clean ones put among the training examples, half of them with a wrong label.
+
+What a run knows of them tells how well it finds wrong labels, where nobody knows which of the others are wrong.
+"""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+
+from reweight_core.data.dataset import Split
+from reweight_core.data.prepare import PreparedData
+from reweight_core.data.seeds import Stream, random_state
+from reweight_core.errors import UserError
+
+NEIGHBOURS = 10
+"""Training examples beside a clean one whose labels say what it might have been called."""
+
+ROWS = 4096
+"""Training examples whose distances are computed at a time; it changes the memory, not the result."""
+
+
+def with_planted(data: PreparedData, count: int, seed: int, leave: bool) -> PreparedData:
+    """Move clean examples behind the training examples; every second one gets a wrong label.
+
+    The wrong label of an example of class i is drawn from `noise_estimate`, row i. The fingerprint stays that of the
+    data as they were drawn: what is planted follows from it and the options.
+
+    Args:
+        data: as prepared, with a meta set.
+        count: how many, as many of each class as of the others, or one more.
+        seed: of the run.
+        leave: whether the run has another use for clean examples, so that one of each class at least must be left.
+
+    Raises:
+        UserError: if there are not so many clean examples.
+    """
+    meta = data.meta
+    assert meta is not None, "runs without clean examples are refused"
+    needed = len(data.dataset.classes) if leave else 0
+    if count > len(meta) - needed:
+        why = f", and the run needs {needed} of them itself" if leave else ""
+        raise UserError(f"--plant {count}: there are only {len(meta)} clean examples{why}; give fewer")
+    rng = random_state(seed, Stream.PLANTED)
+    taken = _in_turn(meta.labels, rng)[:count]
+    estimate = noise_estimate(data.train, meta, len(data.dataset.classes))
+    labels = meta.labels[taken].copy()
+    for i in range(1, count, 2):
+        labels[i] = rng.choice(len(data.dataset.classes), p=estimate[labels[i]])
+    left = np.setdiff1d(np.arange(len(meta)), taken)
+    offset = 0 if data.dataset.meta is None else len(data.dataset.train)
+    planted = meta.take(taken)
+    return attrs.evolve(
+        data,
+        train=data.train.followed_by(attrs.evolve(planted, labels=labels)),
+        ids=np.concatenate([data.ids, offset + data.meta_ids[taken]]),
+        true_labels=np.concatenate([data.true_labels, planted.labels]),
+        planted=np.arange(len(data.train) + count) >= len(data.train),
+        meta=meta.take(left) if len(left) else None,
+        meta_ids=data.meta_ids[left],
+    )
+
+
+def _in_turn(labels: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+    """Return the positions of examples (k,), one of each class in turn for as long as it has any."""
+    shuffled = rng.permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    _, first, counts = np.unique(labels[by_class], return_index=True, return_counts=True)
+    turn = np.arange(len(labels)) - np.repeat(first, counts)
+    return by_class[np.argsort(turn, kind="stable")]
+
+
+def noise_estimate(train: Split, clean: Split, classes: int) -> np.ndarray:
+    """Estimate how wrong labels are distributed, from clean examples and the training examples that are like them.
+
+    Row i counts the labels other than i among the nearest training examples of the clean ones of class i, and what
+    share each class has of all training labels as one more example. Images that are read while training are not
+    compared: their rows are those shares alone.
+
+    Args:
+        train: training examples.
+        clean: clean examples.
+        classes: number of classes C.
+
+    Returns:
+        Probability of each wrong label (column) for each true class (row), 0 on the diagonal, (C, C).
+    """
+    shares = np.bincount(train.labels, minlength=classes) / len(train)
+    counts = np.tile(shares, (classes, 1))
+    if isinstance(train.images, np.ndarray) and isinstance(clean.images, np.ndarray):
+        near = train.labels[_nearest(train.images, clean.images)]
+        np.add.at(counts, (np.repeat(clean.labels, near.shape[1]), near.ravel()), 1)
+    np.fill_diagonal(counts, 0)
+    # a class that nothing else is near to, and that all other labels are of
+    counts[counts.sum(1) == 0] = 1
+    np.fill_diagonal(counts, 0)
+    found: np.ndarray = counts / counts.sum(1, keepdims=True)
+    return found
+
+
+def _nearest(images: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Return the positions of the images that are nearest to each query (q, k), by Euclidean distance.
+
+    Each number of an example is taken relative to its mean and standard deviation over all.
+    """
+    flat, wanted = images.reshape(len(images), -1), queries.reshape(len(queries), -1).astype(np.float32)
+    mean, std = flat.mean(0, dtype=np.float32), flat.std(0, dtype=np.float32)
+    scale = 1 / np.where(std > 0, std, 1)
+    wanted = (wanted - mean) * scale
+    distances = np.empty((len(queries), len(images)), np.float32)
+    for start in range(0, len(images), ROWS):
+        rows = (flat[start : start + ROWS] - mean) * scale
+        distances[:, start : start + ROWS] = (rows**2).sum(1) - 2 * wanted @ rows.T
+    k = min(NEIGHBOURS, len(images))
+    return np.argpartition(distances, k - 1, axis=1)[:, :k]
