@@ -68,7 +68,7 @@ def test_an_observer_without_its_library_is_told_once_before_any_run(made, tmp_p
         if config.method == "stir":
             raise UserError("pip install paper")
 
-    monkeypatch.setattr(carry_out, "build_observers", build_observers)
+    monkeypatch.setattr("reweight_core.training.build.build_observers", build_observers)
     carry_out.carry_out(planned(tmp_path, "erm", "digits"), tmp_path, 1, Watcher())
     with pytest.raises(UserError, match=r"^pip install paper$"):
         carry_out.carry_out(planned(tmp_path / "other", "stir", "digits,tail"), tmp_path / "other", 1, Watcher())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from reweight_core import UserError, as_values, configure
-from reweight_experiments.compare import compare
+from reweight_experiments.side_by_side import compare
 
 pytestmark = pytest.mark.usefixtures("plugins")
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reweight_experiments.carry_out import Watcher
-    from reweight_experiments.compare import SideBySide, compare
     from reweight_experiments.report import Results
     from reweight_experiments.reproduction import reproduce
+    from reweight_experiments.side_by_side import SideBySide, compare
     from reweight_experiments.sweep import run_sweep
 
 _LAZY = {
     "Results": "reweight_experiments.report",
-    "SideBySide": "reweight_experiments.compare",
+    "SideBySide": "reweight_experiments.side_by_side",
     "Watcher": "reweight_experiments.carry_out",
-    "compare": "reweight_experiments.compare",
+    "compare": "reweight_experiments.side_by_side",
     "reproduce": "reweight_experiments.reproduction",
     "run_sweep": "reweight_experiments.sweep",
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from reweight_core import DataConfig, UserError, build_observers, load_data, reason
+from reweight_core import DataConfig, UserError, load_data, reason
 from reweight_experiments.cells import PlannedRun, refuse_misfit
 from reweight_experiments.folder import arguments_for, unfinished
 from reweight_experiments.jobs import Ended, Job, python_command, run_all
@@ -41,6 +41,9 @@ def carry_out(runs: Sequence[PlannedRun], out: Path, at_once: int, watcher: Watc
         UserError: before any run, if a folder does not fit (`unfinished`), or an observer lacks its library.
     """
     missing = unfinished(runs)
+    # imports torch
+    from reweight_core import build_observers
+
     # a library that is missing is told once, and not by every run
     for config in {(run.config.observe, run.config.observer_options): run.config for run in missing}.values():
         build_observers(config)

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from reweight_core import console, json_option
-from reweight_experiments.compare import compare
 from reweight_experiments.compare_plot import check_file
 from reweight_experiments.progress import print_report
+from reweight_experiments.side_by_side import compare
 
 
 @click.command(name="compare")

@@ -10,7 +10,7 @@ from reweight_core import UserError
 from reweight_experiments.report import Spread
 
 if TYPE_CHECKING:
-    from reweight_experiments.compare import Subject
+    from reweight_experiments.side_by_side import Subject
 
 ENDINGS = (".svg", ".png", ".pdf")
 

@@ -18,5 +18,5 @@ compare = CommandPlugin(
     name="compare",
     summary="Put runs and sweeps side by side: their options, their results, their curves.",
     command="reweight_experiments.compare_command:command",
-    function="reweight_experiments.compare:compare",
+    function="reweight_experiments.side_by_side:compare",
 )
