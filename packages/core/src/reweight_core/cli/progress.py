@@ -81,7 +81,7 @@ class Progress:
 
     @hookimpl
     def observe_step(self, done: int, total: int) -> None:
-        """Move the bar."""
+        """Move the bar; where there is none, say now and then how far the run is."""
         if not self._total:
             # a run's first step sets up much that no other needs; a resumed run has steps behind it
             self._began, self._begun_at = time.perf_counter(), done
