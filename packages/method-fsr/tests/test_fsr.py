@@ -145,7 +145,7 @@ class Transcription:
         L_R = -(soft * probe_logits.log_softmax(1)).sum(1).mean() + DECAY / 2 * ((weight**2).sum() + (bias**2).sum())
         (h,) = torch.autograd.grad(L_R, omega_o)
         self.h = h
-        if self.config.weights == "clip":
+        if self.config.negative_weights == "clip":
             omega = torch.stack([max(-value, torch.tensor(0.0).double()) for value in h])
         else:
             moved = [1 / b - value for value in h]
@@ -174,7 +174,7 @@ class Transcription:
 @pytest.mark.parametrize("mixes", [False, True])
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"weights": "shift", "reward_smoothing": 0.1}, {"probe": "separate"}],
+    [{}, {"negative_weights": "shift", "reward_smoothing": 0.1}, {"probe": "separate"}],
     ids=["clip", "shift", "apart"],
 )
 def test_every_quantity_of_several_steps_is_that_of_the_transcription(changes, mixes, relabels):

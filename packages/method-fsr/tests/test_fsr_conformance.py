@@ -15,7 +15,7 @@ class TestFSRWarmingUp(MethodSuite):
     options: ClassVar = {
         **SMALL,
         "warmup_epochs": 1,
-        "weights": "shift",
+        "negative_weights": "shift",
         "probe": "separate",
         "pusher": "forgetting-events",
     }

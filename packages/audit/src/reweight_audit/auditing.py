@@ -36,7 +36,11 @@ def audit(
     Raises:
         UserError: if the run is not finished, its data are gone, or it has no such signal.
     """
-    audited = AuditedRun.read(Path(run))
+    return audit_of(AuditedRun.read(Path(run)), out_of_sample, by, progress)
+
+
+def audit_of(audited: AuditedRun, out_of_sample: str, by: str | None, progress: Callable[[str], object]) -> Audit:
+    """Do what `audit` does with a run that was read."""
     how = choose(out_of_sample, audited)
     further = None if how == NO else predictions_of(audited, how, progress)
     logits = audited.logits()

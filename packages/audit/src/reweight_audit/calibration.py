@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import expit, logit
-from scipy.stats import norm, rankdata
+from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture
 
@@ -21,8 +21,11 @@ PENALTY = 10.0
 ROUNDS = 100
 """Draws of the bootstrap."""
 
-GRID = norm.ppf((np.arange(1000) + 0.5) / 1000)
-"""Normal scores that stand for those of any number of examples."""
+FAR = 2.0
+"""Where a signal is cut off, if from -1 to 1 it holds the middle nine of ten examples."""
+
+TINY = 1e-12
+"""In place of 0, by which nothing can be divided."""
 
 LEVEL = 0.95
 """How often an interval holds what it is of."""
@@ -42,15 +45,19 @@ def from_known(values: np.ndarray, wrong: np.ndarray, right: np.ndarray) -> tupl
     Returns:
         The probabilities of all, (N,); the same from other draws of the known examples, (ROUNDS, N).
     """
-    # a normal score, so that the shape of the signal does not matter
-    normal = norm.ppf((rankdata(values) - 0.5) / len(values))
-    order = np.argsort(values)
-    of_wrong, of_right = (np.interp(known, values[order], normal[order]) for known in (wrong, right))
+    low, high = np.percentile(values, [5, 95])
+
+    def scaled(of_some: np.ndarray) -> np.ndarray:
+        # a few that are far out do not decide on the slope
+        found: np.ndarray = np.clip((2 * of_some - low - high) / max(high - low, TINY), -FAR, FAR)
+        return found
+
+    of_all, of_wrong, of_right = scaled(values), scaled(wrong), scaled(right)
     rng = np.random.RandomState(0)
     draws = [
-        _platt(normal, rng.choice(of_wrong, len(of_wrong)), rng.choice(of_right, len(of_right))) for _ in range(ROUNDS)
+        _platt(of_all, rng.choice(of_wrong, len(of_wrong)), rng.choice(of_right, len(of_right))) for _ in range(ROUNDS)
     ]
-    return _platt(normal, of_wrong, of_right), np.array(draws, dtype=np.float32)
+    return _platt(of_all, of_wrong, of_right), np.array(draws, dtype=np.float32)
 
 
 def _platt(values: np.ndarray, wrong: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -61,10 +68,11 @@ def _platt(values: np.ndarray, wrong: np.ndarray, right: np.ndarray) -> np.ndarr
     # a signal that points the wrong way says nothing
     slope = max(0.0, float(model.coef_[0, 0]))
     middle = float(model.intercept_[0]) if slope else 0.0
-    of_grid = slope * GRID + middle
+    # the share is a mean, for which a thousand of them do
+    of_some = slope * np.quantile(values, (np.arange(1000) + 0.5) / 1000) + middle
     share = 0.5
     for _ in range(100):
-        share = float(np.clip(expit(of_grid + logit(share)).mean(), 1e-3, 1 - 1e-3))
+        share = float(np.clip(expit(of_some + logit(share)).mean(), 1e-3, 1 - 1e-3))
     return expit(slope * values + middle + logit(share))
 
 

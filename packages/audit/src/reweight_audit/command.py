@@ -46,15 +46,20 @@ def command(
     \b
     reweight audit runs/erm-digits-1 --html report.html
     """
-    from reweight_audit.auditing import audit
+    from reweight_audit.audited_run import AuditedRun
+    from reweight_audit.auditing import audit_of
     from reweight_audit.exports import write_export
     from reweight_audit.files import NAME, as_json, write_audit, write_csv
+    from reweight_audit.html import thumbnails_of, write_report
     from reweight_audit.screen import show
 
-    found = audit(run, out_of_sample=out_of_sample, by=by, progress=lambda text: click.echo(text, err=True))
+    audited = AuditedRun.read(run)
+    found = audit_of(audited, out_of_sample, by, lambda text: click.echo(text, err=True))
     write_audit(run / NAME, found)
     if csv_file is not None:
         write_csv(csv_file, found)
+    if html_file is not None:
+        write_report(html_file, found, run, thumbnails_of(audited.trained_on.train))
     for kind, file in (("label-studio", label_studio), ("fiftyone", fiftyone)):
         if file is not None:
             write_export(kind, file, found)

@@ -83,7 +83,7 @@ class FSR:
         L_R = L_R + self.weight_decay / 2 * sum(p.square().sum() for p in look.parameters.values())
         # Eq. 2 and 3
         (h,) = torch.autograd.grad(look.close(L_R), omega_o)
-        omega = normalise(clip(h) if self.config.weights == "clip" else shift(omega_o.detach() - h))
+        omega = normalise(clip(h) if self.config.negative_weights == "clip" else shift(omega_o.detach() - h))
         # Eq. 5, and its average over an example's visits
         of_training = look.logits[len(probe.labels) :] if self.config.probe == "joint" else look.training_logits
         meta_losses = F.cross_entropy(of_training.detach(), step.labels, reduction="none")

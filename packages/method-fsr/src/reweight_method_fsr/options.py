@@ -29,7 +29,7 @@ class FSRConfig:
     score_momentum: float = option(
         0.9, "Momentum lambda of the scores that fill the dictionary.", check=and_(ge(0), lt(1))
     )
-    weights: Literal["clip", "shift"] = option(
+    negative_weights: Literal["clip", "shift"] = option(
         "clip",
         "clip sets negative weights to 0 (for noisy labels); shift moves the smallest to 1/n (for long tails).",
     )

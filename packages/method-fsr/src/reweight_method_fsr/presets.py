@@ -16,7 +16,7 @@ _NOISE: dict[str, Any] = {
     "dictionary_size": 2000,
     "probe_size": 200,
     "warmup_epochs": 20,
-    "weights": "clip",
+    "negative_weights": "clip",
 }
 
 _LONG_TAIL: dict[str, Any] = {
@@ -33,7 +33,7 @@ _LONG_TAIL: dict[str, Any] = {
     "probe_size": 800,
     # neither paper nor script names it: the flag's default
     "warmup_epochs": 20,
-    "weights": "shift",
+    "negative_weights": "shift",
 }
 
 _SMOOTHED: dict[str, Any] = {
@@ -65,7 +65,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "probe_size": 200,
         "warmup_epochs": 160,
         "relabel_warmup_epochs": 160,
-        "weights": "clip",
+        "negative_weights": "clip",
         "reward_smoothing": 0.1,
     },
     # the script's batch is 16 on each of 8 GPUs, and its run begins with 3 epochs of rising rate, which this does not

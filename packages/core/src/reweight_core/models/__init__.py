@@ -17,6 +17,11 @@ lenet = ModelPlugin(
     summary="three convolutions, two linear layers: L2RW's network for MNIST",
     build=imported("reweight_core.models.small:LeNet"),
 )
+resnet8 = ModelPlugin(
+    name="resnet8",
+    summary="CIFAR ResNet of 8 layers, for few images (He et al., 2016)",
+    build=imported("reweight_core.models.cifar_resnet:CifarResNet", depth=8),
+)
 resnet20 = ModelPlugin(
     name="resnet20",
     summary="CIFAR ResNet of 20 layers (He et al., 2016)",
