@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 
@@ -242,6 +243,28 @@ def test_training_tells_where_the_run_is_and_each_epoch_in_a_line(reweight):
     assert Path("runs/erm-digits-1/summary.json").exists()
 
 
+@pytest.mark.parametrize("command", ["train", "resume"])
+def test_a_result_can_be_one_line_or_json_and_nothing_else(reweight, command):
+    for flag in ("--quiet", "--json"):
+        folder = Path(flag.strip("-"))
+        shown = reweight("train", "--epochs", 2, "--checkpoint-every", 1, "--out", folder, flag)
+        if command == "resume":
+            (folder / "summary.json").unlink()
+            shutil.rmtree(max((folder / "checkpoints").glob("step-*")))
+            shown = reweight("resume", folder, flag)
+        assert (shown.status, shown.err) == (0, "")
+        summary = json.loads((folder / "summary.json").read_text())
+        if flag == "--json":
+            assert json.loads(shown.out) == {"run": "json", **summary}
+        else:
+            assert shown.out == f"quiet: test accuracy {summary['test_accuracy']:.4f}\n"
+
+
+def test_quiet_keeps_warnings(reweight):
+    shown = reweight("train", "--epochs", 1, "--meta-every", 2, "--quiet")
+    assert shown.err.startswith("Warning: --meta-every 2: does nothing here")
+
+
 def test_steps_end_a_run_before_its_epochs_do(reweight):
     reweight("train", "--steps", 17, "--epochs", 50, "--out", "run")
     lines = Path("run/metrics.jsonl").read_text().splitlines()
@@ -425,7 +448,7 @@ def test_the_list_names_every_plugin_with_its_summary(reweight):
     }
     assert all(summary for found in listed.values() for summary in found.values())
     rows = [line.split()[:2] for line in reweight("list").out.splitlines()]
-    typed = {"component": "--with", "table": "reproduce", "command": "reweight"}
+    typed = {"component": "--with", "observer": "--observe", "table": "reproduce", "command": "reweight"}
     for kind, found in listed.items():
         assert all([typed.get(kind, f"--{kind}"), name] in rows for name in found)
 

@@ -64,6 +64,19 @@ def test_the_program_leaves_an_ordinary_run_and_says_what_won(reweight, tmp_path
     assert max(row["accuracy"] for row in report["rows"]) - winner["accuracy"] < 0.2
     assert summary["test_accuracy"] > 0.75
     assert evaluate("best")["test_accuracy"] == summary["test_accuracy"]
+    for line in done.out.splitlines():
+        # only trials after plain training, which says what the search may take
+        assert (" right, " in line and " s, at most " in line) == (" right, " in line and not line.startswith("erm, "))
+    # the trials are there: only the last training is made again
+    for flag in ("--quiet", "--json"):
+        shutil.rmtree(tmp_path / "best")
+        again = reweight("fit", *data.split(), "--steps", 60, "--candidates", "gce,fine-tune", "--out", "best", flag)
+        assert again.status == 0, again.err
+        if flag == "--quiet":
+            assert again.out == f"best: {winner['name']}, test accuracy {summary['test_accuracy']:.4f}\n"
+        else:
+            printed = json.loads(again.out)
+            assert (printed["fit"]["winner"], printed["test_accuracy"]) == (winner, summary["test_accuracy"])
     assert len(load("best").classes) == 3
     (tmp_path / "new.csv").write_text("p,q,r,s\n2.5,0,0,0\n0,2.5,0,0\n")
     assert reweight("predict", "best", "new.csv", "--csv", "found.csv").status == 0
@@ -143,6 +156,21 @@ def test_a_last_training_that_was_interrupted_is_resumed(tmp_path):
     epochs = [json.loads(line)["epoch"] for line in (tmp_path / "best/metrics.jsonl").read_text().splitlines()]
     assert epochs == list(range(1, len(epochs) + 1)) and len(epochs) > 3
     assert again.run.summary["test_accuracy"] == evaluate("best")["test_accuracy"]
+
+
+def test_an_observer_hears_of_the_last_training_alone_and_need_not_be_there_again(tmp_path):
+    class Interrupts:
+        @reweight_core.hookimpl
+        def observe_epoch(self, metrics):
+            raise KeyboardInterrupt
+
+    options = FEW | {"candidates": ["gce"]} | SHORT
+    observed = {"observe": ["tensorboard"], "tensorboard_log_dir": tmp_path / "logs"}
+    with pytest.raises(KeyboardInterrupt):
+        reweight_core.fit("best", **options, **observed, observers=[Interrupts()])
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["best"]
+    (tmp_path / "best/curves.txt").write_text("an observer's")
+    assert reweight_core.fit("best", **options).run.summary["epochs"]
 
 
 def test_without_trusted_examples_the_report_says_what_that_cannot_tell():

@@ -1,12 +1,15 @@
 """Observers of an installed package: they hear of a run, change nothing, and the run does not depend on them."""
 
+import csv
 import json
 import shutil
 import sys
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
-from reweight_core import UserError, configure, resume, train
+from reweight_core import UserError, configure, hookimpl, resume, train
 from reweight_core.cli.main import main
 from reweight_core.runs.evaluate import evaluate
 from reweight_core.runs.predict import load
@@ -47,6 +50,10 @@ class Diary:
     def finish_run(self, summary):
         self.write("finish", (self.path.parent / "summary.json").exists(), summary["epochs"])
 
+    @hookimpl
+    def end_run(self, error):
+        self.write("end", type(error).__name__)
+
 
 plugin = ObserverPlugin("diary", "writes what it hears", Diary, Options)
 """
@@ -82,7 +89,7 @@ def results(folder):
 def test_it_hears_of_the_whole_run_and_changes_nothing(diary, tmp_path):
     seen = train(configure(**OPTIONS, observe=["diary"], diary_every=2, out=tmp_path / "seen"))
     unseen = train(configure(**OPTIONS, out=tmp_path / "unseen"))
-    assert entries(seen.folder) == [["begin", "erm", 2, 0], ["epoch", 2], ["finish", True, 3]]
+    assert entries(seen.folder) == [["begin", "erm", 2, 0], ["epoch", 2], ["finish", True, 3], ["end", "NoneType"]]
     assert results(seen.folder) == results(unseen.folder)
     assert seen.summary["test_accuracy"] == unseen.summary["test_accuracy"] > 0
 
@@ -90,7 +97,6 @@ def test_it_hears_of_the_whole_run_and_changes_nothing(diary, tmp_path):
 @pytest.fixture
 def interrupted(diary, tmp_path):
     """A run with the observer that was interrupted in its last epoch."""
-    from reweight_core import hookimpl
 
     class Stop:
         @hookimpl
@@ -104,8 +110,14 @@ def interrupted(diary, tmp_path):
 
 
 def test_on_a_resume_it_is_told_how_many_epochs_count(interrupted):
+    assert entries(interrupted)[-2:] == [["epoch", 2], ["end", "KeyboardInterrupt"]]
     resume(interrupted)
-    assert entries(interrupted)[-3:] == [["begin", "erm", 1, 2], ["epoch", 3], ["finish", True, 3]]
+    assert entries(interrupted)[-4:] == [
+        ["begin", "erm", 1, 2],
+        ["epoch", 3],
+        ["finish", True, 3],
+        ["end", "NoneType"],
+    ]
 
 
 def test_a_run_whose_observer_is_gone_goes_on_is_tested_and_predicts(diary, interrupted, tmp_path, recwarn):
@@ -132,7 +144,7 @@ def test_it_is_an_option_of_the_program_and_listed(diary, capsys, tmp_path):
     assert entries(tmp_path / "run")[1] == ["epoch", 3]
     capsys.readouterr()
     assert run("list", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["observer"] == {"diary": "writes what it hears"}
+    assert json.loads(capsys.readouterr().out)["observer"]["diary"] == "writes what it hears"
     assert run("train", "--observe", "dairy") == 2
     assert "did you mean 'diary'" in capsys.readouterr().err
     assert run("train", "--diary-every", "3") == 2
@@ -154,3 +166,84 @@ def test_one_that_could_change_the_run_is_refused_before_training(diary, tmp_pat
     with pytest.raises(UserError, match=r"^observer 'diary': implements finish_epoch; an observer hears"):
         train(configure(**OPTIONS, observe=["diary"], out=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_it_sees_of_every_example_what_the_run_keeps_in_the_end(tmp_path):
+    seen = []
+
+    class Watches:
+        @hookimpl
+        def observe_epoch(self, metrics, samples):
+            seen.append(samples)
+            for column in samples.values():
+                column[:] = 0
+
+    options = OPTIONS | {"noise": "uniform:0.4"}
+    finished = train(configure(**options, out=tmp_path / "run"), observers=[Watches()])
+    kept = load_file(finished.folder / "samples.safetensors")
+    assert [set(samples) for samples in seen] == [set(kept)] * 3
+    assert all(len(column) == len(kept["id"]) for column in seen[0].values())
+    unseen = train(configure(**options, out=tmp_path / "unseen"))
+    assert results(finished.folder) == results(unseen.folder)
+
+    class Keeps:
+        @hookimpl
+        def observe_epoch(self, metrics, samples):
+            seen.append(samples)
+
+    train(configure(**options, out=tmp_path / "again"), observers=[Keeps()])
+    for name, column in kept.items():
+        assert np.array_equal(seen[-1][name], column), name
+    # of the first epoch, not what became of it
+    assert set(seen[-3]["visits"]) == {1}
+
+
+@pytest.fixture
+def needy(diary, tmp_path):
+    """The observer as it is where its library is missing."""
+    module = tmp_path / "site" / "diary_observer.py"
+    sys.modules.pop("diary_observer", None)
+    module.write_text(
+        MODULE.replace("import json\n", "import json\nfrom reweight_core import UserError\n", 1).replace(
+            "self.every = config.every", "raise UserError('--observe diary: pip install paper')"
+        )
+    )
+
+
+def test_one_whose_library_is_missing_ends_the_run_before_the_data_are_read(needy, tmp_path, monkeypatch):
+    monkeypatch.setattr("reweight_core.training.loop.load_data", lambda config: pytest.fail("read the data"))
+    with pytest.raises(UserError, match=r"^--observe diary: pip install paper$"):
+        train(configure(**OPTIONS, observe=["diary"], out=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_without_one_whose_library_is_missing_now(interrupted, needy):
+    with pytest.warns(UserWarning, match="pip install paper; the run goes on without observer 'diary'"):
+        finished = resume(interrupted)
+    assert finished.summary["epochs"] == 3
+    assert entries(interrupted)[-1] == ["end", "KeyboardInterrupt"]
+
+
+def test_the_observer_csv_goes_with_data_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = "\n".join(f"{'ab'[i % 2]},{i % 7},{i % 2 + i % 3}" for i in range(60))
+    (tmp_path / "train.csv").write_text(f"label,x,y\n{rows}\n")
+    (tmp_path / "file.toml").write_text(f'data = "csv"\nobserve = ["csv"]\n[csv]\ndata-root = "{tmp_path}"\n')
+    assert run("train", "--config", "file.toml", "--epochs", "2", "--test-from", "split:0.2", "--out", "run") == 0
+    with open("run/metrics.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [float(row["train_loss"]) for row in table] == [line["train_loss"] for line in lines]
+    assert run("train", "--observe", "csv", "--observe", "csv", "--out", "twice") == 2
+
+
+def test_a_training_is_in_tensorboard_as_in_its_folder(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    finished = train(configure(**OPTIONS | {"noise": "uniform:0.4"}, observe=["tensorboard"], out=tmp_path / "run"))
+    log = EventAccumulator(str(finished.folder), size_guidance={"histograms": 0})
+    log.Reload()
+    lines = [json.loads(line) for line in (finished.folder / "metrics.jsonl").read_text().splitlines()]
+    for name in ("train_loss", "noise_auroc", "mean_weight_clean", "mean_weight_corrupted", "test_accuracy"):
+        assert [event.value for event in log.Scalars(name)] == pytest.approx([line[name] for line in lines]), name
+    assert [event.step for event in log.Histograms("weights_corrupted")] == [1, 2, 3]

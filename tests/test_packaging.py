@@ -137,7 +137,8 @@ def test_every_import_is_a_requirement(folder):
     third_party = imported - set(sys.stdlib_module_names) - {import_name(folder)}
     needed = {distributions.get(name, name.replace("_", "-")) for name in third_party}
     project = PROJECTS[folder.name]
-    listed = [*project["dependencies"], *project.get("optional-dependencies", {}).get("testing", [])]
+    extras = project.get("optional-dependencies", {}).values()
+    listed = [*project["dependencies"], *(text for extra in extras for text in extra)]
     assert needed <= {Requirement(text).name for text in listed}
 
 

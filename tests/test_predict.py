@@ -174,6 +174,12 @@ def test_the_file_has_a_line_for_each_image_with_all_probabilities(photos, train
     for row in rows:
         assert float(row["p(dark)"]) + float(row["p(light)"]) == pytest.approx(1, abs=2e-6)
         assert float(row["probability"]) == max(float(row["p(dark)"]), float(row["p(light)"]))
+    capsys.readouterr()
+    assert run("predict", trained, new, "--json") == 0
+    for found, row in zip(json.loads(capsys.readouterr().out), rows, strict=False):
+        assert (found["path"], found["predicted"]) == (row["path"], row["predicted"])
+        assert found["probability"] == pytest.approx(float(row["probability"]), abs=1e-6)
+        assert found["probabilities"]["dark"] == pytest.approx(float(row["p(dark)"]), abs=1e-6)
     assert run("predict", trained, new / "0.jpg") == 0
     assert "dark" in capsys.readouterr().out
     assert {p.name for p in tmp_path.iterdir()} == {"new", "predictions.csv"}

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "torchvision", "sklearn", "scipy", "pandas", "PIL")
+HEAVY = ("torch", "torchvision", "sklearn", "scipy", "pandas", "PIL", "matplotlib", "tensorboard")
 
 RUN = f"""
 import sys
@@ -54,6 +54,8 @@ def last_line(code, *arguments):
         "reproduce --help",
         "reproduce --list",
         "reproduce gdw-uniform --dry-run",
+        "compare --help",
+        "train --observe csv --observe tensorboard --observe trackio --observe wandb --help",
     ],
 )
 def test_a_command_that_computes_nothing_imports_nothing_heavy(arguments):
@@ -70,6 +72,8 @@ def test_a_command_that_computes_nothing_imports_nothing_heavy(arguments):
         "resume missing",
         "predict missing image.png",
         "bench --image 3",
+        "compare missing",
+        "compare missing --plot curves.gif",
     ],
 )
 def test_what_is_plainly_wrong_is_refused_before_anything_heavy_is_imported(arguments):

@@ -271,4 +271,14 @@ def test_a_crash_of_an_observer_is_its_own():
 
     hooks = hooks_of(listeners={"log": part("observe_epoch", crash)})
     with pytest.raises(PluginError, match=r"^observer 'log': observe_epoch: ValueError: no epoch \(test_guard"):
-        hooks.observe_epoch(metrics={})
+        hooks.observe_epoch(metrics={}, samples={})
+
+
+def test_true_labels_are_for_observers_alone():
+    heard = []
+    listener = part("observe_epoch", lambda self, samples: heard.append(samples))
+    hooks_of(listeners={"log": listener}).observe_epoch(metrics={}, samples={"true": 1})
+    assert heard == [{"true": 1}]
+    with pytest.raises(PluginError, match=r"^component 'curious': observe_epoch takes the samples, whose true labels"):
+        hooks_of(components={"curious": listener})
+    hooks_of(part("observe_epoch", lambda self, metrics: None))

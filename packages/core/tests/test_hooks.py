@@ -268,7 +268,7 @@ def test_all_observers_hear_of_steps_and_epochs():
 
     hooks = MethodHooks(Observer(), "mine", observers=[Observer(), Observer()])
     hooks.observe_step(done=1, total=2)
-    hooks.observe_epoch(metrics={"epoch": 1})
+    hooks.observe_epoch(metrics={"epoch": 1}, samples={})
     assert heard == [(1, 2)] * 3 + [{"epoch": 1}] * 3
 
 

@@ -192,7 +192,7 @@ def test_a_full_disk_or_gpu_is_one_line(error, text, monkeypatch, tmp_path):
         raise error
 
     monkeypatch.setattr("reweight_core.training.loop.load_data", lambda config: parts.data)
-    monkeypatch.setattr("reweight_core.training.loop.build_parts", lambda *_: parts)
+    monkeypatch.setattr("reweight_core.training.loop.build_parts", lambda *_, **__: parts)
     monkeypatch.setattr("reweight_core.training.loop.train_parts", fail)
     with pytest.raises(UserError, match=text):
         train(attrs.evolve(parts.config, out=tmp_path / "run"))

@@ -19,6 +19,7 @@ from reweight_core import (
     option,
     registry,
 )
+from reweight_core.cli.main import main
 from reweight_core.plugins.records import LossPlugin
 from reweight_experiments import carry_out, jobs, plugin
 
@@ -120,7 +121,7 @@ def plugins():
         "noise": {"blur": NoisePlugin("blur", "blur:X", lambda argument: argument)},
         "model": {},
         "table": {},
-        "command": {"sweep": plugin.sweep, "reproduce": plugin.reproduce},
+        "command": {"sweep": plugin.sweep, "reproduce": plugin.reproduce, "compare": plugin.compare},
     }
 
     def find(kind, name):
@@ -185,3 +186,23 @@ def made(plugins, monkeypatch):
     monkeypatch.setattr(carry_out, "run_all", run_all)
     monkeypatch.setattr(carry_out, "load_data", lambda config: SimpleNamespace(meta="some"))
     return told
+
+
+@pytest.fixture
+def reweight(made, capsys, tmp_path, monkeypatch):
+    """Run the program in an empty folder; give its exit status, standard output and error."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+
+    def run(*arguments):
+        capsys.readouterr()
+        status = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as finished:
+            status = finished.code or 0
+        out, err = capsys.readouterr()
+        return SimpleNamespace(status=status, out=out, err=err)
+
+    return run

@@ -58,3 +58,18 @@ def test_an_interrupt_says_what_is_kept(made, tmp_path):
     with pytest.raises(KeyboardInterrupt) as stopped:
         carry_out.carry_out(planned(tmp_path, "erm", "digits"), tmp_path, 1, Stop())
     assert stopped.value.__notes__ == [f"finished runs are kept in {tmp_path}; the same command goes on from there"]
+
+
+def test_an_observer_without_its_library_is_told_once_before_any_run(made, tmp_path, monkeypatch):
+    built = []
+
+    def build_observers(config):
+        built.append(config.method)
+        if config.method == "stir":
+            raise UserError("pip install paper")
+
+    monkeypatch.setattr("reweight_core.training.build.build_observers", build_observers)
+    carry_out.carry_out(planned(tmp_path, "erm", "digits"), tmp_path, 1, Watcher())
+    with pytest.raises(UserError, match=r"^pip install paper$"):
+        carry_out.carry_out(planned(tmp_path / "other", "stir", "digits,tail"), tmp_path / "other", 1, Watcher())
+    assert (built, made.names) == (["erm", "stir"], ["erm-digits/seed-0"])

@@ -1,35 +1,13 @@
 """The two commands: what they read, print and exit with."""
 
 import json
+import shlex
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from reweight_core.cli.main import main
-
 GONE = '\n[rows.gone]\npackage = "reweight-method-gone"\n[[cells]]\nname = "gone"\nmethod = "gone"\n'
 STIR = '\n[[cells]]\nname = "stir"\nmethod = "stir"\n'
-
-
-@pytest.fixture
-def reweight(made, capsys, tmp_path, monkeypatch):
-    """Run the program in an empty folder; give its exit status, standard output and error."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-
-    def run(*arguments):
-        capsys.readouterr()
-        status = 0
-        try:
-            main(list(arguments))
-        except SystemExit as finished:
-            status = finished.code or 0
-        out, err = capsys.readouterr()
-        return SimpleNamespace(status=status, out=out, err=err)
-
-    return run
 
 
 def options_in(folder):
@@ -63,6 +41,37 @@ def test_a_failed_run_is_exit_status_1(reweight, made, table):
         done = reweight(*command)
         assert (done.status, done.err) == (1, "")
         assert "seed-0: too hot (see " in done.out
+
+
+@pytest.mark.parametrize("command", ["sweep --methods erm,stir --seeds 2 --out s", "reproduce mine --out s"])
+def test_a_result_can_be_json_and_nothing_else(reweight, table, command):
+    table()
+    done = reweight(*command.split(), "--json")
+    assert (done.status, done.err) == (0, "")
+    assert json.loads(done.out) == json.loads(Path("s/results.json").read_text())
+
+
+def test_quiet_leaves_one_line_and_what_went_wrong(reweight, made):
+    done = reweight("sweep", "--methods", "erm", "--out", "s", "--quiet")
+    assert (done.out, done.err) == (f"1 of 1 runs finished, results in {Path('s/results.md')}\n", "")
+    made.broken["stir-digits/seed-0"] = "too hot"
+    summary = Path("s/erm-digits/seed-0/summary.json")
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"health": [{"problem": "chance"}]}))
+    done = reweight("sweep", "--methods", "erm,stir", "--out", "s", "--quiet")
+    assert (done.status, done.out) == (1, f"1 of 2 runs finished, results in {Path('s/results.md')}\n")
+    first, second = done.err.splitlines()
+    assert first.startswith("failed: stir-digits/seed-0: too hot (see ")
+    assert second == "chance: erm-digits/seed-0 (health in summary.json)"
+
+
+def test_what_reproduce_lists_and_would_run_can_be_json(reweight, table):
+    table()
+    listed = json.loads(reweight("reproduce", "--list", "--json").out)
+    assert listed == {"mine": {"summary": "my table", "source": "I, 2020, table 1"}}
+    commands = json.loads(reweight("reproduce", "mine", "--dry-run", "--json").out)
+    shown = reweight("reproduce", "mine", "--dry-run").out.splitlines()
+    assert [shlex.join(command) for command in commands] == shown
+    assert len(shown) == 3
 
 
 @pytest.mark.parametrize(

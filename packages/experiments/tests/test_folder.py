@@ -55,6 +55,14 @@ def test_a_finished_run_with_a_broken_config_is_refused(run, content):
         unfinished([run])
 
 
+def test_an_unfinished_run_may_have_files_of_observers(run):
+    write(run, "config.json")
+    config = run.folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"format": 1, "versions": {}}))
+    (run.folder / "curves.csv").write_text("epoch")
+    assert unfinished([run]) == [run]
+
+
 def test_what_is_no_run_is_never_removed(run):
     run.folder.mkdir(parents=True)
     (run.folder / "thesis.tex").write_text("years of work")

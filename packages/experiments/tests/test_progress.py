@@ -29,33 +29,72 @@ def jobs_of(runs):
     return [Job(name, (), Path("log")) for name in runs]
 
 
-def test_elsewhere_than_on_a_terminal_each_ended_run_is_a_line(runs, capsys):
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that is moved by hand: ``clock.now``."""
+    clock = SimpleNamespace(now=0.0)
+    for name in ("monotonic", "perf_counter"):
+        monkeypatch.setattr(progress.time, name, lambda: clock.now)
+    return clock
+
+
+def test_elsewhere_than_on_a_terminal_each_ended_run_is_a_line(runs, capsys, clock):
     first, second, third = jobs_of(runs)
     with SweepProgress() as shown:
         shown.begin(2, runs)
         shown.watch([], [first, second])
+        clock.now = 10
         shown.watch([Ended(first, 1.26, None)], [second, third])
+        clock.now = 20
         shown.watch([Ended(first, 1.26, None), Ended(second, 3, "too hot")], [third])
     assert capsys.readouterr().out.splitlines() == [
         "2 of 5 runs are finished already",
-        "erm-digits/seed-0  test 0.5000  1.3 s  (1 of 3)",
-        "erm-digits/seed-1  failed: too hot  (2 of 3)",
+        # one run and three of four epochs of another took 10 s, then two and three of four took 20 s
+        "erm-digits/seed-0  test 0.5000  1.3 s  (1 of 3, 7 s left)",
+        "erm-digits/seed-1  failed: too hot  (2 of 3, 2 s left)",
     ]
 
 
-def test_on_a_terminal_running_runs_are_a_table(runs, monkeypatch):
+def test_where_runs_are_long_their_epochs_are_told_now_and_then(runs, capsys, clock):
+    first, second, third = jobs_of(runs)
+    shown = SweepProgress()
+    shown.begin(0, runs)
+    for clock.now in range(0, 130, 10):
+        shown.watch([], [second, third])
+    shown.watch([Ended(first, 1.26, None)], [second, third])
+    for clock.now in range(130, 190, 10):
+        shown.watch([Ended(first, 1.26, None)], [second, third])
+    state = "running: erm-digits/seed-1 0/4, erm-digits/seed-2 3/4"
+    # three quarters of a run in 60 and 120 s
+    assert capsys.readouterr().out.splitlines() == [
+        f"0 of 3 runs done, 3 min left; {state}",
+        f"0 of 3 runs done, 6 min left; {state}",
+        "erm-digits/seed-0  test 0.5000  1.3 s  (1 of 3, 86 s left)",
+        f"1 of 3 runs done, 2 min left; {state}",
+    ]
+
+
+def test_quiet_means_no_line_of_a_run(runs, capsys, clock):
+    first, second, third = jobs_of(runs)
+    with SweepProgress(quiet=True) as shown:
+        shown.begin(2, runs)
+        clock.now = 1000
+        shown.watch([Ended(first, 1.26, None)], [second, third])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_on_a_terminal_running_runs_are_a_table(runs, monkeypatch, clock):
     screen = io.StringIO()
     monkeypatch.setattr(progress, "console", lambda: Console(file=screen, force_terminal=True, width=100))
-    clock = iter([100.0, 100.0, 110.0])
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     first, second, third = jobs_of(runs)
     shown = SweepProgress()
     shown.begin(0, runs)
     with shown:
+        clock.now = 10
         shown.watch([Ended(first, 10, "too hot")], [second, third])
     text = screen.getvalue()
     # one run and three of four epochs of another took 10 s: 1.25 runs are left
-    assert "1 of 3 runs done, 1 failed, 0:00:07 left" in text
+    assert "1 of 3 runs done, 1 failed, 7 s left" in text
     line = next(line for line in text.splitlines() if "seed-2" in line)
     assert line.split()[-2:] == ["3/4", "0.2500"]
 

@@ -34,8 +34,9 @@ from reweight_core.plugins.records import (
 
 if TYPE_CHECKING:
     from reweight_core.cli.console import console
+    from reweight_core.cli.output_options import json_option, quiet_option
     from reweight_core.cli.plugin_options import DeclaringCommand, config_option, first_pass, take_given
-    from reweight_core.cli.progress import Progress, duration
+    from reweight_core.cli.progress import Pace, Progress, duration, in_one_line
     from reweight_core.cli.run_argument import run_argument
     from reweight_core.config.compatibility import refuse_misfits, uses_clean_examples
     from reweight_core.config.load_data import load_data
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from reweight_core.runs.folder import RunRecord, read_config
     from reweight_core.runs.predict import Predictions, load, predict
     from reweight_core.runs.samples import Samples, read_samples
+    from reweight_core.training.build import build_observers
     from reweight_core.training.loop import FinishedRun, train
     from reweight_core.training.resume import resume
     from reweight_core.training.training_set import training_set
@@ -74,6 +76,7 @@ _LAZY = {
     "ImageFiles": "reweight_core.data.images",
     "Network": "reweight_core.engine.network",
     "Outputs": "reweight_core.engine.outputs",
+    "Pace": "reweight_core.cli.progress",
     "ParameterOptimizer": "reweight_core.engine.network",
     "Predictions": "reweight_core.runs.predict",
     "PreparedData": "reweight_core.data.prepare",
@@ -85,6 +88,7 @@ _LAZY = {
     "Table": "reweight_core.data.features",
     "VirtualSGD": "reweight_core.engine.virtual_step",
     "WeightingNetwork": "reweight_core.engine.weighting_network",
+    "build_observers": "reweight_core.training.build",
     "config_option": "reweight_core.cli.plugin_options",
     "console": "reweight_core.cli.console",
     "cpu_name": "reweight_core.machine.device",
@@ -95,10 +99,13 @@ _LAZY = {
     "find_head": "reweight_core.engine.head",
     "first_pass": "reweight_core.cli.plugin_options",
     "in_fold": "reweight_core.data.folds",
+    "in_one_line": "reweight_core.cli.progress",
+    "json_option": "reweight_core.cli.output_options",
     "load": "reweight_core.runs.predict",
     "load_data": "reweight_core.config.load_data",
     "noise_estimate": "reweight_core.data.planted",
     "predict": "reweight_core.runs.predict",
+    "quiet_option": "reweight_core.cli.output_options",
     "read_config": "reweight_core.runs.folder",
     "read_samples": "reweight_core.runs.samples",
     "read_table": "reweight_core.data.features",
@@ -138,6 +145,7 @@ __all__ = [
     "ObserverPlugin",
     "Option",
     "Outputs",
+    "Pace",
     "ParameterOptimizer",
     "Predictions",
     "PreparedData",
@@ -155,6 +163,7 @@ __all__ = [
     "WeightingNetwork",
     "WeightingOptions",
     "as_values",
+    "build_observers",
     "config_option",
     "configure",
     "console",
@@ -169,6 +178,8 @@ __all__ = [
     "hookimpl",
     "imported",
     "in_fold",
+    "in_one_line",
+    "json_option",
     "known_options",
     "load",
     "load_data",
@@ -180,6 +191,7 @@ __all__ = [
     "part_of",
     "predict",
     "prefixed",
+    "quiet_option",
     "read_config",
     "read_file",
     "read_samples",

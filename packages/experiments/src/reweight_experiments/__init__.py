@@ -1,6 +1,6 @@
 """Many runs in one call: methods by settings by seeds, and the settings of published tables.
 
-`run_sweep` and `reproduce` do what the commands ``reweight sweep`` and ``reweight reproduce`` do.
+`run_sweep`, `reproduce` and `compare` do what the commands ``reweight sweep``, ``reproduce`` and ``compare`` do.
 """
 
 from importlib import import_module
@@ -10,16 +10,19 @@ if TYPE_CHECKING:
     from reweight_experiments.carry_out import Watcher
     from reweight_experiments.report import Results
     from reweight_experiments.reproduction import reproduce
+    from reweight_experiments.side_by_side import SideBySide, compare
     from reweight_experiments.sweep import run_sweep
 
 _LAZY = {
     "Results": "reweight_experiments.report",
+    "SideBySide": "reweight_experiments.side_by_side",
     "Watcher": "reweight_experiments.carry_out",
+    "compare": "reweight_experiments.side_by_side",
     "reproduce": "reweight_experiments.reproduction",
     "run_sweep": "reweight_experiments.sweep",
 }
 
-__all__ = ["Results", "Watcher", "reproduce", "run_sweep"]
+__all__ = ["Results", "SideBySide", "Watcher", "compare", "reproduce", "run_sweep"]
 
 
 def __getattr__(name: str) -> Any:

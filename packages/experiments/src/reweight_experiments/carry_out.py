@@ -38,9 +38,15 @@ def carry_out(runs: Sequence[PlannedRun], out: Path, at_once: int, watcher: Watc
         watcher: is told how they get on.
 
     Raises:
-        UserError: before any run, if a folder does not fit (`unfinished`).
+        UserError: before any run, if a folder does not fit (`unfinished`), or an observer lacks its library.
     """
     missing = unfinished(runs)
+    # imports torch
+    from reweight_core import build_observers
+
+    # a library that is missing is told once, and not by every run
+    for config in {(run.config.observe, run.config.observer_options): run.config for run in missing}.values():
+        build_observers(config)
     problems = problems_of_data(missing)
     errors = {run.name: problems[run.cell.name] for run in missing if run.cell.name in problems}
     to_make = {run.name: run for run in missing if run.name not in errors}

@@ -46,15 +46,19 @@ def _is_finished(run: PlannedRun) -> bool:
     if not run.folder.exists():
         return False
     if not (run.folder / "summary.json").exists():
-        if not (run.folder.is_dir() and _names_in(run.folder) <= OF_A_RUN):
+        if not (run.folder.is_dir() and _is_of_a_run(run.folder)):
             raise UserError(f"{run.folder}: is in the way and not a run; give another --out")
         return False
     _refuse_differences(run, "is finished")
     return True
 
 
-def _names_in(folder: Path) -> set[str]:
-    return {path.name.removesuffix(".partial") for path in folder.iterdir()}
+def _is_of_a_run(folder: Path) -> bool:
+    """Whether nothing is there but what a run leaves; beside its options, observers may leave anything."""
+    if {path.name.removesuffix(".partial") for path in folder.iterdir()} <= OF_A_RUN:
+        return True
+    config = folder / "config.json"
+    return config.exists() and {"format", "options", "versions"} <= read_json(config).keys()
 
 
 def _refuse_differences(run: PlannedRun, state: str) -> None:
@@ -106,10 +110,12 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file of a run.
 
     Raises:
-        UserError: if it is missing or not JSON.
+        UserError: if it is missing, or no JSON object.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}")
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); remove the folder") from error
     return content

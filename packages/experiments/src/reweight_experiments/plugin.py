@@ -1,4 +1,4 @@
-"""What this package brings: two commands."""
+"""What this package brings: three commands."""
 
 from reweight_core import CommandPlugin
 
@@ -13,4 +13,10 @@ reproduce = CommandPlugin(
     summary="Run the settings of a published table, and compare the results with its figures.",
     command="reweight_experiments.reproduce_command:command",
     function="reweight_experiments.reproduction:reproduce",
+)
+compare = CommandPlugin(
+    name="compare",
+    summary="Put runs and sweeps side by side: their options, their results, their curves.",
+    command="reweight_experiments.compare_command:command",
+    function="reweight_experiments.side_by_side:compare",
 )

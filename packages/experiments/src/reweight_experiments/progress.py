@@ -9,28 +9,36 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 from rich import box
 from rich.cells import cell_len
+from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from reweight_core import console
+from reweight_core import Pace, console, duration
 from reweight_experiments.carry_out import Watcher
 from reweight_experiments.cells import PlannedRun
 from reweight_experiments.folder import read_json
 from reweight_experiments.jobs import Ended, Job
-from reweight_experiments.report import Results
+from reweight_experiments.report import Report, Results, failures, warnings_of
 
 
 class SweepProgress(Watcher):
-    """Shows how the runs of a sweep get on; use it as a context manager around the sweep."""
+    """Shows how the runs of a sweep get on; use it as a context manager around the sweep.
 
-    def __init__(self) -> None:
+    Args:
+        quiet: whether to show nothing.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet, self._pace = quiet, Pace()
         self._runs: Mapping[str, PlannedRun] = {}
         self._told = 0
         self._started = time.monotonic()
         screen = console()
-        self._live = Live(console=screen, transient=True, auto_refresh=False) if screen.is_terminal else None
+        shows_table = screen.is_terminal and not quiet
+        self._live = Live(console=screen, transient=True, auto_refresh=False) if shows_table else None
 
     def __enter__(self) -> SweepProgress:
         return self
@@ -42,7 +50,7 @@ class SweepProgress(Watcher):
     def begin(self, finished: int, runs: Mapping[str, PlannedRun]) -> None:
         """Say what is there already; begin to show the others."""
         if finished:
-            print(f"{finished} of {finished + len(runs)} runs are finished already", flush=True)
+            self._say(f"{finished} of {finished + len(runs)} runs are finished already")
         self._runs, self._started = runs, time.monotonic()
         if self._live is not None and runs:
             self._live.start()
@@ -52,9 +60,20 @@ class SweepProgress(Watcher):
         if self._live is not None:
             self._live.update(self._table(ended, running), refresh=True)
             return
+        if self._quiet:
+            return
         for one in ended[self._told :]:
             self._told += 1
-            print(f"{self._line(one)}  ({self._told} of {len(self._runs)})", flush=True)
+            self._say(f"{self._line(one)}  ({self._told} of {len(self._runs)}{self._left(ended, running)})")
+        if self._pace.is_due():
+            states = (f"{job.name} {self._epoch(job)}" for job in running)
+            so_far = f"{len(ended)} of {len(self._runs)} runs done{self._left(ended, running)}"
+            self._say(f"{so_far}; running: {', '.join(states)}")
+
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            self._pace.said()
+            print(text, flush=True)
 
     def _line(self, one: Ended) -> str:
         if one.error is not None:
@@ -67,28 +86,53 @@ class SweepProgress(Watcher):
         table = Table(box=box.SIMPLE, title_justify="left", title_style="")
         for title in ("running", "epoch", "test accuracy"):
             table.add_column(title, justify="left" if title == "running" else "right")
-        done = float(len(ended))
         for job in running:
-            run = self._runs[job.name]
-            metrics = last_metrics(run.folder) or {"epoch": 0, "step": 0, "test_accuracy": None}
-            config = run.config
-            share = metrics["step"] / config.steps if config.steps else metrics["epoch"] / config.epochs
-            done += min(share, 1)
-            epochs = "" if config.steps else f"/{config.epochs}"
-            table.add_row(job.name, f"{metrics['epoch']}{epochs}", _share(metrics["test_accuracy"]))
+            table.add_row(job.name, self._epoch(job), _share(self._metrics(job)["test_accuracy"]))
         title = f"{len(ended)} of {len(self._runs)} runs done"
         if failed:
             title += f", {failed} failed"
-        if done:
-            passed = time.monotonic() - self._started
-            title += f", {_duration(passed * (len(self._runs) - done) / done)} left"
-        table.title = title
+        table.title = f"{title}{self._left(ended, running)}"
         return table
 
+    def _metrics(self, job: Job) -> dict[str, Any]:
+        return last_metrics(self._runs[job.name].folder) or {"epoch": 0, "step": 0, "test_accuracy": None}
 
-def show(results: Results) -> None:
-    """Print a result table and where it is kept."""
-    screen, report = console(), results.report
+    def _epoch(self, job: Job) -> str:
+        config = self._runs[job.name].config
+        return f"{self._metrics(job)['epoch']}{'' if config.steps else f'/{config.epochs}'}"
+
+    def _left(self, ended: Sequence[Ended], running: Collection[Job]) -> str:
+        """Say how long the rest will take, as far as that can be told."""
+        done = float(len(ended))
+        for job in running:
+            config, metrics = self._runs[job.name].config, self._metrics(job)
+            share = metrics["step"] / config.steps if config.steps else metrics["epoch"] / config.epochs
+            done += min(share, 1)
+        if not done or len(ended) == len(self._runs):
+            return ""
+        passed = time.monotonic() - self._started
+        return f", {duration(passed * (len(self._runs) - done) / done)} left"
+
+
+def show(results: Results, quiet: bool = False, as_json: bool = False) -> None:
+    """Print a result table and where it is kept; or one line, what went wrong on standard error; or results.json."""
+    if as_json:
+        click.echo((results.folder / "results.json").read_text(encoding="utf-8"), nl=False)
+        return
+    if quiet:
+        for line in [*failures(results.errors), *warnings_of(results.cells)]:
+            click.echo(line, err=True)
+        runs = sum(len(cell.runs) for cell in results.cells)
+        finished = runs - len(results.errors)
+        click.echo(f"{finished} of {runs} runs finished, results in {results.folder / 'results.md'}")
+        return
+    screen = console()
+    print_report(screen, results.report)
+    screen.print(f"also in {results.folder / 'results.md'}, results.csv and results.json", soft_wrap=True)
+
+
+def print_report(screen: Console, report: Report) -> None:
+    """Print a table with the lines above and below it."""
     for line in report.heading:
         screen.print(line, soft_wrap=True)
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
@@ -105,7 +149,6 @@ def show(results: Results) -> None:
     screen.print(table, crop=False)
     for line in report.remarks:
         screen.print(line, soft_wrap=True)
-    screen.print(f"also in {results.folder / 'results.md'}, results.csv and results.json", soft_wrap=True)
 
 
 def last_metrics(folder: Path) -> dict[str, Any] | None:
@@ -120,9 +163,3 @@ def last_metrics(folder: Path) -> dict[str, Any] | None:
 
 def _share(accuracy: float | None) -> str:
     return "-" if accuracy is None else f"{accuracy:.4f}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"

@@ -197,7 +197,7 @@ def keep(out: Path, report: Report, cells: Sequence[CellResult], about: Mapping[
         UserError: if a file cannot be written, or a run has none of what it should have.
     """
     made_with = environments(cells)
-    remarks = [*_failures(errors_of(cells)), *_warnings(cells), *report.remarks, *map(_describe, made_with)]
+    remarks = [*failures(errors_of(cells)), *warnings_of(cells), *report.remarks, *map(_describe, made_with)]
     report = attrs.evolve(report, remarks=remarks)
     rows = [cell.csv_row() for cell in cells]
     text = io.StringIO()
@@ -239,7 +239,7 @@ def _describe(environment: Mapping[str, Any]) -> str:
     return f"{runs} {'run' if runs == 1 else 'runs'} with {packages} on {environment['hardware']}."
 
 
-def _failures(errors: Mapping[str, str]) -> list[str]:
+def failures(errors: Mapping[str, str]) -> list[str]:
     """Return a line for each way in which runs failed."""
     by_error: dict[str, list[str]] = {}
     for name, error in errors.items():
@@ -247,7 +247,7 @@ def _failures(errors: Mapping[str, str]) -> list[str]:
     return [f"failed: {', '.join(names)}: {error}" for error, names in by_error.items()]
 
 
-def _warnings(cells: Sequence[CellResult]) -> list[str]:
+def warnings_of(cells: Sequence[CellResult]) -> list[str]:
     """Return a line for each kind of problem that finished runs told of."""
     by_problem: dict[str, list[str]] = {}
     for one in (one for cell in cells for one in cell.runs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Mapping
@@ -19,7 +20,9 @@ from reweight_core import (
     console,
     core_options,
     first_pass,
+    json_option,
     known_options,
+    quiet_option,
     registry,
     take_given,
 )
@@ -62,6 +65,8 @@ class ReproduceCommand(DeclaringCommand):
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at a time, each a process.")
 @click.option("--out", type=Path, metavar="DIR", help="Folder of the runs and results.  [default: runs/NAME]")
 @click.option("--dry-run", is_flag=True, help="Print the command of each run, and run nothing.")
+@quiet_option
+@json_option
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -74,6 +79,8 @@ def command(
     jobs: int,
     out: Path | None,
     dry_run: bool,
+    quiet: bool,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """Run the settings of the published table NAME, and compare the results with its figures.
@@ -84,26 +91,31 @@ def command(
     reweight reproduce gdw-uniform --cells '*cifar10-40' --seeds 5
     """
     if list_tables:
-        _list_tables()
+        _list_tables(as_json)
         return
     if name is None:
         raise click.UsageError("give the NAME of a table; reweight reproduce --list shows them", ctx)
     chosen: dict[str, Any] = {"only": only, "cells": pattern, "seeds": seeds, **take_given(ctx, options)}
     if dry_run:
-        for run in plan_reproduction(name, out, **chosen).runs:
-            click.echo(shlex.join(["reweight", *run.arguments]))
+        commands = [["reweight", *run.arguments] for run in plan_reproduction(name, out, **chosen).runs]
+        click.echo(json.dumps(commands, indent=2) if as_json else "\n".join(map(shlex.join, commands)))
         return
-    with stopped_by_signals(), SweepProgress() as progress:
+    with stopped_by_signals(), SweepProgress(quiet or as_json) as progress:
         results = reproduce(name, out, jobs=jobs, watcher=progress, **chosen)
-    show(results)
+    show(results, quiet, as_json)
     if results.errors:
         sys.exit(1)
 
 
-def _list_tables() -> None:
+def _list_tables(as_json: bool) -> None:
+    records = registry.load_all("table")
+    if as_json:
+        tables = {name: {"summary": record.summary, "source": record.source} for name, record in records.items()}
+        click.echo(json.dumps(tables, indent=2))
+        return
     table = Table(box=box.SIMPLE)
     for title in ("name", "what it is", "from"):
         table.add_column(title, no_wrap=title == "name")
-    for name, record in registry.load_all("table").items():
+    for name, record in records.items():
         table.add_row(name, record.summary, record.source)
     console().print(table)

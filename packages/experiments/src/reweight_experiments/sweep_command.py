@@ -17,6 +17,8 @@ from reweight_core import (
     config_option,
     core_options,
     first_pass,
+    json_option,
+    quiet_option,
     take_given,
 )
 from reweight_experiments.cells import CHOOSING, axes_of, options_of_all
@@ -59,6 +61,8 @@ class SweepCommand(DeclaringCommand):
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each setting.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at a time, each a process.")
 @click.option("--out", type=Path, required=True, metavar="DIR", help="Folder of the runs and of the result table.")
+@quiet_option
+@json_option
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -70,6 +74,8 @@ def command(
     seeds: int,
     jobs: int,
     out: Path,
+    quiet: bool,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """Compare methods: train each in each setting with several seeds, and make one table of it.
@@ -80,7 +86,7 @@ def command(
     reweight sweep --methods erm,gdw --vary noise=none,uniform:0.4 --seeds 3 --out comparison
     """
     given = take_given(ctx, options)
-    with stopped_by_signals(), SweepProgress() as progress:
+    with stopped_by_signals(), SweepProgress(quiet or as_json) as progress:
         results = run_sweep(
             methods,
             out,
@@ -92,7 +98,7 @@ def command(
             watcher=progress,
             **given,
         )
-    show(results)
+    show(results, quiet, as_json)
     if results.errors:
         sys.exit(1)
 

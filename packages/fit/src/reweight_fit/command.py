@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +15,11 @@ from reweight_core import (
     RunConfig,
     config_option,
     first_pass,
+    in_one_line,
+    json_option,
     known_options,
     over,
+    quiet_option,
     read_file,
     take_given,
 )
@@ -70,6 +74,8 @@ class FitCommand(DeclaringCommand):
 @click.option(
     "--out", type=Path, required=True, metavar="DIR", help="Folder of the run; trials are kept in DIR.search."
 )
+@quiet_option
+@json_option
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -80,6 +86,8 @@ def command(
     jobs: int,
     config_file: Path | None,
     out: Path,
+    quiet: bool,
+    as_json: bool,
     **options: Any,
 ) -> None:
     """Find the method that suits the data, and train with it.
@@ -97,7 +105,7 @@ def command(
 
     given = over(take_given(ctx, options), ctx.meta[_FROM_FILE])
     names = None if candidates is None else [name.strip() for name in candidates.split(",")]
-    with SearchProgress() as progress:
+    with SearchProgress(jobs, quiet or as_json) as progress:
         fitted = fit(
             out,
             budget=budget,
@@ -108,8 +116,14 @@ def command(
             observers=[progress.training],
             **given,
         )
+    folder, summary = fitted.run.folder, fitted.run.summary
+    if as_json:
+        click.echo(json.dumps({"run": str(folder), **summary, "fit": fitted.report.as_json()}, indent=2))
+        return
+    if quiet:
+        click.echo(f"{folder}: {fitted.report.winner.name}, {in_one_line(summary)}")
+        return
     show(fitted.report)
-    accuracy = fitted.run.summary["test_accuracy"]
-    if accuracy is not None:
-        click.echo(f"test accuracy of the run: {accuracy:.4f}")
-    click.echo(f"run: {fitted.run.folder}; predict with: reweight predict {fitted.run.folder} PATH")
+    if summary["test_accuracy"] is not None:
+        click.echo(f"test accuracy of the run: {summary['test_accuracy']:.4f}")
+    click.echo(f"run: {folder}; predict with: reweight predict {folder} PATH")

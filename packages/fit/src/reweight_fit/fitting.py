@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import attrs
 import numpy as np
 
-from reweight_core import PreparedData, RunConfig, UserError, configure, load_data, locked, write_json
+from reweight_core import (
+    PreparedData,
+    RunConfig,
+    UserError,
+    build_observers,
+    configure,
+    known_options,
+    load_data,
+    locked,
+    write_json,
+)
 from reweight_fit.candidates import PLAIN, Facts, candidates_for, refuse_chosen
 from reweight_fit.folders import Folders
 from reweight_fit.report import Report, report_of
@@ -100,7 +110,10 @@ def fit(
     refuse_chosen(options)
     plant = options.pop("plant", None)
     folders, total = Folders.of(out), budget_of(budget)
-    dataset = load_data(configure(**{"test_from": "none"} | options)).dataset
+    asked: RunConfig = configure(**{"test_from": "none"} | options)
+    # a library that is missing is told now, and not by the last training
+    build_observers(asked)
+    dataset = load_data(asked).dataset
     if dataset.test is None:
         # estimates come from elsewhere
         options = {"test_from": "none"} | options
@@ -111,10 +124,12 @@ def fit(
     labels = data.train.labels if data.meta is None else data.meta.labels
     by_class = judge_by == "balanced_accuracy" or (judge_by == "auto" and facts.unbalanced)
     chosen = candidates_for(candidates, facts)
+    without = known_options(RunConfig, {**options, "observe": ()})
+    unobserved = {name: value for name, value in options.items() if name in without}
 
     folders.begin(plain, data.fingerprint, chosen)
-    with locked(folders.trials, f"--out {out}"), processes_for(options, folders.trials, jobs) as processes:
-        trials = Trials(options, folders.trials, data, processes)
+    with locked(folders.trials, f"--out {out}"), processes_for(unobserved, folders.trials, jobs) as processes:
+        trials = Trials(unobserved, folders.trials, data, processes)
 
         def run(some: Sequence[Trial]) -> Iterator[Outcome]:
             if watcher is not None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 HARMLESS = ("workers", "checkpoint_every", "observe")
 """Options that change nothing of what comes of a training."""
 
-BEFORE_CHECKPOINTS = {"config.json", "metrics.jsonl"}
-"""Files of a run that was interrupted before its first checkpoint."""
+OF_A_RUN = {"config.json", "checkpoints"}
+"""What a run has one of, from its beginning."""
 
 
 @attrs.frozen
@@ -60,7 +60,7 @@ class Folders:
                 f"--out {out}: holds a finished run; delete it to search on with the trials in {folders.trials.name}, "
                 "or give another folder"
             )
-        if not ours or not ("checkpoints" in names or names <= BEFORE_CHECKPOINTS):
+        if not ours or not names & OF_A_RUN:
             raise UserError(f"--out {out}: is there already and not empty; give another folder")
         return folders
 
@@ -119,7 +119,10 @@ class Folders:
 
 
 def _decisive(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name not in HARMLESS}
+    of_observers = tuple(f"{name.replace('-', '_')}_" for name in options["observe"])
+    return {
+        name: value for name, value in options.items() if name not in HARMLESS and not name.startswith(of_observers)
+    }
 
 
 def _as_json(value: dict[str, Any]) -> dict[str, Any]:

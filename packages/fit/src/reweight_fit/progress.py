@@ -18,12 +18,18 @@ from reweight_fit.search import Outcome, Trial, Way
 class SearchProgress:
     """Shows trials, then the last training; use it as a context manager around both.
 
+    Args:
+        jobs: how many trials are made at a time.
+        quiet: whether to show nothing.
+
     Attributes:
         training: observes the last training.
     """
 
-    def __init__(self) -> None:
-        self.training = Progress()
+    def __init__(self, jobs: int = 1, quiet: bool = False) -> None:
+        self.training = Progress(quiet)
+        self._jobs, self._quiet = jobs, quiet
+        self._taken, self._planned = 0.0, 0.0
         self._console, self._stack = console(), ExitStack()
         self._bar = Bar(
             TextColumn("{task.description}"),
@@ -32,7 +38,7 @@ class SearchProgress:
             TextColumn("trials,"),
             TimeElapsedColumn(),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=quiet or not self._console.is_terminal,
             transient=True,
         )
         self._task = self._bar.add_task("", total=None)
@@ -54,12 +60,14 @@ class SearchProgress:
     def ended(self, trial: Trial, outcome: Outcome, accuracy: float) -> None:
         """Say what came of a trial."""
         what = f"{accuracy:.3f} of {len(outcome.positions)} right" if outcome.problem is None else outcome.problem
-        self._say(f"{_words(trial.way)}: {what}, {outcome.seconds:.1f} s")
+        self._taken += outcome.seconds
+        self._say(f"{_words(trial.way)}: {what}, {outcome.seconds:.1f} s{self._rest()}")
         self._left.remove(trial)
         self._bar.update(self._task, advance=1, description=self._next())
 
     def planned(self, seconds: float) -> None:
         """Say how long it may take."""
+        self._planned = seconds
         self._say(f"the search may take {duration(seconds)} of computing")
 
     def over(self) -> None:
@@ -68,8 +76,15 @@ class SearchProgress:
         self._stack.enter_context(self.training)
 
     def _say(self, text: str) -> None:
+        if self._quiet:
+            return
         # print goes to a file line by line, and the console keeps the bar below it
         print(text, flush=True) if self._bar.disable else self._console.print(text, markup=False, highlight=False)
+
+    def _rest(self) -> str:
+        """Say how long the search may still take, once that is known; the last training is not in it."""
+        left = (self._planned - self._taken) / self._jobs
+        return f", at most {duration(left)} left" if left > 0 else ""
 
     def _next(self) -> str:
         return _words(self._left[0].way) if self._left else ""

@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 
 from reweight_core.cli.console import console
+from reweight_core.cli.output_options import json_option
 from reweight_core.config.options import options_of
 from reweight_core.config.resolve import owner_of
 from reweight_core.errors import UserError, nearest
@@ -39,7 +40,7 @@ from reweight_core.plugins import registry
     "--set", "options", multiple=True, metavar="NAME=VALUE", help="An option of a method, e.g. probe=separate."
 )
 @click.option("--repetitions", type=click.IntRange(1), default=20, show_default=True, help="Timed steps of each.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(
     methods: str | None,
     strategies: str,

@@ -8,12 +8,13 @@ from rich import box
 from rich.table import Table
 
 from reweight_core.cli.console import console
+from reweight_core.cli.output_options import json_option
 from reweight_core.cli.plugin_options import plugin_command
 from reweight_core.config.run_config import RunConfig
 
 
 @plugin_command(RunConfig, name="check-grad")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(config: Any, as_json: bool) -> None:
     """Compare the look-aheads on your model and data: error against double backward in fp32, time and memory.
 

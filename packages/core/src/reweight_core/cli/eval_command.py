@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reweight_core.cli.console import console
+from reweight_core.cli.output_options import json_option
 from reweight_core.cli.run_argument import network_option, run_argument
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ FIGURES = {
 @run_argument
 @network_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, the confusion matrices too.")
+@json_option
 def command(run: Path, network: Kept, device: str, as_json: bool) -> None:
     """Test the newest checkpoint of the folder RUN on its test and its validation set."""
     from reweight_core.runs.evaluate import evaluate

@@ -12,6 +12,7 @@ from rich import box
 from rich.table import Table
 
 from reweight_core.cli.console import console
+from reweight_core.cli.output_options import json_option
 from reweight_core.cli.plugin_options import plugin_command
 from reweight_core.cli.run_argument import a_run
 from reweight_core.config.resolve import configure
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Show what the examples of each class weighed in the finished run RUN, at their last visit and on average.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(config: Any, run: Path | None, classes: bool, as_json: bool) -> None:
     """Show what the data of a run would be, without training; or what the classes weighed in a finished run.
 

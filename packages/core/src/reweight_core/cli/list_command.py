@@ -7,12 +7,13 @@ from rich import box
 from rich.table import Table
 
 from reweight_core.cli.console import console
+from reweight_core.cli.output_options import json_option
 from reweight_core.config.run_config import PLUGIN_OPTIONS
 from reweight_core.plugins import registry
 
 
 @click.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(as_json: bool) -> None:
     """List what is installed: every kind of plugin, by the option or command that it is chosen by."""
     found = {

@@ -9,13 +9,14 @@ from rich.table import Table
 
 from reweight_core.cli.commands import COMMANDS
 from reweight_core.cli.console import console
+from reweight_core.cli.output_options import json_option
 from reweight_core.config.resolve import KINDS_WITH_OPTIONS, check_plugin
 from reweight_core.errors import UserError, reason
 from reweight_core.plugins import registry
 
 
 @click.command(name="plugins", epilog=f"The environment variable {registry.ALLOW_LIST}=a,b loads only these.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(as_json: bool) -> None:
     """Show every installed plugin: where it comes from, and whether it works."""
     rows = [_beside_core(_checked(row)) for row in registry.status()]

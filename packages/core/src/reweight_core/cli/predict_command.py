@@ -1,5 +1,6 @@
 """``reweight predict``."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from reweight_core.cli.console import console
+from reweight_core.cli.output_options import json_option
 from reweight_core.cli.run_argument import network_option, run_argument
 from reweight_core.errors import UserError
 
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
     "--csv", "csv_file", type=Path, metavar="FILE", help="Write a line for each example, all probabilities in it."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-def command(run: Path, network: "Kept", paths: tuple[Path, ...], csv_file: Path | None, device: str) -> None:
+@json_option
+def command(
+    run: Path, network: "Kept", paths: tuple[Path, ...], csv_file: Path | None, device: str, as_json: bool
+) -> None:
     """Classify the images PATHS, files or folders, with the newest checkpoint of the folder RUN.
 
     If RUN was trained on a table of features, PATHS are CSV files with the same columns; if the plugin of its dataset
@@ -39,11 +44,15 @@ def command(run: Path, network: "Kept", paths: tuple[Path, ...], csv_file: Path 
 
     classifier = load(run, device, network)
     out = console()
-    with Progress(console=out, transient=True, disable=not out.is_terminal) as bar:
+    with Progress(console=out, transient=True, disable=as_json or not out.is_terminal) as bar:
         task = bar.add_task("predictions", total=None)
         predictions = predict(classifier, paths, lambda done, total: bar.update(task, completed=done, total=total))
     if csv_file is not None:
         predictions.write_csv(csv_file)
+    if as_json:
+        click.echo(json.dumps(predictions.as_json(), indent=2))
+        return
+    if csv_file is not None:
         out.print(f"{len(predictions.names)} predictions in {csv_file}", soft_wrap=True)
         return
     table = Table(box=box.SIMPLE)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -20,10 +21,33 @@ STEPS_TO_MEASURE = 20
 """Steps whose time says something of those that follow."""
 
 
-class Progress:
-    """Observes a run; use it as a context manager around the run."""
+class Pace:
+    """Says when a log should have another line: a minute after the last one, in long trainings more rarely."""
 
     def __init__(self) -> None:
+        self._began = self._said = time.perf_counter()
+
+    def said(self) -> None:
+        """Note that there is a line now."""
+        self._said = time.perf_counter()
+
+    def is_due(self) -> bool:
+        """Whether nothing was said for so long: a minute, or a twentieth of the whole time where that is more."""
+        now = time.perf_counter()
+        return now - self._said >= max(60, (now - self._began) / 20)
+
+
+class Progress:
+    """Observes a run; use it as a context manager around the run.
+
+    On a terminal it is a bar; elsewhere a line an epoch, and in a long epoch one now and then (`Pace`).
+
+    Args:
+        quiet: whether to print nothing.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet, self._pace = quiet, Pace()
         self._console = console()
         self._bar = Bar(
             TextColumn("{task.description}"),
@@ -32,10 +56,10 @@ class Progress:
             TextColumn("steps"),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=quiet or not self._console.is_terminal,
         )
         self._task = self._bar.add_task("epoch 1", total=None)
-        self._began, self._begun_at, self._estimated = 0.0, 0, False
+        self._began, self._begun_at, self._told_memory = 0.0, 0, False
         self._done = self._total = 0
         self._uses_gpu = False
 
@@ -57,12 +81,14 @@ class Progress:
 
     @hookimpl
     def observe_step(self, done: int, total: int) -> None:
-        """Move the bar."""
+        """Move the bar; where there is none, say now and then how far the run is."""
         if not self._total:
             # a run's first step sets up much that no other needs; a resumed run has steps behind it
             self._began, self._begun_at = time.perf_counter(), done
         self._done, self._total = done, total
         self._bar.update(self._task, completed=done, total=total)
+        if self._bar.disable and not self._quiet and self._pace.is_due():
+            self._print(f"step {done:,} of {total:,}{self._left()}")
 
     @hookimpl
     def observe_epoch(self, metrics: Mapping[str, Any]) -> None:
@@ -75,29 +101,33 @@ class Progress:
         if metrics["test_accuracy"] is not None:
             text += f"  test {metrics['test_accuracy']:.4f}"
         if self._bar.disable:
-            print(text, flush=True)
+            self._print(f"{text}{self._left()}")
         else:
             self._bar.update(self._task, description=text)
-        self._estimate()
+            if not self._told_memory and (left := self._left()):
+                self._print(left.strip())
 
-    def _estimate(self) -> None:
-        """Say once how long the rest will take, tests after every epoch included, and the memory so far."""
+    def _left(self) -> str:
+        """Say how long the rest will take, tests after every epoch included; the first time also the memory so far."""
         taken, left = self._done - self._begun_at, self._total - self._done
-        if self._estimated or taken < STEPS_TO_MEASURE:
-            return
-        self._estimated = True
-        if left:
-            # what only prints the end of a run needs no torch
-            import torch
+        if taken < STEPS_TO_MEASURE or not left:
+            return ""
+        text = f"  {duration((time.perf_counter() - self._began) * left / taken)} left"
+        if self._told_memory:
+            return text
+        self._told_memory = True
+        # what only prints the end of a run needs no torch
+        import torch
 
-            from reweight_core.machine.meters import peak_memory
+        from reweight_core.machine.meters import peak_memory
 
-            seconds = (time.perf_counter() - self._began) * left / taken
-            memory = peak_memory(torch.device("cuda" if self._uses_gpu else "cpu"))
-            used = "" if memory is None else f", {memory / 1e9:.1f} GB of memory"
-            self._print(f"about {duration(seconds)} to go{used}")
+        memory = peak_memory(torch.device("cuda" if self._uses_gpu else "cpu"))
+        return text if memory is None else f"{text}, {memory / 1e9:.1f} GB of memory"
 
     def _print(self, text: str) -> None:
+        if self._quiet:
+            return
+        self._pace.said()
         if self._bar.disable:
             print(text, flush=True)
         else:
@@ -121,6 +151,24 @@ def duration(seconds: float) -> str:
         if seconds < 100 * length or unit == "h":
             break
     return f"{max(1, round(seconds / length))} {unit}"
+
+
+def show_result(summary: Mapping[str, Any], folder: Path, quiet: bool = False, as_json: bool = False) -> None:
+    """Print the result of a run: as a table, in one line, or as JSON (what summary.json holds, and the ``run``)."""
+    if as_json:
+        click.echo(json.dumps({"run": str(folder), **summary}, indent=2))
+    elif quiet:
+        click.echo(f"{folder}: {in_one_line(summary)}")
+    else:
+        summary_table(summary, folder)
+
+
+def in_one_line(summary: Mapping[str, Any]) -> str:
+    """Return the accuracy on the test set, or where there is none on the validation set."""
+    for part, words in (("test", "test accuracy"), ("val", "validation accuracy")):
+        if summary[f"{part}_accuracy"] is not None:
+            return f"{words} {summary[f'{part}_accuracy']:.4f}"
+    return "finished"
 
 
 def summary_table(summary: Mapping[str, Any], folder: Path) -> None:

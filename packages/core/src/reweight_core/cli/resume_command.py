@@ -4,13 +4,16 @@ from pathlib import Path
 
 import click
 
-from reweight_core.cli.progress import Progress, summary_table
+from reweight_core.cli.output_options import json_option, quiet_option
+from reweight_core.cli.progress import Progress, show_result
 from reweight_core.cli.run_argument import run_argument
 
 
 @click.command(name="resume")
 @run_argument
-def command(run: Path) -> None:
+@quiet_option
+@json_option
+def command(run: Path, quiet: bool, as_json: bool) -> None:
     """Go on with the interrupted run in the folder RUN, from its newest checkpoint to its end.
 
     The result is that of a run without an interruption; where it could not be, because the data, the device or a
@@ -18,6 +21,6 @@ def command(run: Path) -> None:
     """
     from reweight_core.training.resume import resume
 
-    with Progress() as progress:
+    with Progress(quiet or as_json) as progress:
         finished = resume(run, observers=[progress])
-    summary_table(finished.summary, finished.folder)
+    show_result(finished.summary, finished.folder, quiet, as_json)

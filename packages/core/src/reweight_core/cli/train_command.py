@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from reweight_core.cli.output_options import json_option, quiet_option
 from reweight_core.cli.plugin_options import plugin_command
-from reweight_core.cli.progress import Progress, summary_table
+from reweight_core.cli.progress import Progress, show_result
 from reweight_core.config.run_config import RunConfig
 
 
@@ -12,7 +13,9 @@ from reweight_core.config.run_config import RunConfig
     name="train",
     epilog="Options of a method or dataset are listed with it: reweight train --method gdw --data cifar10 --help",
 )
-def command(config: Any) -> None:
+@quiet_option
+@json_option
+def command(config: Any, quiet: bool, as_json: bool) -> None:
     """Train a classifier with a re-weighting method; the run becomes a folder.
 
     \b
@@ -22,6 +25,6 @@ def command(config: Any) -> None:
     """
     from reweight_core.training.loop import train
 
-    with Progress() as progress:
+    with Progress(quiet or as_json) as progress:
         run = train(config, observers=[progress])
-    summary_table(run.summary, run.folder)
+    show_result(run.summary, run.folder, quiet, as_json)

@@ -57,15 +57,19 @@ def owners_of(config_class: type, given: Mapping[str, Any]) -> list[Owner]:
     if "with" in core:
         chosen = convert(core["with"], given.get("with", _preset_of(given).get("with", ())))
         owners += [owner_of("component", name) for name in chosen]
+    without_options = []
     if "observe" in core:
-        owners += [owner_of("observer", name) for name in convert(core["observe"], given.get("observe", ()))]
-    names = [owner.name for owner in owners]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(
-                f"'{name}' is chosen twice in this run (method, loss, data, components and observers); use one of them "
-                "alone"
-            )
+        observers = [owner_of("observer", name) for name in convert(core["observe"], given.get("observe", ()))]
+        owners += [owner for owner in observers if options_of(owner)]
+        # nothing goes by the name of such an observer, so it may be that of a dataset
+        without_options = [owner.name for owner in observers if not options_of(owner)]
+    for names in ([owner.name for owner in owners], without_options):
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(
+                    f"'{name}' is chosen twice in this run (method, loss, data, components and observers); use one of "
+                    "them alone"
+                )
     return owners
 
 

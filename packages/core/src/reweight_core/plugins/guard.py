@@ -25,7 +25,7 @@ ONE_RESULT = tuple(name for name, function in _SPECIFIED.items() if function.rew
 _MAY_BE_NONE = ("provide_meta_set", "order_epoch")
 """Those of them that need not give one."""
 
-OBSERVING = ("begin_run", "observe_step", "observe_epoch", "finish_run")
+OBSERVING = ("begin_run", "observe_step", "observe_epoch", "finish_run", "end_run")
 """Hooks that hear of a run and change nothing."""
 
 _DETACHED = ("generate_weights", "manipulate_gradient", "example_weights")
@@ -47,8 +47,20 @@ def guarded(plugin: object, whose: str) -> GuardedHooks:
         whose: kind and name of the plugin, ``method 'x'``.
 
     Raises:
-        PluginError: if a function has the name of a hook, but is not marked with `hookimpl`.
+        PluginError: if a function has the name of a hook, but is not marked with `hookimpl`; or if it would see true
+            labels.
     """
+    hooks = _guarded_hooks(plugin, whose)
+    observe = vars(hooks).get("observe_epoch")
+    if observe is not None and "samples" in inspect.signature(observe).parameters:
+        raise PluginError(
+            f"{whose}: observe_epoch takes the samples, whose true labels only an observer may see: take those of "
+            "finish_epoch"
+        )
+    return hooks
+
+
+def _guarded_hooks(plugin: object, whose: str) -> GuardedHooks:
     hooks = {}
     for name, function in _routines(plugin):
         if hasattr(function, f"{PROJECT}_impl"):
@@ -61,12 +73,13 @@ def guarded(plugin: object, whose: str) -> GuardedHooks:
 
 
 def guarded_observer(plugin: object, whose: str) -> GuardedHooks:
-    """Return the hooks of an observer (arguments and errors as `guarded`).
+    """Return the hooks of an observer (arguments as `guarded`).
 
     Raises:
-        PluginError: also if it has a hook by which it could change the run.
+        PluginError: if a function has the name of a hook, but is not marked with `hookimpl`; or if it is a hook by
+            which the observer could change the run.
     """
-    hooks = guarded(plugin, whose)
+    hooks = _guarded_hooks(plugin, whose)
     others = vars(hooks).keys() - set(OBSERVING)
     if others:
         raise PluginError(

@@ -122,6 +122,11 @@ class MethodHooks:
         return self._manager.hook.finish_run
 
     @property
+    def end_run(self) -> pluggy.HookCaller:
+        """See `Hooks.end_run`."""
+        return self._manager.hook.end_run
+
+    @property
     def observe_epoch(self) -> pluggy.HookCaller:
         """See `Hooks.observe_epoch`."""
         return self._manager.hook.observe_epoch

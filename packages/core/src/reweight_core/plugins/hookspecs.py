@@ -265,11 +265,23 @@ class Hooks:
         """
 
     @hookspec
-    def observe_epoch(self, metrics: Mapping[str, Any]) -> None:
+    def end_run(self, error: BaseException | None) -> None:
+        """Hear that the run is over, finished or not. Called once, after all else; all implementations are called.
+
+        The place to close what `begin_run` opened.
+
+        Args:
+            error: what ended it, an interrupt too; None for a finished run.
+        """
+
+    @hookspec
+    def observe_epoch(self, metrics: Mapping[str, Any], samples: Mapping[str, np.ndarray]) -> None:
         """Hear of a finished epoch. Called between steps, after every epoch; all implementations are called.
 
         Args:
             metrics: the epoch's line of ``metrics.jsonl``.
+            samples: what is known of each training example after this epoch, as ``samples.safetensors`` has it at the
+                end, a copy: (N,) each. It has true labels, so a method, loss or component must not take it.
         """
 
     @hookspec

@@ -202,7 +202,7 @@ class ObserverPlugin:
     Attributes:
         name: name on the command line; must equal the entry point's name.
         summary: one line for ``reweight list``.
-        build: ``build(config)`` returns the object with `begin_run`, `observe_step`, `observe_epoch` or `finish_run`.
+        build: ``build(config)`` returns the object with hooks of an observer; called before the data are read.
         config: attrs class whose fields, made with `reweight_core.option`, become options ``--NAME-FIELD``.
     """
 

@@ -236,8 +236,8 @@ def write_confusion(path: Path, confusion: np.ndarray, classes: Sequence[str]) -
     write_text(path, text.getvalue())
 
 
-def write_samples(folder: Path, data: PreparedData, table: SampleTable) -> None:
-    """Write samples.safetensors and samples.json: everything known of each training example."""
+def columns_of(data: PreparedData, table: SampleTable) -> dict[str, np.ndarray]:
+    """Return everything known of each training example, as samples.safetensors has it: copies, (N,) each."""
     columns = {name: tensor.cpu().numpy() for name, tensor in table.tensors.items() if not name.endswith("_sum")}
     columns |= {
         "id": data.ids,
@@ -251,7 +251,12 @@ def write_samples(folder: Path, data: PreparedData, table: SampleTable) -> None:
         columns["trusted"] = data.trusted
     if data.planted is not None:
         columns["planted"] = data.planted
+    return {name: np.array(column) for name, column in columns.items()}
+
+
+def write_samples(folder: Path, data: PreparedData, table: SampleTable) -> None:
+    """Write samples.safetensors and samples.json: everything known of each training example."""
     with written_whole(folder / "samples.safetensors") as partial:
-        save_file({name: np.ascontiguousarray(column) for name, column in columns.items()}, partial)
+        save_file(columns_of(data, table), partial)
     names = data.train.names or [str(i) for i in data.ids]
     write_json(folder / "samples.json", {"classes": data.dataset.classes, "names": names})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
@@ -191,6 +192,18 @@ class Predictions:
     names: tuple[str, ...]
     classes: tuple[str, ...]
     probabilities: np.ndarray
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """Return an object for each example: its name, the predicted class, and the probability of every class."""
+        return [
+            {
+                self.what: name,
+                "predicted": self.classes[row.argmax()],
+                "probability": float(row.max()),
+                "probabilities": dict(zip(self.classes, row.tolist(), strict=True)),
+            }
+            for name, row in zip(self.names, self.probabilities, strict=True)
+        ]
 
     def write_csv(self, path: Path) -> None:
         """Write a line for each example: name, predicted class, its probability, and the probability of every class.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,16 +88,42 @@ class Parts:
         return [self.step.passes, *(network.passes for network in self.hooks.networks.values())]
 
 
+def build_observers(config: RunConfig, restored: bool = False) -> dict[str, object]:
+    """Build the observers that ``--observe`` names, by name; a library may be missing, so before the data are read.
+
+    Args:
+        config: the options.
+        restored: whether the run goes on from a checkpoint; it then does so without those that cannot be built here.
+
+    Raises:
+        UserError: if one cannot be built.
+    """
+    built = {}
+    for name, options in zip(config.observe, config.observer_options, strict=True):
+        try:
+            built[name] = registry.build("observer", name, options)
+        except UserError as error:
+            if not restored:
+                raise
+            warnings.warn(f"{error}; the run goes on without observer '{name}'", stacklevel=3)
+    return built
+
+
 def build_parts(
-    config: RunConfig, data: PreparedData, observers: Sequence[object] = (), restored: bool = False
+    config: RunConfig,
+    data: PreparedData,
+    observers: Sequence[object] = (),
+    restored: bool = False,
+    listeners: Mapping[str, object] | None = None,
 ) -> Parts:
     """Build what a run trains with.
 
     Args:
         config: the options.
         data: the prepared data.
-        observers: objects with `observe_step` or `observe_epoch` hooks.
+        observers: further objects with hooks of an observer.
         restored: whether all weights come from a checkpoint afterwards.
+        listeners: what `build_observers` returned.
 
     Raises:
         UserError: if the parts do not fit together, or the network cannot be trained.
@@ -121,7 +148,7 @@ def build_parts(
         best = BestNetwork(model, config.best_by)
         steps = config.steps or stage.epochs * len(sizes)
         contexts = Contexts(architecture, data, model, train, held_out, stage.epochs, steps, best.copy)
-        hooks = _build_hooks(config, contexts, observers)
+        hooks = _build_hooks(config, contexts, observers, listeners or {})
         contexts.close()
         if not (restored or config.init_from or config.pretrained):
             hooks.initialise_networks(model)
@@ -203,17 +230,15 @@ def _examples(config: RunConfig, dataset: Dataset, split: Split, device: torch.d
     )
 
 
-def _build_hooks(config: RunConfig, contexts: Contexts, observers: Sequence[object]) -> MethodHooks:
+def _build_hooks(
+    config: RunConfig, contexts: Contexts, observers: Sequence[object], listeners: Mapping[str, object]
+) -> MethodHooks:
     built: dict[str, Any] = {
         name: registry.build("component", name, options, contexts.of("component", name))
         for name, options in zip(config.with_, config.component_options, strict=True)
     }
     loss = registry.build("loss", config.loss, config.loss_options, contexts.of("loss", config.loss))
     method = registry.build("method", config.method, config.method_options, contexts.of("method", config.method))
-    listeners = {
-        name: registry.build("observer", name, options)
-        for name, options in zip(config.observe, config.observer_options, strict=True)
-    }
     return MethodHooks(method, config.method, observers, built, (config.loss, loss), contexts.made, listeners)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from reweight_core.files import locked, write_json
 from reweight_core.machine.precision import products
 from reweight_core.runs import checkpoint, folder
 from reweight_core.training.auto import choose_lookahead, choose_precision
-from reweight_core.training.build import Parts, begin, build_parts, refuse_gpu_options
+from reweight_core.training.build import Parts, begin, build_observers, build_parts, refuse_gpu_options
 from reweight_core.training.diagnosis import Diagnosis, Setting
 from reweight_core.training.final import final_network
 from reweight_core.training.held_out import OF_AN_EPOCH, HeldOut
@@ -50,7 +51,7 @@ def train(config: RunConfig, observers: Sequence[object] = (), data: PreparedDat
 
     Args:
         config: what `reweight_core.configure` returned.
-        observers: objects with `observe_step` or `observe_epoch` hooks.
+        observers: objects with hooks of an observer, beside those of ``--observe``.
         data: what `reweight_core.load_data` gave for this configuration, if it is at hand; else they are loaded.
 
     Raises:
@@ -62,8 +63,9 @@ def train(config: RunConfig, observers: Sequence[object] = (), data: PreparedDat
     folder.refuse_taken(config.out)
     with products(config.precision):
         with told_to_the_user():
+            listeners = build_observers(config)
             data = load_data(config) if data is None else data
-            parts = build_parts(config, data, observers)
+            parts = build_parts(config, data, observers, listeners=listeners)
             held_out = HeldOut.of(config, data, parts.device)
             run = folder.create(config)
         with told_to_the_user(run), locked(run, str(run)):
@@ -86,8 +88,22 @@ def train_parts(parts: Parts, held_out: HeldOut, run: Path) -> FinishedRun:
 
 def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> FinishedRun:
     """Train what is left of a run, after the epochs that its state has seen, and write it to its folder."""
+    hooks = state.parts.hooks
+    try:
+        hooks.begin_run(folder=run, config=as_values(state.parts.config), epochs_done=state.epochs_done)
+        finished = _train_what_is_left(state, held_out, run)
+        hooks.finish_run(summary=finished.summary)
+    except BaseException as error:
+        # what ended the run matters more than what goes wrong at closing
+        with suppress(Exception):
+            hooks.end_run(error=error)
+        raise
+    hooks.end_run(error=None)
+    return finished
+
+
+def _train_what_is_left(state: TrainingState, held_out: HeldOut, run: Path) -> FinishedRun:
     parts = state.parts
-    parts.hooks.begin_run(folder=run, config=as_values(parts.config), epochs_done=state.epochs_done)
     state.start_clock()
     parts.model.train()
     diagnosis = Diagnosis(Setting.of(parts))
@@ -118,7 +134,7 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
             if state.is_over or problem.problem != parts.config.stop_when:
                 warnings.warn(str(problem), stacklevel=2)
         ends = parts.config.stop_when in problems
-        parts.hooks.observe_epoch(metrics=metrics)
+        parts.hooks.observe_epoch(metrics=metrics, samples=folder.columns_of(parts.data, parts.step.samples))
         parts.step.health.check(parts.hooks.implementers)
         if ends or state.is_over or state.stage_is_over or state.epochs_done % parts.config.checkpoint_every == 0:
             checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest))
@@ -132,7 +148,6 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
         checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest, final))
     folder.write_samples(run, parts.data, parts.step.samples)
     write_json(run / "summary.json", summary)
-    parts.hooks.finish_run(summary=summary)
     return FinishedRun(run, summary, kept if final is None else final[0])
 
 

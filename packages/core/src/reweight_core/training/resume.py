@@ -18,7 +18,7 @@ from reweight_core.machine.device import resolve_device
 from reweight_core.machine.precision import products
 from reweight_core.runs import folder
 from reweight_core.runs.checkpoint import Checkpoint, load_latest
-from reweight_core.training.build import build_parts, refuse_gpu_options
+from reweight_core.training.build import build_observers, build_parts, refuse_gpu_options
 from reweight_core.training.held_out import HeldOut
 from reweight_core.training.loop import FinishedRun, train_to_the_end
 from reweight_core.training.machine_errors import told_to_the_user
@@ -33,7 +33,7 @@ def resume(run: Path | str, observers: Sequence[object] = ()) -> FinishedRun:
 
     Args:
         run: the run's folder.
-        observers: objects with `observe_step` or `observe_epoch` hooks.
+        observers: objects with hooks of an observer, beside those of ``--observe``.
 
     Raises:
         UserError: if there is nothing to go on with, or if the result could differ: other data, another device, or
@@ -63,10 +63,11 @@ def resume(run: Path | str, observers: Sequence[object] = ()) -> FinishedRun:
 
 def _go_on(run: Path, config: RunConfig, checkpoint: Checkpoint, observers: Sequence[object]) -> FinishedRun:
     with told_to_the_user():
+        listeners = build_observers(config, restored=True)
         data = load_data(config)
         if data.fingerprint != checkpoint.manifest.data_fingerprint:
             raise UserError(f"{run}: the data are not those that the run began with (their fingerprint differs)")
-        parts = build_parts(config, data, observers, restored=True)
+        parts = build_parts(config, data, observers, restored=True, listeners=listeners)
         state = TrainingState(parts)
         state.restore(checkpoint)
         held_out = HeldOut.of(config, data, parts.device)
