@@ -41,7 +41,7 @@ def table(folder, rows=200, wrong=0.25, files=False):
 
 
 def photos(folder, seed=0):
-    """Images of two colours and of different sizes, a fifth of them in the wrong folder; both classes have the same names."""
+    """Images of two colours and of different sizes, a fifth in the wrong folder; both classes have the same names."""
     rng = np.random.RandomState(seed)
     for part, count in (("train", 30), ("meta", 8), ("test", 8)):
         for i in range(count):

@@ -43,8 +43,10 @@ def test_the_unit_of_the_signal_does_not_matter():
 
 def test_a_signal_that_points_the_wrong_way_says_nothing():
     values, _, of_wrong, of_right = drawn(0.3, size=500, known=20)
-    probability, _ = from_known(values, of_right, of_wrong)
-    assert np.ptp(probability) == 0
+    probability, draws = from_known(values, of_right, of_wrong)
+    assert not probability.any()
+    (found,) = shares(probability, draws, [np.ones(500, bool)])
+    assert [found.low, found.high] == [0, 1]
 
 
 def test_two_groups_are_told_apart_and_the_probability_rises_with_the_signal():

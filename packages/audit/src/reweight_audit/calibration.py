@@ -43,7 +43,8 @@ def from_known(values: np.ndarray, wrong: np.ndarray, right: np.ndarray) -> tupl
         right: signals of examples known to be right, (b,).
 
     Returns:
-        The probabilities of all, (N,); the same from other draws of the known examples, (ROUNDS, N).
+        The probabilities of all, (N,), 0 if the signal points the wrong way; the same from other draws of the known
+        examples, at most (ROUNDS, N).
     """
     low, high = np.percentile(values, [5, 95])
 
@@ -57,17 +58,20 @@ def from_known(values: np.ndarray, wrong: np.ndarray, right: np.ndarray) -> tupl
     draws = [
         _platt(of_all, rng.choice(of_wrong, len(of_wrong)), rng.choice(of_right, len(of_right))) for _ in range(ROUNDS)
     ]
-    return _platt(of_all, of_wrong, of_right), np.array(draws, dtype=np.float32)
+    found = _platt(of_all, of_wrong, of_right)
+    # of a draw in which the signal points the wrong way nothing follows
+    told = [draw for draw in draws if draw is not None]
+    return np.zeros(len(values)) if found is None else found, np.array(told, dtype=np.float32)
 
 
-def _platt(values: np.ndarray, wrong: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return the probabilities of all examples, from the signals of known ones."""
+def _platt(values: np.ndarray, wrong: np.ndarray, right: np.ndarray) -> np.ndarray | None:
+    """Return the probabilities of all examples, from the signals of known ones; None if the signal is inverted."""
     known = np.concatenate([wrong, right])[:, None]
     truth = np.repeat([1, 0], [len(wrong), len(right)])
     model = LogisticRegression(C=PENALTY, class_weight="balanced").fit(known, truth)
-    # a signal that points the wrong way says nothing
-    slope = max(0.0, float(model.coef_[0, 0]))
-    middle = float(model.intercept_[0]) if slope else 0.0
+    slope, middle = float(model.coef_[0, 0]), float(model.intercept_[0])
+    if slope <= 0:
+        return None
     # the share is a mean, for which a thousand of them do
     of_some = slope * np.quantile(values, (np.arange(1000) + 0.5) / 1000) + middle
     share = 0.5
@@ -116,5 +120,7 @@ def _share(probability: np.ndarray, draws: np.ndarray | None) -> Share:
     of_labels = norm.ppf(1 - tail) * np.sqrt((probability * (1 - probability)).sum()) / size
     low = high = value
     if draws is not None:
+        if not len(draws):
+            return Share(value, 0.0, 1.0)
         low, high = np.quantile(draws.mean(1), [tail, 1 - tail])
     return Share(value, float(max(0.0, min(low, value) - of_labels)), float(min(1.0, max(high, value) + of_labels)))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from reweight_core import run_argument
+from reweight_core import json_option, run_argument
 
 
 @click.command(name="audit")
@@ -27,7 +27,7 @@ from reweight_core import run_argument
 @click.option("--html", "html_file", type=Path, metavar="FILE", help="Write a report to look at and to decide in.")
 @click.option("--label-studio", type=Path, metavar="FILE", help="Write tasks for Label Studio.")
 @click.option("--fiftyone", type=Path, metavar="FILE", help="Write labels for FiftyOne.")
-@click.option("--json", "prints_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(
     run: Path,
     out_of_sample: str,
@@ -37,7 +37,7 @@ def command(
     html_file: Path | None,
     label_studio: Path | None,
     fiftyone: Path | None,
-    prints_json: bool,
+    as_json: bool,
 ) -> None:
     """List the training examples of the finished run RUN whose labels are probably wrong.
 
@@ -49,7 +49,7 @@ def command(
     from reweight_audit.audited_run import AuditedRun
     from reweight_audit.auditing import audit_of
     from reweight_audit.exports import write_export
-    from reweight_audit.files import NAME, as_json, write_audit, write_csv
+    from reweight_audit.files import NAME, values_of, write_audit, write_csv
     from reweight_audit.html import thumbnails_of, write_report
     from reweight_audit.screen import show
 
@@ -63,7 +63,7 @@ def command(
     for kind, file in (("label-studio", label_studio), ("fiftyone", fiftyone)):
         if file is not None:
             write_export(kind, file, found)
-    if prints_json:
-        click.echo(json.dumps(as_json(found)))
+    if as_json:
+        click.echo(json.dumps(values_of(found)))
     else:
         show(found, worst)

@@ -99,7 +99,7 @@ def to_frame(audit: Audit) -> pandas.DataFrame:
     try:
         import pandas
     except ImportError:
-        raise UserError("a data frame needs pandas: pip install pandas") from None
+        raise UserError("a data frame needs pandas: pip install 'reweight-audit[frames]'") from None
     users = np.flatnonzero(~audit.planted).tolist()
     return pandas.DataFrame(
         {

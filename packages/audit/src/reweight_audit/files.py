@@ -20,7 +20,7 @@ NAME = "audit.json"
 COLUMNS = ("ids", "given", "suggested", "probability", "planted", "true", "weights")
 
 
-def as_json(audit: Audit) -> dict[str, Any]:
+def values_of(audit: Audit) -> dict[str, Any]:
     """Return an audit as JSON values; lists of examples are in the order of the training set."""
     return {
         "format": FORMAT,
@@ -42,7 +42,7 @@ def as_json(audit: Audit) -> dict[str, Any]:
 
 def write_audit(path: Path, audit: Audit) -> None:
     """Write an audit as JSON."""
-    write_text(path, json.dumps(as_json(audit)) + "\n")
+    write_text(path, json.dumps(values_of(audit)) + "\n")
 
 
 def read_audit(path: Path) -> Audit:
