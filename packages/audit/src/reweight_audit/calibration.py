@@ -61,7 +61,7 @@ def from_known(values: np.ndarray, wrong: np.ndarray, right: np.ndarray) -> tupl
     found = _platt(of_all, of_wrong, of_right)
     # of a draw in which the signal points the wrong way nothing follows
     told = [draw for draw in draws if draw is not None]
-    return np.zeros(len(values)) if found is None else found, np.array(told, dtype=np.float32)
+    return np.zeros(len(values)) if found is None else found, np.array(told, dtype=np.float32).reshape(-1, len(values))
 
 
 def _platt(values: np.ndarray, wrong: np.ndarray, right: np.ndarray) -> np.ndarray | None:
