@@ -156,7 +156,7 @@ def _finished(cell: Cell, out: Path) -> str:
         plain = train(configure(**options, method="erm", out=Path(folder) / "plain"))
         plain_seconds, begun = time.perf_counter() - begun, time.perf_counter()
         # without planted examples, so that it trains on what the single ways do
-        fitted = fit(Path(folder) / "fit", judge_by=cell.figure, plant=0, **options)
+        fitted = fit(Path(folder) / "fit", plant=0, **options)
         seconds = time.perf_counter() - begun - fitted.run.summary["seconds"]
         figure = f"test_{cell.figure}"
         winner = fitted.report.winner

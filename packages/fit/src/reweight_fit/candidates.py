@@ -172,7 +172,9 @@ class Facts:
 
     def trusted_networks(self) -> list[Network]:
         """Return the networks that the trusted examples alone are tried with."""
-        return [DEFAULT, NETWORKS["linear"]] if self._has_small_inputs and not self._is_settled else [DEFAULT]
+        if not self._has_small_inputs or self._is_settled:
+            return [DEFAULT]
+        return [NETWORKS["linear"]] if self.default_model == "linear" else [DEFAULT, NETWORKS["linear"]]
 
     @property
     def _has_small_inputs(self) -> bool:

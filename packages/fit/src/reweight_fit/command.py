@@ -67,8 +67,8 @@ class FitCommand(DeclaringCommand):
     type=click.Choice(["auto", "accuracy", "balanced_accuracy"]),
     default="auto",
     show_default=True,
-    help="Whether classes count as they are frequent, or all the same. auto: all the same where the largest has 3 "
-    "times the examples of the smallest.",
+    help="Whether classes count as they are frequent, or all the same. auto: all the same with trusted "
+    "examples, or where the largest has 3 times the examples of the smallest.",
 )
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Trials at a time, each a process.")
 @click.option(

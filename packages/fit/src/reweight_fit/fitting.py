@@ -98,7 +98,8 @@ def fit(
             minutes (``30m``).
         candidates: names of what is tried beside plain training and the trusted examples alone; None for all.
         judge_by: whether classes count as they are frequent in the training set, or all the same (balanced accuracy);
-            ``auto``: all the same where they are unbalanced.
+            ``auto``: all the same where they are unbalanced, or where there are trusted examples, because wrong labels
+            change how frequent a class looks, in favour of what repeats them.
         jobs: trials that are made at a time, each in a process of its own.
         watcher: is told how the search gets on.
         observers: hear of the last training (`reweight_core.train`).
@@ -122,7 +123,7 @@ def fit(
     _refuse_too_few(data, options)
     facts = Facts(data, options, plain.model)
     labels = data.train.labels if data.meta is None else data.meta.labels
-    by_class = judge_by == "balanced_accuracy" or (judge_by == "auto" and facts.unbalanced)
+    by_class = judge_by == "balanced_accuracy" or (judge_by == "auto" and (facts.unbalanced or facts.trusted > 0))
     chosen = candidates_for(candidates, facts)
     without = known_options(RunConfig, {**options, "observe": ()})
     unobserved = {name: value for name, value in options.items() if name in without}
