@@ -53,7 +53,7 @@ def workplace(tmp_path, monkeypatch):
     for part, name in [(p, c) for p in ("train", "test", "meta") for c in ("cat", "dog")]:
         folder = tmp_path / "photos" / part / name
         folder.mkdir(parents=True)
-        for number in range({"train": 60, "test": 3, "meta": 10}[part]):
+        for number in range({"train": 60, "test": 3, "meta": 20}[part]):
             Image.fromarray(rng.randint(0, 256, (40, 48, 3), np.uint8)).save(folder / f"{number}.png")
     (tmp_path / "table").mkdir()
     rows = [f"{('no', 'yes')[i % 2]},{20 + i % 50},{1.5 + i % 2}" for i in range(200)]
