@@ -38,7 +38,7 @@ def run(tmp_path):
     folder.mkdir(parents=True)
     file = folder / "metrics.jsonl"
 
-    def tell(observer, epochs, after=0, error=None, **more):
+    def tell(observer, epochs, after=0, error=None, killed=False, **more):
         """Begin after so many epochs, as a resumed run does, and train these; `more` are figures by epoch."""
         kept = file.read_text().splitlines(keepends=True)[:after] if after else []
         file.write_text("".join(kept))
@@ -60,6 +60,7 @@ def run(tmp_path):
             with open(file, "a") as lines:
                 lines.write(json.dumps(metrics) + "\n")
             call("observe_epoch", metrics=metrics, samples=samples_of(epoch))
-        call("end_run", **hooks["end_run"])
+        if not killed:
+            call("end_run", **hooks["end_run"])
 
     return SimpleNamespace(folder=folder, tell=tell)

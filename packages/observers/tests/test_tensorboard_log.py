@@ -10,6 +10,8 @@ from reweight_core import UserError
 from reweight_observers.options import TensorBoardConfig
 from reweight_observers.tensorboard_log import TensorBoardLog
 
+LABELS = {"true": np.zeros(1), "observed": np.zeros(1)}
+
 
 def read(folder):
     log = EventAccumulator(str(folder), size_guidance={"scalars": 0, "histograms": 0})
@@ -51,7 +53,32 @@ def test_a_resumed_run_goes_on_in_the_same_log_without_an_epoch_twice(run):
 def test_logs_may_lie_elsewhere_each_run_in_a_folder_of_its_name(run, tmp_path):
     run.tell(TensorBoardLog(TensorBoardConfig(log_dir=tmp_path / "logs")), [1])
     assert scalars(read(tmp_path / "logs" / "mine"), "train_loss") == {1: 1.0}
-    assert [path.name for path in run.folder.iterdir()] == ["metrics.jsonl"]
+    assert {path.name for path in run.folder.iterdir()} == {"metrics.jsonl", "tensorboard.json"}
+
+
+def test_runs_of_one_name_have_a_log_each_and_go_on_in_their_own(run, tmp_path):
+    logs = tmp_path / "logs"
+    first, second = run.folder, tmp_path / "elsewhere" / "mine"
+    second.mkdir(parents=True)
+    run.tell(TensorBoardLog(TensorBoardConfig(log_dir=logs)), [1, 2], error=KeyboardInterrupt())
+    other = TensorBoardLog(TensorBoardConfig(log_dir=logs))
+    other.begin_run(second, {}, 0)
+    other.observe_epoch({"epoch": 1, "train_loss": 7.0}, {"last_weight": np.ones(1), "visits": np.zeros(1)} | LABELS)
+    other.end_run()
+    run.tell(TensorBoardLog(TensorBoardConfig(log_dir=logs)), [3], after=2)
+    assert scalars(read(logs / "mine"), "train_loss") == {1: 1.0, 2: 0.5, 3: pytest.approx(1 / 3)}
+    assert scalars(read(logs / "mine-2"), "train_loss") == {1: 7.0}
+    assert {path.name for path in logs.iterdir()} == {"mine", "mine-2"}
+    assert not list(first.glob("events*"))
+
+
+def test_a_place_where_no_log_can_lie_is_told_as_the_observer_is_built(tmp_path):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "logs"):
+        with pytest.raises(UserError, match=rf"^--tensorboard-log-dir {place}: {tmp_path / 'file'} is no folder"):
+            TensorBoardLog(TensorBoardConfig(log_dir=place))
+    TensorBoardLog(TensorBoardConfig(log_dir=tmp_path / "new" / "logs"))
+    assert {path.name for path in tmp_path.iterdir()} == {"file"}
 
 
 def test_an_epoch_can_be_read_while_the_run_goes_on(run):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reweight_core import UserError, hookimpl
+from reweight_core import UserError, hookimpl, write_json
 from reweight_observers.figures import name_of, numbers_of, weights_of
 from reweight_observers.options import TensorBoardConfig
 
@@ -16,8 +18,10 @@ from reweight_observers.options import TensorBoardConfig
 class TensorBoardLog:
     """Writes scalars, histograms of the weights and the options, over epochs.
 
+    In ``--tensorboard-log-dir`` a run takes a folder of its own, which is kept in ``tensorboard.json`` of its folder.
+
     Raises:
-        UserError: if the package tensorboard is missing.
+        UserError: if the package tensorboard is missing, or the log cannot be written where it is to lie.
     """
 
     def __init__(self, config: TensorBoardConfig):
@@ -25,13 +29,15 @@ class TensorBoardLog:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise UserError(f"--observe tensorboard: {error}; install it with: pip install tensorboard") from error
+        if config.log_dir is not None:
+            _refuse_place(config.log_dir)
         self._make_writer, self._log_dir = SummaryWriter, config.log_dir
         self._writer: Any = None
 
     @hookimpl
     def begin_run(self, folder: Path, config: Mapping[str, Any], epochs_done: int) -> None:
         """Open the log; in that of a resumed run, epochs that are trained again replace those that were."""
-        place = folder if self._log_dir is None else self._log_dir / name_of(folder)
+        place = folder if self._log_dir is None else _kept_place(folder, self._log_dir, epochs_done)
         self._writer = self._make_writer(str(place), purge_step=epochs_done + 1)
         if not epochs_done:
             lines = [
@@ -55,3 +61,31 @@ class TensorBoardLog:
         """Close the log."""
         if self._writer is not None:
             self._writer.close()
+
+
+def _refuse_place(log_dir: Path) -> None:
+    """Raise `UserError` if no folder can be made there."""
+    there = next(path for path in (log_dir, *log_dir.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise UserError(f"--tensorboard-log-dir {log_dir}: {there} is no folder; give another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"--tensorboard-log-dir {log_dir}: nothing can be written to {there}; give another folder")
+
+
+def _kept_place(folder: Path, log_dir: Path, epochs_done: int) -> Path:
+    """Return where the log of a run was begun, for a new run a new folder of its name, with a number if it is taken."""
+    file = folder / "tensorboard.json"
+    if epochs_done and file.exists():
+        return Path(json.loads(file.read_text(encoding="utf-8"))["folder"])
+    name, number = name_of(folder), 1
+    while True:
+        place = log_dir / (name if number == 1 else f"{name}-{number}")
+        try:
+            place.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise UserError(f"--tensorboard-log-dir {log_dir}: {error}") from error
+        else:
+            write_json(file, {"folder": str(place.resolve())})
+            return place

@@ -23,8 +23,9 @@ from reweight_observers.options import TrackerConfig
 class Tracker(ABC):
     """Logs scalars, histograms of the weights and the options, over epochs.
 
-    How to go on with the log is kept in the file ``LIBRARY.json`` of the run's folder. What the library prints goes to
-    standard error, as standard output may be read by a program.
+    Where the log is, is kept in the file ``LIBRARY.json`` of the run's folder, and how far it is, the library is asked:
+    of a process that was killed it may lack what it had not sent. What the library prints goes to standard error, as
+    standard output may be read by a program.
 
     Attributes:
         library: name of the library's module.
@@ -47,14 +48,17 @@ class Tracker(ABC):
         self._run: Any = None
 
     @abstractmethod
-    def open(self, place: Mapping[str, Any], config: Mapping[str, Any], goes_on: bool) -> Any:
-        """Return the library's run.
+    def open(self, place: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
+        """Return the library's run: that which was begun at this place, else a new one.
 
         Args:
-            place: its ``project``, ``name`` and ``id``.
+            place: its ``project``, ``name`` and ``id``; no other run has this id.
             config: every option of the training by name.
-            goes_on: whether it was begun before.
         """
+
+    @abstractmethod
+    def next_step(self) -> int:
+        """Return one more than the last step that the library has of the run; 0 or 1 if it has none."""
 
     @abstractmethod
     def close(self, failed: bool) -> None:
@@ -62,31 +66,34 @@ class Tracker(ABC):
 
     @hookimpl
     def begin_run(self, folder: Path, config: Mapping[str, Any], epochs_done: int) -> None:
-        """Open the run; epochs of a resumed training that were logged before are not logged again."""
-        self._file = folder / f"{self.library}.json"
-        goes_on = epochs_done > 0 and self._file.exists()
-        if goes_on:
-            self._place = json.loads(self._file.read_text(encoding="utf-8"))
+        """Open the run, and log the epochs of a resumed training that the library has not got."""
+        file = folder / f"{self.library}.json"
+        if epochs_done and file.exists():
+            place = json.loads(file.read_text(encoding="utf-8"))
         else:
             project = self._config.project or os.environ.get(f"{self.library.upper()}_PROJECT") or "reweight"
-            name = self._config.name or name_of(folder)
-            self._place = {"project": project, "name": name, "id": uuid.uuid4().hex[:8], "epochs": 0}
-            write_json(self._file, self._place)
+            place = {"project": project, "name": self._config.name or name_of(folder), "id": uuid.uuid4().hex[:8]}
+            write_json(file, place)
         with redirect_stdout(sys.stderr):
-            self._run = self.open(self._place, config, goes_on)
+            self._run = self.open(place, config)
+        self._next_step = self.next_step()
+        if epochs_done:
+            for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+                self._log(json.loads(line), {})
 
     @hookimpl
     def observe_epoch(self, metrics: Mapping[str, Any], samples: Mapping[str, np.ndarray]) -> None:
-        """Log an epoch."""
-        if metrics["epoch"] <= self._place["epochs"]:
+        """Log an epoch, if it was not before."""
+        self._log(metrics, weights_of(samples))
+
+    def _log(self, metrics: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> None:
+        if metrics["epoch"] < self._next_step:
             return
         figures: dict[str, Any] = numbers_of(metrics)
         # trackio has a figure of its own that is called so
         figures["steps"] = figures.pop("step")
-        figures |= {name: self._module.Histogram(weights) for name, weights in weights_of(samples).items()}
+        figures |= {name: self._module.Histogram(values) for name, values in weights.items()}
         self._run.log(figures, step=metrics["epoch"])
-        self._place["epochs"] = metrics["epoch"]
-        write_json(self._file, self._place)
 
     @hookimpl
     def end_run(self, error: BaseException | None) -> None:
@@ -101,13 +108,20 @@ class Trackio(Tracker):
 
     library = "trackio"
 
-    def open(self, place: Mapping[str, Any], config: Mapping[str, Any], goes_on: bool) -> Any:
-        """Find the run that goes on by its name, because trackio takes no id."""
-        resume = "allow" if goes_on else "never"
+    def open(self, place: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
+        """Find the run by its name: trackio takes no id, and several runs may have one name, so the id is part of it."""
         # without embed=False a notebook starts the dashboard
         return self._module.init(
-            project=place["project"], name=place["name"], config=dict(config), resume=resume, embed=False
+            project=place["project"],
+            name=f"{place['name']}-{place['id']}",
+            config=dict(config),
+            resume="allow",
+            embed=False,
         )
+
+    def next_step(self) -> int:
+        """Return the step that trackio would take by itself; it does not tell it by a public name."""
+        return int(self._run._next_step)
 
     def close(self, failed: bool) -> None:
         """Finish the run; trackio knows no failed ones."""
@@ -119,11 +133,15 @@ class WandB(Tracker):
 
     library = "wandb"
 
-    def open(self, place: Mapping[str, Any], config: Mapping[str, Any], goes_on: bool) -> Any:
-        """Find the run that goes on by its id."""
+    def open(self, place: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
+        """Find the run by its id."""
         return self._module.init(
             project=place["project"], name=place["name"], id=place["id"], config=dict(config), resume="allow"
         )
+
+    def next_step(self) -> int:
+        """Return the step that the run goes on from; offline it is 0, as every part of the run is kept by itself."""
+        return int(self._run.starting_step)
 
     def close(self, failed: bool) -> None:
         """Finish the run, and say whether the training failed."""
