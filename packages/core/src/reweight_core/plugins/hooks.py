@@ -30,6 +30,7 @@ from reweight_core.plugins.guard import (
     misshapen,
 )
 from reweight_core.plugins.hookspecs import PROJECT, Hooks, hookimpl
+from reweight_core.plugins.listeners import Listeners
 
 _DEFAULTS, _CORE = "core's defaults", "core"
 
@@ -57,6 +58,7 @@ class MethodHooks:
 
     Attributes:
         plugins: the method, the loss and the components by name.
+        listeners: tells the observers, and plugins that listen, of the run.
 
     Raises:
         PluginError: if a hook is misspelled, not marked or has wrong arguments, or if one that only one may implement
@@ -110,31 +112,7 @@ class MethodHooks:
                 raise PluginError(f"{hook.name} is implemented by {' and by '.join(chosen)}: only one can be used")
             # without the defaults behind it, a hook that forgets to return is found out
             self._called[hook.name] = self._manager.subset_hook_caller(hook.name, [defaults] if chosen else [])
-
-    @property
-    def begin_run(self) -> pluggy.HookCaller:
-        """See `Hooks.begin_run`."""
-        return self._manager.hook.begin_run
-
-    @property
-    def finish_run(self) -> pluggy.HookCaller:
-        """See `Hooks.finish_run`."""
-        return self._manager.hook.finish_run
-
-    @property
-    def end_run(self) -> pluggy.HookCaller:
-        """See `Hooks.end_run`."""
-        return self._manager.hook.end_run
-
-    @property
-    def observe_epoch(self) -> pluggy.HookCaller:
-        """See `Hooks.observe_epoch`."""
-        return self._manager.hook.observe_epoch
-
-    @property
-    def observe_step(self) -> pluggy.HookCaller:
-        """See `Hooks.observe_step`."""
-        return self._manager.hook.observe_step
+        self.listeners = Listeners(self._manager)
 
     def implementers(self, hook: str) -> str:
         """Say which plugins implement a hook, by kind and name; nothing if core alone does."""

@@ -251,8 +251,8 @@ class Hooks:
         """Hear that training begins or goes on. Called once, before the first step; all implementations are called.
 
         Args:
-            folder: the run's folder, which exists.
-            config: every option by name.
+            folder: the run's folder, which exists; if this fails as a new run begins, it is removed.
+            config: every option by name, read-only.
             epochs_done: epochs that a resumed run has behind it; what was observed of later ones is made again.
         """
 
@@ -261,14 +261,15 @@ class Hooks:
         """Hear that the run is finished. Called once, after its last file; all implementations are called.
 
         Args:
-            summary: what ``summary.json`` holds.
+            summary: what ``summary.json`` holds, read-only.
         """
 
     @hookspec
     def end_run(self, error: BaseException | None) -> None:
         """Hear that the run is over, finished or not. Called once, after all else; all implementations are called.
 
-        The place to close what `begin_run` opened.
+        The place to close what `begin_run` opened. It may come without `begin_run`, if that of another failed; and each
+        is called though another fails, which is a warning if the run is finished.
 
         Args:
             error: what ended it, an interrupt too; None for a finished run.
@@ -279,9 +280,9 @@ class Hooks:
         """Hear of a finished epoch. Called between steps, after every epoch; all implementations are called.
 
         Args:
-            metrics: the epoch's line of ``metrics.jsonl``.
+            metrics: the epoch's line of ``metrics.jsonl``, read-only.
             samples: what is known of each training example after this epoch, as ``samples.safetensors`` has it at the
-                end, a copy: (N,) each. It has true labels, so a method, loss or component must not take it.
+                end, a read-only copy: (N,) each. It has true labels, so a method, loss or component must not take it.
         """
 
     @hookspec

@@ -202,7 +202,8 @@ class ObserverPlugin:
     Attributes:
         name: name on the command line; must equal the entry point's name.
         summary: one line for ``reweight list``.
-        build: ``build(config)`` returns the object with hooks of an observer; called before the data are read.
+        build: ``build(config)`` returns the object with hooks of an observer; called before the data are read,
+            sometimes with no run to follow, so it opens nothing.
         config: attrs class whose fields, made with `reweight_core.option`, become options ``--NAME-FIELD``.
     """
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,17 +89,21 @@ def train_parts(parts: Parts, held_out: HeldOut, run: Path) -> FinishedRun:
 
 def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> FinishedRun:
     """Train what is left of a run, after the epochs that its state has seen, and write it to its folder."""
-    hooks = state.parts.hooks
+    listeners, begun = state.parts.hooks.listeners, state.epochs_done > 0
     try:
-        hooks.begin_run(folder=run, config=as_values(state.parts.config), epochs_done=state.epochs_done)
+        listeners.begin_run(folder=run, config=as_values(state.parts.config), epochs_done=state.epochs_done)
+        begun = True
         finished = _train_what_is_left(state, held_out, run)
-        hooks.finish_run(summary=finished.summary)
+        listeners.finish_run(summary=finished.summary)
     except BaseException as error:
         # what ended the run matters more than what goes wrong at closing
-        with suppress(Exception):
-            hooks.end_run(error=error)
+        listeners.end_run(error=error)
+        if not begun:
+            # nothing is lost with it, and left here it would bar a new run from its place
+            shutil.rmtree(run, ignore_errors=True)
         raise
-    hooks.end_run(error=None)
+    for problem in listeners.end_run(error=None):
+        warnings.warn(f"{problem}; the run is finished all the same", stacklevel=2)
     return finished
 
 
@@ -134,7 +139,7 @@ def _train_what_is_left(state: TrainingState, held_out: HeldOut, run: Path) -> F
             if state.is_over or problem.problem != parts.config.stop_when:
                 warnings.warn(str(problem), stacklevel=2)
         ends = parts.config.stop_when in problems
-        parts.hooks.observe_epoch(metrics=metrics, samples=folder.columns_of(parts.data, parts.step.samples))
+        parts.hooks.listeners.observe_epoch(metrics, partial(folder.columns_of, parts.data, parts.step.samples))
         parts.step.health.check(parts.hooks.implementers)
         if ends or state.is_over or state.stage_is_over or state.epochs_done % parts.config.checkpoint_every == 0:
             checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest))
@@ -164,7 +169,7 @@ def train_epoch(state: TrainingState, epoch: Epoch) -> dict[str, Any]:
         looks_ahead = state.steps_done % parts.config.meta_every == 0
         parts.runner.run(len(fed.ids), stage, looks_ahead, epoch=state.epochs_done)
         state.steps_done += 1
-        parts.hooks.observe_step(done=state.steps_done, total=expected)
+        parts.hooks.listeners.observe_step(done=state.steps_done, total=expected)
     state.finish_epoch(epoch)
     # reading them waits for the device, so the time that follows is that of the finished steps
     of_steps = means(parts.step.sums)
