@@ -9,6 +9,8 @@ import pytest
 from reweight_core import UserError, as_values, configure
 from reweight_experiments.side_by_side import compare
 
+BARE = {"config.json": '{"options": {}}'}
+
 pytestmark = pytest.mark.usefixtures("plugins")
 
 
@@ -130,6 +132,72 @@ def test_of_a_sweep_that_is_not_finished_the_finished_runs_count(tmp_path):
     assert report.remarks == ["erm-digits: 1 of 3 runs unfinished"]
 
 
+def test_failed_and_missing_runs_of_a_sweep_are_called_so(tmp_path):
+    folder = sweep(tmp_path / "sweep")
+    for seed in (1, 2):
+        (folder / "erm-digits" / f"seed-{seed}" / "summary.json").unlink()
+    runs = [{"seed": seed} | ({"error": "diverged (see its log)"} if seed in (0, 1, 3) else {}) for seed in range(4)]
+    lost = {"name": "gone-digits", "runs": [{"seed": 0, "error": "no such data"}]}
+    (folder / "results.json").write_text(json.dumps({"cells": [{"name": "erm-digits", "runs": runs}, lost]}))
+    (folder / "stir-digits" / "seed-3.log").touch()
+    found = compare(folder)
+    assert found.report().remarks == [
+        "erm-digits: 1 of 4 runs failed, 1 of 4 runs unfinished, 1 of 4 runs missing",
+        "erm-digits: seed-1 failed: diverged (see its log)",
+        "gone-digits: missing",
+        "stir-digits: 1 of 4 runs missing",
+    ]
+    # one that was made again since then is finished
+    assert cells(found.report())["n"] == ["1", "0", "3"]
+    told = {one["name"]: (one["n"], one["unfinished"], one["failed"], one["missing"]) for one in found.as_json()}
+    assert told["erm-digits"] == (1, 1, {"seed-1": "diverged (see its log)"}, 1)
+    assert told["gone-digits"] == (0, 0, {}, 1)
+    cell, single = folder / "erm-digits", folder / "erm-digits" / "seed-1"
+    assert compare(cell).report().remarks == found.report().remarks[:2]
+    assert compare(single).report().remarks[0].startswith("seed-1: diverged (see its log); the figures are those of")
+
+
+def test_a_run_that_has_diverged_is_called_so_by_its_own_figures(tmp_path):
+    for name, losses in {"gone": [2.0, 240.0, 240.0], "back": [2.0, 240.0, 2.0]}.items():
+        run = kept(tmp_path / name, (), finished=False, epochs=9)
+        config = json.loads((run / "config.json").read_text())
+        (run / "config.json").write_text(json.dumps(config | {"data": {"classes": 10}}))
+        lines = [json.dumps({"epoch": epoch, "train_loss": loss}) for epoch, loss in enumerate(losses, 1)]
+        (run / "metrics.jsonl").write_text("\n".join([*lines, ""]))
+    assert compare(tmp_path / "gone", tmp_path / "back").report().remarks == [
+        "gone: diverged; the figures are those of epoch 3 of 9",
+        "back: unfinished; the figures are those of epoch 3 of 9",
+    ]
+
+
+def test_data_that_differ_though_the_options_do_not_are_shown(tmp_path):
+    def with_data(name, fingerprint, train_size=50, **options):
+        run = kept(tmp_path / name, **options)
+        config = json.loads((run / "config.json").read_text())
+        config["data"] = {"fingerprint": fingerprint, "train_size": train_size, "meta_size": 0, "test_size": 9}
+        (run / "config.json").write_text(json.dumps(config))
+        return run
+
+    one = with_data("one", "abcdefghij")
+    rows = cells(compare(one, with_data("other", "0123456789")).report())
+    assert rows["examples"] == ["50 training, 9 test (abcdefgh)", "50 training, 9 test (01234567)"]
+    # another seed draws other examples, and a shown option says the same
+    for alike in (
+        with_data("seed", "k", seed=1),
+        with_data("val", "k", 40, val_size=10),
+        with_data("same", "abcdefghij"),
+    ):
+        assert "examples" not in cells(compare(one, alike).report())
+    assert "examples" in cells(compare(one, with_data("fewer", "k", 40, seed=1)).report())
+
+
+def test_the_table_is_printed_though_no_plot_can_be_drawn(tmp_path, reweight):
+    done = reweight("compare", kept(tmp_path / "run", (), finished=False), "--plot", tmp_path / "curves.svg")
+    assert done.status == 2
+    assert "unfinished, before its first epoch" in done.out
+    assert "no run has finished an epoch" in done.err
+
+
 def test_problems_are_told(tmp_path):
     found = compare(kept(tmp_path / "a", health=["chance"]), sweep(tmp_path / "s", health=["chance", "one class"]))
     assert found.report().remarks == [
@@ -155,17 +223,32 @@ def test_more_than_four_runs_have_a_row_each_without_figures_that_say_the_same(t
     [
         ({}, "holds neither a run nor a sweep"),
         ({"notes.txt": "x"}, "holds neither a run nor a sweep"),
-        ({"config.json": "{"}, r"config\.json: cannot be read"),
-        ({"config.json": "[]"}, r"config\.json: cannot be read"),
+        ({"config.json": "{"}, r"config\.json: no JSON"),
+        ({"config.json": "[]"}, r"config\.json: holds no JSON object"),
         ({"config.json": "{}"}, r"config\.json: not that of a run"),
-        ({"config.json": '{"options": {}}', "metrics.jsonl": "no\n"}, r"metrics\.jsonl: holds a line that is no JSON"),
+        ({"config.json": '{"options": {}}', "metrics.jsonl": "no\n"}, r"metrics\.jsonl, line 1: no JSON"),
+        ({"config.json": '{"options": {"with": null}}'}, r"config\.json: not that of a run \(option with is None\)"),
+        (
+            {"config.json": '{"options": {"observe": null}}'},
+            r"config\.json: not that of a run \(option observe is None",
+        ),
+        ({"config.json": '{"options": {"method": null}}'}, r"config\.json: not that of a run \(option method is None"),
+        ({"config.json": '{"options": {"epochs": "9"}}'}, r"config\.json: not that of a run \(option epochs is '9'"),
+        ({"config.json": '{"options": {}, "data": []}'}, r"config\.json: not that of a run$"),
+        (BARE | {"metrics.jsonl": "[]\n"}, r"metrics\.jsonl, line 1: holds no JSON object"),
+        (BARE | {"metrics.jsonl": '{"epoch": 1}\n{"a": 1}\n'}, r"metrics\.jsonl, line 2: has no epoch"),
+        (BARE | {"metrics.jsonl": '{"epoch": 1, "seconds": "2"}\n'}, r"line 1: seconds is '2', not a number"),
+        (BARE | {"summary.json": "[]"}, r"summary\.json: holds no JSON object"),
+        (BARE | {"summary.json": '{"test_accuracy": "0.5"}'}, r"summary\.json: test_accuracy is '0.5', not a number"),
+        (BARE | {"summary.json": '{"health": ["chance"]}'}, r"summary\.json: health is no list of problems"),
     ],
 )
 def test_what_is_no_run_is_told(tmp_path, content, message):
     for name, text in content.items():
         (tmp_path / name).write_text(text)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as told:
         compare(tmp_path)
+    assert "remove" not in str(told.value)
     with pytest.raises(UserError, match="missing: holds neither a run nor a sweep"):
         compare(tmp_path / "missing")
 

@@ -30,12 +30,14 @@ def command(runs: tuple[Path, ...], plot_file: Path | None, as_json: bool) -> No
     if plot_file is not None:
         check_file(plot_file)
     found = compare(*runs)
-    if plot_file is not None:
-        found.plot(plot_file)
+    screen = console()
     if as_json:
         click.echo(json.dumps(found.as_json(), indent=2))
+    else:
+        print_report(screen, found.report())
+    if plot_file is None:
         return
-    screen = console()
-    print_report(screen, found.report())
-    if plot_file is not None:
+    # a plot that cannot be drawn takes no table with it
+    found.plot(plot_file)
+    if not as_json:
         screen.print(f"curves in {plot_file}", soft_wrap=True)

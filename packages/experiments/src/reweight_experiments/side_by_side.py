@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from reweight_core import DataConfig
 from reweight_experiments.kept_runs import KeptRun, runs_in
 from reweight_experiments.report import Report, Spread
 
@@ -24,6 +25,9 @@ FIGURES = {
     "seconds": ("seconds", 1),
 }
 """Titles of the figures -> name of the figure, and its digits."""
+
+SIZES = {"train_size": "training", "meta_size": "trusted", "val_size": "validation", "test_size": "test"}
+"""Sizes in config.json -> of what examples."""
 
 TELLING = 0.02
 """A balanced accuracy or macro-F1 that differs by less from the accuracy says little more."""
@@ -40,20 +44,43 @@ class Subject:
         name: how it is told from the others.
         folder: where it is.
         runs: the runs.
+        missing: how many further runs of the cell have no folder.
     """
 
     name: str
     folder: Path
     runs: Sequence[KeptRun]
+    missing: int = 0
+
+    @property
+    def finished(self) -> int:
+        """The number of its runs that are finished."""
+        return sum(run.summary is not None for run in self.runs)
+
+    @property
+    def failed(self) -> int:
+        """The number of its runs that ended before their end."""
+        return sum(run.failure is not None for run in self.runs)
 
     @property
     def unfinished(self) -> int:
-        """The number of its runs that are not finished."""
-        return sum(run.summary is None for run in self.runs)
+        """The number of its other runs that are not finished."""
+        return len(self.runs) - self.finished - self.failed
+
+    @property
+    def planned(self) -> int:
+        """The number of all its runs."""
+        return len(self.runs) + self.missing
 
     def option(self, name: str) -> str:
         """Return the values of an option as one text, ``-`` where there is no such option."""
-        return ", ".join(dict.fromkeys(_text(run.options[name]) if name in run.options else "-" for run in self.runs))
+        texts = dict.fromkeys(_text(run.options[name]) if name in run.options else "-" for run in self.runs)
+        return ", ".join(texts) or "-"
+
+    def examples(self) -> str:
+        """Return the sizes of its data and where known the beginning of their fingerprint."""
+        texts = dict.fromkeys(_data_text(run.data) for run in self.runs)
+        return ", ".join(texts) or "-"
 
     def spread(self, figure: str) -> Spread:
         """Describe a figure over its finished runs, or if none is finished over the others."""
@@ -70,15 +97,23 @@ class Subject:
         """The problems that its finished runs told of, and how many of them did."""
         return Counter(problem["problem"] for run in self.runs for problem in (run.summary or {}).get("health", ()))
 
-    def state(self) -> str:
-        """Say how far it is that is not finished."""
-        if len(self.runs) > 1:
-            return f"{self.unfinished} of {len(self.runs)} runs unfinished"
+    def states(self) -> list[str]:
+        """Say how far what is not finished is."""
+        if self.planned > 1:
+            counts = {"failed": self.failed, "unfinished": self.unfinished, "missing": self.missing}
+            found = ", ".join(f"{count} of {self.planned} runs {state}" for state, count in counts.items() if count)
+            failures = [f"{run.folder.name} failed: {run.failure}" for run in self.runs if run.failure is not None]
+            return [found, *failures] if found else []
+        if not self.runs:
+            return ["missing"]
         (run,) = self.runs
+        if run.summary is not None:
+            return []
+        state = run.failure or "unfinished"
         if not run.epochs:
-            return "unfinished, before its first epoch"
+            return [f"{state}, before its first epoch"]
         of = f" of {run.planned}" if run.planned else ""
-        return f"unfinished; the figures are those of epoch {len(run.epochs)}{of}"
+        return [f"{state}; the figures are those of epoch {len(run.epochs)}{of}"]
 
 
 @attrs.frozen(eq=False)
@@ -96,11 +131,13 @@ class SideBySide:
     def report(self) -> Report:
         """Return a table without what all lack: a column for each of up to four subjects, a row for each of more."""
         columns = {name: [one.option(name) for one in self.subjects] for name in self.options}
-        devices = [", ".join(dict.fromkeys(run.device for run in one.runs)) for one in self.subjects]
+        if _data_differ([run for one in self.subjects for run in one.runs]):
+            columns["examples"] = [one.examples() for one in self.subjects]
+        devices = [", ".join(dict.fromkeys(run.device for run in one.runs)) or "-" for one in self.subjects]
         if len(set(devices)) > 1:
             columns["device"] = devices
-        if any(len(one.runs) > 1 for one in self.subjects):
-            columns["n"] = [str(len(one.runs) - one.unfinished) for one in self.subjects]
+        if any(one.planned > 1 for one in self.subjects):
+            columns["n"] = [str(one.finished) for one in self.subjects]
         figures = {
             title: [one.spread(name).text(digits) for one in self.subjects] for title, (name, digits) in FIGURES.items()
         }
@@ -117,7 +154,7 @@ class SideBySide:
 
     def _remarks(self) -> list[str]:
         """Say what is not finished, and which runs told of a problem."""
-        lines = [f"{one.name}: {one.state()}" for one in self.subjects if one.unfinished]
+        lines = [f"{one.name}: {state}" for one in self.subjects for state in one.states()]
         by_problem: dict[str, list[str]] = {}
         for one in self.subjects:
             for problem, count in one.health.items():
@@ -144,8 +181,11 @@ class SideBySide:
             {
                 "name": one.name,
                 "folder": str(one.folder),
-                "n": len(one.runs) - one.unfinished,
+                "n": one.finished,
                 "unfinished": one.unfinished,
+                "failed": {run.folder.name: run.failure for run in one.runs if run.failure is not None},
+                "missing": one.missing,
+                "data": _only([dict(run.data) for run in one.runs]),
                 "options": {name: _only([run.options.get(name) for run in one.runs]) for name in self.options},
                 **{
                     name: {"mean": spread.mean, "sd": spread.deviation}
@@ -173,11 +213,11 @@ def compare(*folders: Path | str) -> SideBySide:
     Raises:
         UserError: if a folder holds no run, or one that cannot be read.
     """
-    found = {path.resolve(): (path, runs) for folder in folders for path, runs in runs_in(Path(folder)).items()}
+    found = {path.resolve(): (path, kept) for folder in folders for path, kept in runs_in(Path(folder)).items()}
     names = [path.name for path, _ in found.values()]
     subjects = [
-        Subject(path.name if names.count(path.name) == 1 and path.name else str(path), path, runs)
-        for path, runs in found.values()
+        Subject(path.name if names.count(path.name) == 1 and path.name else str(path), path, kept.runs, kept.missing)
+        for path, kept in found.values()
     ]
     return SideBySide(subjects, _differing(subjects))
 
@@ -189,7 +229,7 @@ def _differing(subjects: Sequence[Subject]) -> list[str]:
     """
     runs = [run for one in subjects for run in one.runs]
     # seeds of a cell do not tell cells apart
-    hidden = {"seed"} if any(len(one.runs) > 1 for one in subjects) else set()
+    hidden = {"seed"} if any(one.planned > 1 for one in subjects) else set()
     if all(run.figure("epochs") == run.planned for run in runs if run.summary is not None):
         # the figure says the same
         hidden.add("epochs")
@@ -204,6 +244,26 @@ def _differing(subjects: Sequence[Subject]) -> list[str]:
     return [*first, *(name for name in named if name not in first)]
 
 
+def _data_differ(runs: Sequence[KeptRun]) -> bool:
+    """Whether runs had other data though their options ask for the same ones."""
+    names = [field.name for field in attrs.fields(DataConfig) if field.name != "seed"]
+    by_options: dict[str, list[KeptRun]] = {}
+    for run in runs:
+        by_options.setdefault(repr([run.options.get(name) for name in names]), []).append(run)
+    for alike in by_options.values():
+        # other seeds draw other examples, of the same number
+        prints = {(run.options.get("seed"), run.data.get("fingerprint")) for run in alike}
+        sizes = {repr([run.data.get(name) for name in SIZES]) for run in alike}
+        if len(sizes) > 1 or len(prints) > len({seed for seed, _ in prints}):
+            return True
+    return False
+
+
+def _data_text(data: Mapping[str, Any]) -> str:
+    sizes = ", ".join(f"{data[name]} {title}" for name, title in SIZES.items() if data.get(name))
+    return f"{sizes} ({str(data.get('fingerprint', '-'))[:8]})"
+
+
 def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "+".join(map(str, value)) or "none"
@@ -213,5 +273,7 @@ def _text(value: Any) -> str:
 
 
 def _only(values: Sequence[Any]) -> Any:
-    """Return the one value that there is, or all of them."""
+    """Return the one value that there is, or all of them; None if there is none."""
+    if not values:
+        return None
     return values[0] if all(value == values[0] for value in values) else list(values)
