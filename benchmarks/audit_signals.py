@@ -61,7 +61,7 @@ def main(out: Path, seeds: str, methods: str, images: Path | None, options: tupl
 
 def _result(run: Path, data: Mapping[str, Any], method: str, noise: str, seed: int) -> dict[str, Any]:
     """Return the figures of a run's signals, and those of cleanlab."""
-    file = run.with_suffix(".json")
+    file = run.with_name(f"{run.name}.json")
     if file.exists():
         return json.loads(file.read_text(encoding="utf-8"))
     if not (run / "summary.json").exists():

@@ -156,6 +156,8 @@ def test_each_training_example_has_a_record(run, config):
         "observed",
         "true",
         "mean_weight",
+        "mean_loss",
+        "mean_margin",
         "last_weight",
         "loss",
         "probability",

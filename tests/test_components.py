@@ -38,7 +38,7 @@ def test_a_preset_is_a_valid_configuration_and_help_shows_its_values(preset):
 
 def test_every_option_of_a_preset_can_be_overridden():
     config = configure(method="fsr", preset="cifar-lt", negative_weights="clip", lr=0.5, **{"with": ["mixup"]})
-    assert (config.method_options.weights, config.lr, config.with_) == ("clip", 0.5, ("mixup",))
+    assert (config.method_options.negative_weights, config.lr, config.with_) == ("clip", 0.5, ("mixup",))
     assert config.epochs == 200
 
 

@@ -36,11 +36,11 @@ OPTIONS = {
 def test_trusted_rows_are_those_of_plain_training(method, tmp_path, monkeypatch):
     noted, note = [], TrainingStep._note
 
-    def noting(self, step, weights, D_prime):
+    def noting(self, step, own, weights, D_prime):
         # beside losses that are divided by the number of classes
         scale = 1 / CLASSES if method in DIVIDED and step.epoch >= 1 else 1
         noted.append((step.ids.clone(), weights, D_prime, scale * (step.probabilities - step.one_hot)))
-        note(self, step, weights, D_prime)
+        note(self, step, own, weights, D_prime)
 
     monkeypatch.setattr(TrainingStep, "_note", noting)
     parts = tiny_parts(method, model="mlp", epochs=3, lr=0.01, meta_use="both", **OPTIONS.get(method, {}))

@@ -137,7 +137,7 @@ class TestCorrections:
 
 class TestExports:
     def test_label_studio_sorts_the_worst_first_by_the_smallest_score(self):
-        tasks = label_studio(an_audit())
+        tasks = label_studio(an_audit(), an_audit().names)
         assert [task["predictions"][0]["score"] for task in tasks] == sorted([0.9, 0.1, 0.8, 0.4, 1.0])
         first = tasks[0]
         assert first["data"] == {
@@ -148,7 +148,7 @@ class TestExports:
         assert first["predictions"][0]["result"][0]["value"] == {"choices": ["cow"]}
 
     def test_fiftyone_has_a_label_for_each_image_by_its_name_without_its_ending(self):
-        found = fiftyone(an_audit())
+        found = fiftyone(an_audit(), an_audit().names)
         assert found["classes"] == ["cat", "dog", "cow"] and len(found["labels"]) == 5
         assert found["labels"]["train/x y1"] == {
             "label": "dog",
@@ -156,7 +156,8 @@ class TestExports:
             "attributes": {"suggested_label": "cow"},
         }
 
-    @pytest.mark.parametrize("kind", ["label-studio", "fiftyone"])
-    def test_rows_of_a_table_are_refused(self, kind, tmp_path):
-        with pytest.raises(UserError, match=f"--{kind} .* is for image files"):
-            write_export(kind, tmp_path / "x.json", an_audit(names=("train.csv:2",) * N))
+    def test_images_that_fiftyone_cannot_tell_apart_are_refused(self, tmp_path):
+        files = ["a.png", "a.jpg", *an_audit().names[2:]]
+        write_export("label-studio", tmp_path / "x.json", an_audit(), files)
+        with pytest.raises(UserError, match="differ in their endings alone"):
+            write_export("fiftyone", tmp_path / "x.json", an_audit(), files)

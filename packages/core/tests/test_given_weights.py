@@ -7,7 +7,7 @@ import torch
 from reweight_core.data.given_weights import read_weights
 from reweight_core.errors import UserError
 from reweight_core.testing import tiny_parts, train_in
-from reweight_core.training.build import begin
+from reweight_core.training.build import begin, build_parts
 from reweight_core.training.loop import train_epoch
 from reweight_core.training.state import TrainingState
 
@@ -65,9 +65,9 @@ def test_a_run_goes_on_with_the_weights_that_it_began_with(file, tmp_path):
     begin(half)
     train_epoch(state, state.next_epoch())
     kept = state.checkpoint(None)
-    # the file is another one by now
-    file(dict.fromkeys(ids, 1))
-    again = TrainingState(tiny_parts("erm", model="mlp", weights=path, epochs=2))
+    # the file is gone by now
+    path.unlink()
+    again = TrainingState(build_parts(half.config, half.data, restored=True))
     again.restore(kept)
     train_epoch(again, again.next_epoch())
     for name, tensor in whole.model.state_dict().items():

@@ -48,7 +48,11 @@ def test_they_leave_the_meta_set_and_every_second_one_has_a_wrong_label(count, s
     left = set() if data.meta is None else {row.tobytes() for row in data.meta.images}
     assert not rows & left and rows | left == {row.tobytes() for row in before.meta.images}
     true = data.true_labels[data.planted]
-    assert (planted.labels != true).tolist() == [i % 2 == 1 for i in range(count)]
+    wrong = planted.labels != true
+    of_class = [wrong[true == c] for c in range(CLASSES)]
+    # each class has as many wrong ones as right ones, or one more of either, and so have all
+    assert all(abs((~w).sum() - w.sum()) <= 1 for w in of_class)
+    assert abs((~wrong).sum() - wrong.sum()) <= 1 + count % CLASSES
     assert np.array_equal(before.dataset.train.labels[data.ids[data.planted]], true)
     counts = np.bincount(true, minlength=CLASSES)
     assert counts.max() - counts.min() <= 1
@@ -109,4 +113,4 @@ def test_a_run_tells_which_they_are(tmp_path):
     assert np.array_equal(samples["planted"], parts.data.planted) and samples["planted"].sum() == 4
     assert (samples["visits"][samples["planted"]] == 2).all()
     wrong = samples["observed"] != samples["true"]
-    assert wrong[samples["planted"]].tolist() == [False, True, False, True]
+    assert wrong[samples["planted"]].sum() == 2

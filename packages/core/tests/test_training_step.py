@@ -572,8 +572,10 @@ class TestGivenWeights:
             step.lr.fill_(0.1)
             step.feed(Fed(torch.arange(8), torch.arange(META_SIZE)))
             opened = step.open(8)
-            step.weigh(opened)
+            own = step.weigh(opened)
             found.append((method.derivative, opened.weights, opened.D_prime))
+            # what is recorded of an example is what the method made of it
+            torch.testing.assert_close(own, 1 + torch.arange(8, dtype=own.dtype))
         (derivative, weights, D_prime), (derived, weighed, multiplied) = found
         given = self.factors[:8].double()
         torch.testing.assert_close(derived, given * derivative, rtol=1e-4, atol=1e-9)

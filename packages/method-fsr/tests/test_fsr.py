@@ -199,7 +199,7 @@ def test_every_quantity_of_several_steps_is_that_of_the_transcription(changes, m
             torch.testing.assert_close(found, wanted, **EXACT)
     if relabels:
         torch.testing.assert_close(tested.components["relabel"]._average, expected.A, **EXACT)
-    assert (tested.watcher.weights == 0).any() == (config.weights == "clip")
+    assert (tested.watcher.weights == 0).any() == (config.negative_weights == "clip")
 
 
 def test_at_an_epochs_end_the_dictionary_takes_the_largest_margins_of_each_class():

@@ -23,7 +23,7 @@ def values(preset):
     ],
 )
 def test_a_preset_has_the_numbers_of_paper_and_script(preset, expected):
-    names = ("dictionary_size", "probe_size", "batch_size", "epochs", "warmup_epochs", "weights")
+    names = ("dictionary_size", "probe_size", "batch_size", "epochs", "warmup_epochs", "negative_weights")
     found = values(preset)
     assert tuple(found[name] for name in names) == expected
     assert (found["score_momentum"], found["virtual_lr"], found["virtual_momentum"]) == (0.9, 0.1, 0.9)

@@ -8,9 +8,10 @@ import attrs
 import numpy as np
 
 from reweight_audit.audited_run import AuditedRun
-from reweight_audit.corrected_data import write_corrected, write_weights
+from reweight_audit.corrected_data import write_corrected
 from reweight_audit.corrections import Corrections, corrections
-from reweight_audit.files import read_audit
+from reweight_audit.files import read_audit, write_corrections, write_weights
+from reweight_audit.records import Audit
 from reweight_core import UserError
 
 DROP = 0.5
@@ -58,18 +59,21 @@ def apply(
     done = corrections(found, relabel, drop, None if decisions is None else Path(decisions))
     options = None
     if out is not None:
-        run = AuditedRun.read(Path(found.run))
+        folder = _run_of(Path(audit), found)
+        run = AuditedRun.read(folder)
         if run.data.fingerprint != found.fingerprint or len(done.labels) != len(run.trained_on.train):
-            raise UserError(f"{audit}: is the audit of other data than those of {found.run}")
+            raise UserError(f"{audit}: is the audit of other data than those of {folder}")
         options = write_corrected(run, done.labels, Path(out))
+        write_corrections(Path(out) / "corrections.csv", found, done)
     if weights is not None:
-        users = ~found.planted
         # a weight cannot give another label
         kept = (done.labels == found.given).astype(float)
         values = np.where(done.decided, kept, kept * (1 - found.probability))
-        try:
-            names = [name for name, is_users in zip(found.names, users, strict=True) if is_users]
-            write_weights(names, found.ids[users], values[users], Path(weights))
-        except OSError as error:
-            raise UserError(f"--weights {weights}: {error}") from error
+        write_weights(Path(weights), found, values)
     return Applied(done, options)
+
+
+def _run_of(path: Path, audit: Audit) -> Path:
+    """Return the run of an audit: the folder that it is in, or, of one that was copied elsewhere, where it was made."""
+    folder = path if path.is_dir() else path.absolute().parent
+    return folder if (folder / "config.json").exists() else Path(audit.run)

@@ -22,9 +22,13 @@ from reweight_core import (
     load_data,
     read_config,
     read_samples,
+    read_table,
     training_set,
     usable_cpus,
 )
+
+TABLES = "csv"
+"""The dataset that reads tables, by its name for ``--data``."""
 
 BATCH_SIZE = 250
 """Examples in one batch; it changes the speed, not the result."""
@@ -79,6 +83,23 @@ class AuditedRun:
         """Which training examples are trusted ones, bool (N,)."""
         trusted = self.trained_on.trusted
         return np.zeros(len(self.trained_on.train), dtype=bool) if trusted is None else trusted
+
+    def image_files(self) -> list[str]:
+        """Return the file of each training example, relative to the folder of the data.
+
+        Raises:
+            UserError: if the examples are no image files.
+        """
+        root, names = getattr(self.config.data_options, "data_root", None), list(self.samples.names)
+        if root is not None and self.config.data == TABLES:
+            rows = read_table(Path(root) / "train.csv").rows
+            if "file" in rows[0]:
+                of_train = [rows[identity]["file"] for identity in self.data.ids]
+                # what was planted or is trusted is nobody's to correct
+                return of_train + names[len(of_train) :]
+        if root is None or not (Path(root) / names[0]).is_file():
+            raise UserError(f"{self.folder}: its examples are no image files; use --csv")
+        return names
 
     def logits(self) -> np.ndarray:
         """Return what the network that the run ended with says of each training example, float32 (N, C)."""

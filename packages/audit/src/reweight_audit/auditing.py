@@ -70,9 +70,8 @@ def _known(run: AuditedRun, signals: Sequence[Signal], further: OutOfSample | No
     found = {}
     if wrong.sum() >= FEWEST and right.sum() >= FEWEST:
         found = {signal.name: Known(signal.values[wrong], signal.values[right]) for signal in signals}
-    meta = run.trained_on.meta
-    if further is not None and meta is not None and len(meta) >= FEWEST:
-        found[OUT_OF_SAMPLE] = known_of(run, further.meta, meta.labels)
+    if further is not None and len(further.labels) >= FEWEST:
+        found[OUT_OF_SAMPLE] = known_of(run, further.clean, further.labels)
     return found
 
 

@@ -21,6 +21,15 @@ PENALTY = 10.0
 ROUNDS = 100
 """Draws of the bootstrap."""
 
+SOME = 5000
+"""Examples of which the shares are estimated, about."""
+
+STEPS = 60
+"""Of expectation and maximisation."""
+
+LIKE_ALL = 20
+"""Examples of all classes as which the share of wrong labels of one class begins."""
+
 FAR = 2.0
 """Where a signal is cut off, if from -1 to 1 it holds the middle nine of ten examples."""
 
@@ -31,14 +40,17 @@ LEVEL = 0.95
 """How often an interval holds what it is of."""
 
 
-def from_known(values: np.ndarray, wrong: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def from_known(
+    values: np.ndarray, labels: np.ndarray, wrong: np.ndarray, right: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Calibrate a signal by examples whose labels are known to be wrong or right (Platt scaling).
 
-    Wrong ones are as frequent among all examples as makes all their signals likeliest (Saerens et al., Neural
-    Computation 2002).
+    Wrong ones are as frequent among all examples of a given class as makes their signals likeliest (Saerens et al.,
+    Neural Computation 2002), where a class of few examples is taken to be like all others.
 
     Args:
         values: the signal of all examples, (N,); the higher, the more suspicious.
+        labels: given labels, int64 (N,).
         wrong: signals of examples known to be wrong, (a,).
         right: signals of examples known to be right, (b,).
 
@@ -56,15 +68,16 @@ def from_known(values: np.ndarray, wrong: np.ndarray, right: np.ndarray) -> tupl
     of_all, of_wrong, of_right = scaled(values), scaled(wrong), scaled(right)
     rng = np.random.RandomState(0)
     draws = [
-        _platt(of_all, rng.choice(of_wrong, len(of_wrong)), rng.choice(of_right, len(of_right))) for _ in range(ROUNDS)
+        _platt(of_all, labels, rng.choice(of_wrong, len(of_wrong)), rng.choice(of_right, len(of_right)))
+        for _ in range(ROUNDS)
     ]
-    found = _platt(of_all, of_wrong, of_right)
+    found = _platt(of_all, labels, of_wrong, of_right)
     # of a draw in which the signal points the wrong way nothing follows
     told = [draw for draw in draws if draw is not None]
     return np.zeros(len(values)) if found is None else found, np.array(told, dtype=np.float32).reshape(-1, len(values))
 
 
-def _platt(values: np.ndarray, wrong: np.ndarray, right: np.ndarray) -> np.ndarray | None:
+def _platt(values: np.ndarray, labels: np.ndarray, wrong: np.ndarray, right: np.ndarray) -> np.ndarray | None:
     """Return the probabilities of all examples, from the signals of known ones; None if the signal is inverted."""
     known = np.concatenate([wrong, right])[:, None]
     truth = np.repeat([1, 0], [len(wrong), len(right)])
@@ -72,12 +85,17 @@ def _platt(values: np.ndarray, wrong: np.ndarray, right: np.ndarray) -> np.ndarr
     slope, middle = float(model.coef_[0, 0]), float(model.intercept_[0])
     if slope <= 0:
         return None
-    # the share is a mean, for which a thousand of them do
-    of_some = slope * np.quantile(values, (np.arange(1000) + 0.5) / 1000) + middle
-    share = 0.5
-    for _ in range(100):
-        share = float(np.clip(expit(of_some + logit(share)).mean(), 1e-3, 1 - 1e-3))
-    return expit(slope * values + middle + logit(share))
+    odds = slope * values + middle
+    # shares are means, for which some thousands do
+    some = slice(None, None, max(1, len(values) // SOME))
+    of_some, of_class = odds[some], labels[some]
+    counts = np.bincount(of_class, minlength=labels.max() + 1)
+    share = np.full(len(counts), 0.5)
+    for _ in range(STEPS):
+        likely = expit(of_some + logit(share[of_class]))
+        sums = np.bincount(of_class, likely, len(counts))
+        share = np.clip((sums + LIKE_ALL * likely.mean()) / (counts + LIKE_ALL), 1e-3, 1 - 1e-3)
+    return expit(odds + logit(share[labels]))
 
 
 def from_two_groups(values: np.ndarray) -> np.ndarray:
@@ -102,7 +120,8 @@ def from_two_groups(values: np.ndarray) -> np.ndarray:
 def shares(probability: np.ndarray, draws: np.ndarray | None, groups: Sequence[np.ndarray]) -> list[Share]:
     """Return the mean probability in groups of examples, with an interval.
 
-    The interval is that of the draws; without any, that of independent labels with these probabilities.
+    The interval is that of the draws, and of independent labels with these probabilities. Without draws nothing is
+    known: it is everything.
 
     Args:
         probability: that each label is wrong, (N,).
@@ -113,14 +132,10 @@ def shares(probability: np.ndarray, draws: np.ndarray | None, groups: Sequence[n
 
 
 def _share(probability: np.ndarray, draws: np.ndarray | None) -> Share:
-    if not len(probability):
-        return Share(0.0, 0.0, 1.0)
+    value, size = float(probability.mean()) if len(probability) else 0.0, len(probability)
+    if not size or draws is None or not len(draws):
+        return Share(value, 0.0, 1.0)
     tail = (1 - LEVEL) / 2
-    value, size = float(probability.mean()), len(probability)
     of_labels = norm.ppf(1 - tail) * np.sqrt((probability * (1 - probability)).sum()) / size
-    low = high = value
-    if draws is not None:
-        if not len(draws):
-            return Share(value, 0.0, 1.0)
-        low, high = np.quantile(draws.mean(1), [tail, 1 - tail])
+    low, high = np.quantile(draws.mean(1), [tail, 1 - tail])
     return Share(value, float(max(0.0, min(low, value) - of_labels)), float(min(1.0, max(high, value) + of_labels)))

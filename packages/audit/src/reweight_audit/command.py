@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from reweight_core import json_option, run_argument
+from reweight_core import UserError, json_option, nearest, run_argument
 
 
 @click.command(name="audit")
@@ -23,6 +23,7 @@ from reweight_core import json_option, run_argument
 )
 @click.option("--by", metavar="SIGNAL", help="Rank by this signal.  [default: the best for this run]")
 @click.option("--worst", type=click.IntRange(0), default=20, show_default=True, help="Examples to show.")
+@click.option("--class", "of_class", metavar="CLASS", help="Show those with this given label alone.")
 @click.option("--csv", "csv_file", type=Path, metavar="FILE", help="Write every example, the most suspicious first.")
 @click.option("--html", "html_file", type=Path, metavar="FILE", help="Write a report to look at and to decide in.")
 @click.option("--label-studio", type=Path, metavar="FILE", help="Write tasks for Label Studio.")
@@ -33,6 +34,7 @@ def command(
     out_of_sample: str,
     by: str | None,
     worst: int,
+    of_class: str | None,
     csv_file: Path | None,
     html_file: Path | None,
     label_studio: Path | None,
@@ -54,16 +56,19 @@ def command(
     from reweight_audit.screen import show
 
     audited = AuditedRun.read(run)
+    if of_class is not None and of_class not in audited.samples.classes:
+        raise UserError(f"--class {of_class}: the run has no such class{nearest(of_class, audited.samples.classes)}")
+    exports = [(kind, file) for kind, file in (("label-studio", label_studio), ("fiftyone", fiftyone)) if file]
+    files = audited.image_files() if exports else []
     found = audit_of(audited, out_of_sample, by, lambda text: click.echo(text, err=True))
     write_audit(run / NAME, found)
     if csv_file is not None:
         write_csv(csv_file, found)
     if html_file is not None:
         write_report(html_file, found, run, thumbnails_of(audited.trained_on.train))
-    for kind, file in (("label-studio", label_studio), ("fiftyone", fiftyone)):
-        if file is not None:
-            write_export(kind, file, found)
+    for kind, file in exports:
+        write_export(kind, file, found, files)
     if as_json:
         click.echo(json.dumps(values_of(found)))
     else:
-        show(found, worst)
+        show(found, worst, of_class)

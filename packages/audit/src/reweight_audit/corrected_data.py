@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import csv
 import os
+import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import attrs
 import numpy as np
 from PIL import Image
 
-from reweight_audit.audited_run import AuditedRun
+from reweight_audit.audited_run import TABLES, AuditedRun
 from reweight_audit.corrections import DROPPED
 from reweight_core import ImageFiles, Split, UserError, read_table
-
-TABLES = "csv"
-"""The dataset that reads tables, by its name for ``--data``."""
 
 
 def write_corrected(run: AuditedRun, labels: np.ndarray, out: Path) -> str:
@@ -42,25 +41,38 @@ def write_corrected(run: AuditedRun, labels: np.ndarray, out: Path) -> str:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"--out {out}: exists and is not empty; give a new folder")
     parts = _parts(run, labels)
-    # written beside its place first, so that what is found there is whole
-    partial = out.with_name(f"{out.name}.partial")
+    out = out.absolute()
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        if run.config.data == TABLES:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # beside its place first, so that what is found there is whole
+        partial = Path(tempfile.mkdtemp(prefix=f"{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise UserError(f"--out {out}: {error}") from error
+    is_table = run.config.data == TABLES
+    try:
+        if is_table:
             _write_tables(run, parts, partial)
         elif run.data.dataset.features is not None:
             _write_features(run, parts, partial)
         else:
             _write_images(run, parts, partial)
+        partial.chmod(0o777 & ~_umask())
         if out.exists():
             out.rmdir()
         partial.rename(out)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise UserError(f"--out {out}: {error}") from error
-    is_table = run.config.data == TABLES or run.data.dataset.features is not None
-    return f"--data {'csv' if is_table else 'folder'} --data-root {out}"
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    is_table = is_table or run.data.dataset.features is not None
+    return f"--data {'csv' if is_table else 'folder'} --data-root {shlex.quote(str(out))}"
+
+
+def _umask() -> int:
+    """Return the process's mask of permissions, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _parts(run: AuditedRun, labels: np.ndarray) -> dict[str, Split]:
@@ -79,23 +91,27 @@ def _parts(run: AuditedRun, labels: np.ndarray) -> dict[str, Split]:
 
 def _write_tables(run: AuditedRun, parts: Mapping[str, Split], out: Path) -> None:
     """Write the rows of each part as they were read, with its labels."""
-    root, classes = Path(run.config.data_options.data_root), run.data.dataset.classes
-    tables = {part: read_table(root / f"{part}.csv") for part in parts if (root / f"{part}.csv").exists()}
-    of_train = dict(zip(run.data.dataset.train.names or (), tables["train"].rows, strict=True))
+    root, dataset = Path(run.config.data_options.data_root), run.data.dataset
+    found = {"train": dataset.train, "meta": dataset.meta, "test": dataset.test}
+    row_of: dict[str, dict[str, str]] = {}
+    columns: dict[str, tuple[str, ...]] = {}
+    for part, split in found.items():
+        if split is not None:
+            table = read_table(root / f"{part}.csv")
+            columns[part] = table.columns
+            row_of |= zip(split.names or (), table.rows, strict=True)
     for part, split in parts.items():
-        if part == "train" or split.names is None or split.names[0] in of_train:
-            rows, columns = [of_train[name] for name in split.names or ()], tables["train"].columns
-        else:
-            rows, columns = tables[part].rows, tables[part].columns
         with open(out / f"{part}.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
+            # what was taken out of the training set has its columns
+            writer = csv.DictWriter(file, columns.get(part, columns["train"]), extrasaction="ignore")
             writer.writeheader()
-            for row, label in zip(rows, split.labels, strict=True):
-                writer.writerow({**row, "label": classes[label]})
+            for name, label in zip(split.names or (), split.labels, strict=True):
+                row = row_of[name]
+                writer.writerow({**row, "label": dataset.classes[label]})
                 if "file" in row:
                     target = out / PurePosixPath(row["file"])
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    _place(root / PurePosixPath(row["file"]), target)
+                    shutil.copyfile(root / PurePosixPath(row["file"]), target)
 
 
 def _write_features(run: AuditedRun, parts: Mapping[str, Split], out: Path) -> None:
@@ -123,17 +139,22 @@ def _write_images(run: AuditedRun, parts: Mapping[str, Split], out: Path) -> Non
             (out / part / name).mkdir(parents=True)
         for i, label in enumerate(split.labels):
             source = _source(split, i, root)
-            name = f"{i:06d}.png" if source is None else source.name
-            target = out / part / classes[label] / name
-            if target.exists() and source is not None:
-                # of two classes, files may have one name
-                target = target.with_name(f"{source.parent.name}-{name}")
+            target = _free(out / part / classes[label] / (f"{i:06d}.png" if source is None else source.name))
             if source is not None:
-                _place(source, target)
+                shutil.copyfile(source, target)
             else:
                 assert isinstance(split.images, np.ndarray), "images in files are found"
                 pixels = split.images[i].transpose(1, 2, 0)
                 Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(target)
+
+
+def _free(path: Path) -> Path:
+    """Return a path that is not taken: files of two classes may have one name."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_stem(f"{path.stem}-{number}")
+    return free
 
 
 def _source(split: Split, i: int, root: Path | None) -> Path | None:
@@ -143,27 +164,3 @@ def _source(split: Split, i: int, root: Path | None) -> Path | None:
     if root is None or split.names is None or not (root / split.names[i]).is_file():
         return None
     return root / split.names[i]
-
-
-def _place(source: Path, target: Path) -> None:
-    """Put a file there: the same one under another name where the file system can, else a copy."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def write_weights(names: Sequence[str], ids: np.ndarray, weights: np.ndarray, path: Path) -> None:
-    """Write a weight for each training example, for ``reweight train --weights``.
-
-    Args:
-        names: of the examples.
-        ids: their positions in the dataset's training set, (k,).
-        weights: from 0 on, (k,).
-        path: the file.
-    """
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "name", "weight"])
-        for identity, name, weight in zip(ids.tolist(), names, weights.tolist(), strict=True):
-            writer.writerow([identity, name, f"{weight:.6g}"])

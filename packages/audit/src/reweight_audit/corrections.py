@@ -56,7 +56,7 @@ def corrections(
     if drop is not None:
         labels[users & (audit.probability >= drop)] = DROPPED
     if relabel is not None:
-        chosen = users & (audit.probability >= relabel)
+        chosen = users & (audit.probability >= relabel) & (audit.suggested != audit.given)
         labels[chosen] = audit.suggested[chosen]
     decided = {} if decisions is None else read_decisions(decisions, audit)
     by_person = np.zeros(len(labels), dtype=bool)
@@ -105,6 +105,6 @@ def _label(decision: Mapping[str, Any], audit: Audit, position: int) -> int:
         return DROPPED
     if what != "relabel":
         raise ValueError(f"'{what}' is not keep, relabel or drop")
-    if decision["label"] not in audit.classes:
-        raise ValueError(f"there is no class '{decision['label']}'{nearest(decision['label'], audit.classes)}")
+    if not isinstance(decision["label"], str) or decision["label"] not in audit.classes:
+        raise ValueError(f"there is no class '{decision['label']}'{nearest(str(decision['label']), audit.classes)}")
     return list(audit.classes).index(decision["label"])

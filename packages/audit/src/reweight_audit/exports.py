@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -16,11 +16,8 @@ from reweight_core import UserError, write_text
 if TYPE_CHECKING:
     import pandas
 
-IMAGES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-"""Endings of names that are image files."""
 
-
-def label_studio(audit: Audit) -> list[dict[str, Any]]:
+def label_studio(audit: Audit, files: Sequence[str]) -> list[dict[str, Any]]:
     """Return tasks to import into Label Studio, the most suspicious first, with the suggested label as its prediction.
 
     The score of a prediction is the probability that the given label is right: tasks are sorted by the smallest there.
@@ -30,7 +27,7 @@ def label_studio(audit: Audit) -> list[dict[str, Any]]:
     return [
         {
             "data": {
-                "image": f"/data/local-files/?d={quote(audit.names[i])}",
+                "image": f"/data/local-files/?d={quote(files[i])}",
                 "given_label": audit.classes[audit.given[i]],
                 "probability_wrong": round(float(audit.probability[i]), 4),
             },
@@ -53,36 +50,45 @@ def label_studio(audit: Audit) -> list[dict[str, Any]]:
     ]
 
 
-def fiftyone(audit: Audit) -> dict[str, Any]:
+def fiftyone(audit: Audit, files: Sequence[str]) -> dict[str, Any]:
     """Return the labels of a FiftyOneImageClassificationDataset, whose ``data_path`` is the data's folder.
 
     The confidence is the probability that the given label is right; the suggested one is an attribute.
     """
     labels = {
-        str(PurePosixPath(audit.names[i]).with_suffix("")): {
+        str(PurePosixPath(files[i]).with_suffix("")): {
             "label": audit.classes[audit.given[i]],
             "confidence": round(1 - float(audit.probability[i]), 4),
             "attributes": {"suggested_label": audit.classes[audit.suggested[i]]},
         }
         for i in audit.order()
     }
+    if len(labels) < len(audit.order()):
+        raise UserError(
+            "--fiftyone: two images have names that differ in their endings alone, and its labels leave these out"
+        )
     return {"classes": list(audit.classes), "labels": labels}
 
 
-EXPORTS: Mapping[str, Callable[[Audit], Any]] = {"label-studio": label_studio, "fiftyone": fiftyone}
+EXPORTS: Mapping[str, Callable[[Audit, Sequence[str]], Any]] = {"label-studio": label_studio, "fiftyone": fiftyone}
 """By the option that asks for it."""
 
 
-def write_export(kind: str, path: Path, audit: Audit) -> None:
+def write_export(kind: str, path: Path, audit: Audit, files: Sequence[str]) -> None:
     """Write an audit for another program.
 
+    Args:
+        kind: a name of `EXPORTS`.
+        path: the file.
+        audit: what was found.
+        files: the image of each example, relative to the folder of the data, (N,).
+
     Raises:
-        UserError: if the examples are not image files, or the file cannot be written.
+        UserError: if the file cannot be written.
     """
-    if not all(PurePosixPath(name).suffix.lower() in IMAGES for name in audit.names):
-        raise UserError(f"--{kind} {path}: is for image files, and the examples of this run are none; use --csv")
+    content = EXPORTS[kind](audit, files)
     try:
-        write_text(path, json.dumps(EXPORTS[kind](audit), indent=1) + "\n")
+        write_text(path, json.dumps(content, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"--{kind} {path}: {error}") from error
 

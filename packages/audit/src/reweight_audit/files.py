@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from reweight_audit.corrections import DROPPED, Corrections
 from reweight_audit.records import Audit, Share, Signal
 from reweight_core import UserError, write_text, written_whole
 
@@ -41,8 +42,15 @@ def values_of(audit: Audit) -> dict[str, Any]:
 
 
 def write_audit(path: Path, audit: Audit) -> None:
-    """Write an audit as JSON."""
-    write_text(path, json.dumps(values_of(audit)) + "\n")
+    """Write an audit as JSON.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    try:
+        write_text(path, json.dumps(values_of(audit)) + "\n")
+    except OSError as error:
+        raise UserError(f"{path}: what was found cannot be kept for reweight apply: {error}") from error
 
 
 def read_audit(path: Path) -> Audit:
@@ -97,3 +105,43 @@ def write_csv(path: Path, audit: Audit) -> None:
                 lines.writerow([*line, audit.classes[audit.true[i]]] if has_truth else line)
     except OSError as error:
         raise UserError(f"--csv {path}: {error}") from error
+
+
+def write_weights(path: Path, audit: Audit, weights: np.ndarray) -> None:
+    """Write a weight for each of the user's training examples, for ``reweight train --weights``.
+
+    Args:
+        path: the file.
+        audit: what was found.
+        weights: of its examples, from 0 on, (N,).
+
+    Raises:
+        UserError: if the file cannot be written; an older one then stays as it was.
+    """
+    try:
+        with written_whole(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+            lines = csv.writer(file)
+            lines.writerow(["id", "name", "weight"])
+            lines.writerows(
+                [audit.ids[i], audit.names[i], f"{weights[i]:.6g}"] for i in np.flatnonzero(~audit.planted).tolist()
+            )
+    except OSError as error:
+        raise UserError(f"--weights {path}: {error}") from error
+
+
+def write_corrections(path: Path, audit: Audit, done: Corrections) -> None:
+    """Write a line for each example that was relabelled, left out, or decided on by a person.
+
+    Args:
+        path: the file.
+        audit: what was found.
+        done: what became of the examples.
+    """
+    touched = np.flatnonzero(~audit.planted & (done.decided | (done.labels != audit.given))).tolist()
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow(["name", "id", "given_label", "corrected_label", "probability_wrong", "by"])
+        for i in touched:
+            after = "" if done.labels[i] == DROPPED else audit.classes[done.labels[i]]
+            line = [audit.names[i], audit.ids[i], audit.classes[audit.given[i]], after, f"{audit.probability[i]:.4f}"]
+            lines.writerow([*line, "person" if done.decided[i] else "threshold"])

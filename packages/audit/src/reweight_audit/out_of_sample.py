@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from reweight_core import (
     in_fold,
     registry,
     train,
+    uses_clean_examples,
     written_whole,
 )
 
@@ -48,11 +50,13 @@ class OutOfSample:
 
     Attributes:
         train: logits of the training examples, float32 (N, C); those of several networks are averaged.
-        meta: of the clean examples in the meta set of the run, (M, C).
+        clean: of clean examples, each by one network that did not get it, (M, C).
+        labels: of these, int64 (M,).
     """
 
     train: np.ndarray
-    meta: np.ndarray
+    clean: np.ndarray
+    labels: np.ndarray
 
 
 def choose(how: str, run: AuditedRun) -> str:
@@ -61,15 +65,16 @@ def choose(how: str, run: AuditedRun) -> str:
     Raises:
         UserError: if it is something else, or the run has too few examples for it.
     """
-    trusted, classes = len(run.data.meta_ids), len(run.data.dataset.classes)
-    enough = trusted >= TRUSTED_FOLDS * classes
+    classes, meta = len(run.data.dataset.classes), run.data.meta
+    fewest = 0 if meta is None else int(np.bincount(meta.labels, minlength=classes).min())
+    enough = fewest >= TRUSTED_FOLDS
     if how == "auto":
         takes_seconds = _is_small(run.data) and "clean-only" in registry.names("method")
         return TRUSTED if enough and takes_seconds else NO
     if how == TRUSTED and not enough:
         raise UserError(
-            f"--out-of-sample trusted: {run.folder} has {trusted} trusted examples, and {TRUSTED_FOLDS * classes} are "
-            "needed; give a number of folds, e.g. 5, or train it with more (--meta-size)"
+            f"--out-of-sample trusted: {run.folder} has {fewest} trusted examples of one class, and {TRUSTED_FOLDS} of "
+            "each are needed; give a number of folds, e.g. 5, or train it with more (--meta-size)"
         )
     if how in (NO, TRUSTED):
         return how
@@ -90,15 +95,23 @@ def predictions_of(run: AuditedRun, by: str, progress: Callable[[str], object]) 
         UserError: if there are too few examples, or a training fails.
     """
     file = run.folder / f"audit-{by}.safetensors"
+    # what is kept is of this run, whatever the folder is called
+    made_by = np.frombuffer(hashlib.sha256((run.folder / "config.json").read_bytes()).digest(), np.uint8)
     if file.exists():
         try:
             kept = load_file(file)
-            return OutOfSample(kept["train"], kept["meta"])
+            if np.array_equal(kept["made_by"], made_by) and len(kept["train"]) == len(run.trained_on.train):
+                return OutOfSample(kept["train"], kept["clean"], kept["labels"])
         except (OSError, KeyError, SafetensorError):
-            progress(f"{file} is damaged, and made anew")
+            pass
+        progress(f"{file} is damaged or of another run; it is made anew")
     found = by_trusted(run, progress) if by == TRUSTED else by_folds(run, int(by), progress)
-    with written_whole(file) as partial:
-        save_file({"train": found.train, "meta": found.meta}, partial)
+    arrays = {"train": found.train, "clean": found.clean, "labels": found.labels, "made_by": made_by}
+    try:
+        with written_whole(file) as partial:
+            save_file(arrays, partial)
+    except OSError as error:
+        progress(f"{file} cannot be written, so the next audit trains again ({error})")
     return found
 
 
@@ -112,7 +125,7 @@ def by_folds(run: AuditedRun, folds: int, progress: Callable[[str], object]) -> 
     """
     data, config = run.trained_on, run.config
     of_train = np.zeros((len(data.train), len(data.dataset.classes)), np.float32)
-    of_meta = np.zeros((len(data.meta_ids), len(data.dataset.classes)), np.float32)
+    of_clean = np.zeros((len(data.meta_ids), len(data.dataset.classes)), np.float32)
     # planted and trusted examples are among the training examples already
     options = attrs.evolve(config, plant=0, meta_use="look-ahead")
     for number in range(1, folds + 1):
@@ -121,8 +134,12 @@ def by_folds(run: AuditedRun, folds: int, progress: Callable[[str], object]) -> 
         network = _trained(options, _without(data, held_out))
         of_train[held_out] = logits_of(network, data.train.take(np.flatnonzero(held_out)), data.dataset, config)
         if data.meta is not None:
-            of_meta += logits_of(network, data.meta, data.dataset, config) / folds
-    return OutOfSample(of_train, of_meta)
+            # by one network each, like the training examples: the mean of several is surer
+            of_it = np.arange(len(data.meta)) % folds == number - 1
+            of_clean[of_it] = logits_of(network, data.meta.take(np.flatnonzero(of_it)), data.dataset, config)
+    if data.meta is None or learns_from_clean(run):
+        return OutOfSample(of_train, of_clean[:0], np.zeros(0, np.int64))
+    return OutOfSample(of_train, of_clean, data.meta.labels)
 
 
 def _without(data: PreparedData, left_out: np.ndarray) -> PreparedData:
@@ -141,7 +158,8 @@ def _without(data: PreparedData, left_out: np.ndarray) -> PreparedData:
 def by_trusted(run: AuditedRun, progress: Callable[[str], object]) -> OutOfSample:
     """Train on the trusted examples alone, on all parts of them but one, in turn.
 
-    A training example is judged by the mean of all these networks; a trusted one by the network that did not get it.
+    A training example is judged by the mean of all these networks, a trusted one by the network that did not get it:
+    what is measured by these is a little less than what the mean can do.
 
     Args:
         run: the run.
@@ -150,7 +168,7 @@ def by_trusted(run: AuditedRun, progress: Callable[[str], object]) -> OutOfSampl
     data, meta = run.data, run.data.meta
     assert meta is not None, "refused where there are no trusted examples"
     of_train = np.zeros((len(data.train), len(data.dataset.classes)), np.float32)
-    of_meta = np.zeros((len(meta), len(data.dataset.classes)), np.float32)
+    of_clean = np.zeros((len(meta), len(data.dataset.classes)), np.float32)
     options = _for_trusted(run)
     for number in range(1, TRUSTED_FOLDS + 1):
         progress(f"training {number} of {TRUSTED_FOLDS}: on trusted examples alone")
@@ -158,13 +176,18 @@ def by_trusted(run: AuditedRun, progress: Callable[[str], object]) -> OutOfSampl
         rest = np.flatnonzero(~held_out)
         network = _trained(options, attrs.evolve(data, meta=meta.take(rest), meta_ids=data.meta_ids[rest]))
         of_train += logits_of(network, data.train, data.dataset, run.config) / TRUSTED_FOLDS
-        of_meta[held_out] = logits_of(network, meta.take(np.flatnonzero(held_out)), data.dataset, run.config)
+        of_clean[held_out] = logits_of(network, meta.take(np.flatnonzero(held_out)), data.dataset, run.config)
     # what was planted or trained on too is behind the training examples, by its position in the dataset
     offset = 0 if data.dataset.meta is None else len(data.dataset.train)
     position = {int(offset + identity): i for i, identity in enumerate(data.meta_ids)}
     further = [position[int(identity)] for identity in run.trained_on.ids[len(data.train) :]]
-    left = [position[int(offset + identity)] for identity in run.trained_on.meta_ids]
-    return OutOfSample(np.concatenate([of_train, of_meta[further]]), of_meta[left])
+    return OutOfSample(np.concatenate([of_train, of_clean[further]]), of_clean, meta.labels)
+
+
+def learns_from_clean(run: AuditedRun) -> bool:
+    """Return whether the method of a run, or a component, learns anything from its clean examples."""
+    components = {name: registry.find("component", name) for name in run.config.with_}
+    return uses_clean_examples(run.config, registry.find("method", run.config.method), components)
 
 
 def _is_small(data: PreparedData) -> bool:
@@ -179,7 +202,8 @@ def _for_trusted(run: AuditedRun) -> RunConfig:
         raise UserError("--out-of-sample trusted: needs the method 'clean-only': pip install reweight-method-l2rw")
     alone = attrs.evolve(
         config, method="clean-only", method_options=NoOptions(), with_=(), component_options=(), plant=0,
-        meta_use="look-ahead", loss="cross-entropy", loss_options=NoOptions(), preset=None,
+        meta_use="look-ahead", loss="cross-entropy", loss_options=NoOptions(), preset=None, weights=None,
+        init_from=None, pretrained=False,
     )  # fmt: skip
     batch_size = min(config.batch_size, trusted)
     if _is_small(run.data):

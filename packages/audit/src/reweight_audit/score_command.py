@@ -19,7 +19,8 @@ from reweight_core import json_option, run_argument
 def command(run: Path, new: Path, worst: int, csv_file: Path | None, as_json: bool) -> None:
     """List the examples of NEW whose labels are probably wrong, by the network of the finished run RUN.
 
-    NEW is a folder with a folder of images for each class; for a run on a table, a CSV file with the same columns.
+    NEW is a folder with a folder of images for each class; or a CSV file: with the columns of the run's table, or with
+    file (relative to it) and label.
 
     \b
     reweight score runs/gdw-folder-1 new_photos

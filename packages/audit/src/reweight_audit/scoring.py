@@ -9,10 +9,11 @@ import numpy as np
 
 from reweight_audit.audited_run import AuditedRun, logits_of
 from reweight_audit.calibration import FEWEST
+from reweight_audit.out_of_sample import learns_from_clean
 from reweight_audit.ranking import Judged, known_of, of_clean, ranked
 from reweight_audit.records import Audit, Signal
 from reweight_audit.signals import MEANINGS, PREDICTION, Known, against
-from reweight_core import UserError, load, nearest, predict, read_table, registry, uses_clean_examples
+from reweight_core import UserError, load, nearest, predict, read_table
 
 SMALLEST = 1e-30
 """Probability in place of 0, whose logarithm there is not."""
@@ -26,16 +27,18 @@ def score(run: Path | str, new: Path | str) -> Audit:
 
     Args:
         run: the folder of a finished run.
-        new: a folder with a folder of images for each class; for a run on a table, a CSV file with the same columns.
+        new: a folder with a folder of images for each class; or a CSV file with the columns of the run's table, or with
+            file and label.
 
     Raises:
         UserError: if they cannot be read, or a label is none of the run's classes.
     """
     audited, path = AuditedRun.read(Path(run)), Path(new)
     classifier = load(audited.folder, audited.config.device)
-    predictions = predict(classifier, [path])
+    paths, labelled = _listed(path, classifier.takes_features)
+    predictions = predict(classifier, paths)
     names, classes = predictions.names, list(predictions.classes)
-    labels = np.array([_class_of(label, classes, where) for label, where in _labels(path, names)])
+    labels = np.array([_class_of(label, classes, where) for label, where in labelled or _by_folder(names)])
     logits = np.log(np.maximum(predictions.probabilities.astype(np.float64), SMALLEST))
     known = _known(audited)
     return ranked(
@@ -62,14 +65,24 @@ def _fingerprint(names: tuple[str, ...], labels: np.ndarray) -> str:
     return hashlib.sha256("\0".join(names).encode() + labels.astype("<i8").tobytes()).hexdigest()
 
 
-def _labels(path: Path, names: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Return the label of each example as it is written, and where."""
+def _listed(path: Path, takes_features: bool) -> tuple[list[Path], list[tuple[str, str]]]:
+    """Return what is to be predicted for and, of a table, each row's label as it is written, and where."""
     if path.suffix.lower() != ".csv":
-        return [(Path(name).parent.name, name) for name in names]
+        return [path], []
     table = read_table(path)
     if "label" not in table.columns:
         raise UserError(f"{path}: has no column 'label', and labels are what is judged")
-    return [(row["label"], table.where(index)) for index, row in enumerate(table.rows)]
+    labels = [(row["label"], table.where(index)) for index, row in enumerate(table.rows)]
+    if takes_features:
+        return [path], labels
+    if "file" not in table.columns:
+        raise UserError(f"{path}: has no column 'file', and the run was trained on images")
+    return [path.parent / row["file"] for row in table.rows], labels
+
+
+def _by_folder(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return the label of each image, the name of its folder, and where it is."""
+    return [(Path(name).parent.name, name) for name in names]
 
 
 def _class_of(label: str, classes: list[str], where: str) -> int:
@@ -83,9 +96,8 @@ def _class_of(label: str, classes: list[str], where: str) -> int:
 
 def _known(run: AuditedRun) -> Known | None:
     """Return what the network says of clean examples that it learned nothing from, if there are enough."""
-    method, config, meta = registry.find("method", run.config.method), run.config, run.trained_on.meta
-    components = {name: registry.find("component", name) for name in config.with_}
-    if meta is None or len(meta) < FEWEST or uses_clean_examples(config, method, components):
+    meta, config = run.trained_on.meta, run.config
+    if meta is None or len(meta) < FEWEST or learns_from_clean(run):
         return None
     logits = logits_of(load(run.folder, config.device).network, meta, run.data.dataset, config)
     return known_of(run, logits.astype(np.float64), meta.labels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from reweight_audit.records import Audit, Share
@@ -13,16 +14,17 @@ MOST_CLASSES = 20
 """Classes with the largest shares of wrong labels that are shown."""
 
 
-def show(audit: Audit, worst: int) -> None:
+def show(audit: Audit, worst: int, of_class: str | None = None) -> None:
     """Print the most suspicious examples, the classes, and how good the signals are.
 
     Args:
         audit: what was found.
         worst: number of examples.
+        of_class: given label of these; None for any.
     """
     screen = console()
     if worst:
-        screen.print(_examples(audit, worst))
+        screen.print(_examples(audit, worst, of_class))
     screen.print(_classes(audit))
     screen.print(_signals(audit))
     for line in sentences(audit):
@@ -32,34 +34,48 @@ def show(audit: Audit, worst: int) -> None:
 def sentences(audit: Audit) -> list[str]:
     """Say in plain words how many labels are wrong, and what that rests on."""
     users, best = ~audit.planted, audit.signals[0]
-    found = [f"About {_percent(audit.wrong_of_all)} of {users.sum()} labels are wrong."]
-    known = audit.true[users] >= 0
-    if known.all():
+    share = f"{audit.wrong_of_all.value:.1%}" if audit.calibrated is None else _percent(audit.wrong_of_all)
+    found = [f"About {share} of {users.sum()} labels are wrong."]
+    if (audit.true[users] >= 0).all():
         found[0] += f" By the true labels it is {(audit.true != audit.given)[users].mean():.1%}."
     text = f"Ranked by {best.name}: {best.meaning}."
-    if audit.calibrated is None:
-        text += (
-            " The probabilities are not calibrated: nothing tells how often such a label is wrong. With trusted "
-            "examples, train --plant 20 or audit --out-of-sample trusted does."
-        )
-    else:
+    known = [signal for signal in audit.signals if signal.auroc is not None]
+    if audit.calibrated is not None:
         text += f" Calibrated by {audit.calibrated}."
+    else:
+        text += " The probabilities are not calibrated: nothing tells how often such a label is wrong."
+        text += (
+            f" Known examples measure {known[0].name} (AUROC {known[0].auroc:.2f}): --by {known[0].name} is calibrated."
+            if known
+            else " With trusted examples, train --plant 20 or audit --out-of-sample trusted does."
+        )
     inverted = [signal.name for signal in audit.signals if signal.auroc is not None and signal.auroc < 0.4]
     if inverted:
         text += f" Inverted in this run, so that it tells the opposite: {', '.join(inverted)}."
     return [*found, text]
 
 
-def _examples(audit: Audit, worst: int) -> Table:
+def _examples(audit: Audit, worst: int, of_class: str | None) -> Table:
     table = Table(box=box.SIMPLE)
     for title in ("example", "given", "suggested"):
         table.add_column(title)
     table.add_column("wrong", justify="right")
     table.add_column(audit.signals[0].name, justify="right")
-    for i in audit.order()[:worst]:
+    chosen = [i for i in audit.order() if of_class in (None, audit.classes[audit.given[i]])]
+    for i in chosen[:worst]:
         values = (f"{audit.probability[i]:.2f}", f"{audit.signals[0].values[i]:.3g}")
-        table.add_row(audit.names[i], audit.classes[audit.given[i]], audit.classes[audit.suggested[i]], *values)
+        table.add_row(
+            escape(_on_a_line(audit.names[i])),
+            escape(audit.classes[audit.given[i]]),
+            escape(audit.classes[audit.suggested[i]]),
+            *values,
+        )
     return table
+
+
+def _on_a_line(name: str) -> str:
+    """Return a name without what would break the line: a file may have any."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 def _classes(audit: Audit) -> Table:
@@ -72,10 +88,10 @@ def _classes(audit: Audit) -> Table:
     shown = sorted(range(len(audit.classes)), key=lambda c: -audit.wrong[c].value)[:MOST_CLASSES]
     for c in shown:
         others = np.where(np.arange(len(audit.classes)) == c, 0, audit.matrix[:, c])
-        mostly = f"{audit.classes[int(others.argmax())]} ({others.max():.0f})" if others.max() >= 1 else ""
+        mostly = f"{escape(audit.classes[int(others.argmax())])} ({others.max():.0f})" if others.max() >= 1 else ""
         share = audit.wrong[c]
-        interval = f"{share.low:.1%} to {share.high:.1%}"
-        table.add_row(audit.classes[c], str(counts[c]), f"{share.value:.1%}", interval, mostly)
+        interval = "-" if audit.calibrated is None else f"{share.low:.1%} to {share.high:.1%}"
+        table.add_row(escape(audit.classes[c]), str(counts[c]), f"{share.value:.1%}", interval, mostly)
     return table
 
 

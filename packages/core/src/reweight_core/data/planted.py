@@ -16,12 +16,15 @@ from reweight_core.errors import UserError
 NEIGHBOURS = 10
 """Training examples beside a clean one whose labels say what it might have been called."""
 
+SIDE = 8
+"""Pixels of a side of an image that are compared, about."""
+
 ROWS = 4096
 """Training examples whose distances are computed at a time; it changes the memory, not the result."""
 
 
 def with_planted(data: PreparedData, count: int, seed: int, leave: bool) -> PreparedData:
-    """Move clean examples behind the training examples; every second one gets a wrong label.
+    """Move clean examples behind the training examples; every second one of each class gets a wrong label.
 
     The wrong label of an example of class i is drawn from `noise_estimate`, row i. The fingerprint stays that of the
     data as they were drawn: what is planted follows from it and the options.
@@ -45,7 +48,7 @@ def with_planted(data: PreparedData, count: int, seed: int, leave: bool) -> Prep
     taken = _in_turn(meta.labels, rng)[:count]
     estimate = noise_estimate(data.train, meta, len(data.dataset.classes))
     labels = meta.labels[taken].copy()
-    for i in range(1, count, 2):
+    for i in np.flatnonzero(_every_second(labels, rng)):
         labels[i] = rng.choice(len(data.dataset.classes), p=estimate[labels[i]])
     left = np.setdiff1d(np.arange(len(meta)), taken)
     offset = 0 if data.dataset.meta is None else len(data.dataset.train)
@@ -59,6 +62,14 @@ def with_planted(data: PreparedData, count: int, seed: int, leave: bool) -> Prep
         meta=meta.take(left) if len(left) else None,
         meta_ids=data.meta_ids[left],
     )
+
+
+def _every_second(labels: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+    """Return every second example of each class, bool (k,); in half of the classes from the first one on."""
+    chosen = np.zeros(len(labels), dtype=bool)
+    for number, label in enumerate(rng.permutation(np.unique(labels))):
+        chosen[np.flatnonzero(labels == label)[number % 2 :: 2]] = True
+    return chosen
 
 
 def _in_turn(labels: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
@@ -103,6 +114,9 @@ def _nearest(images: np.ndarray, queries: np.ndarray) -> np.ndarray:
 
     Each number of an example is taken relative to its mean and standard deviation over all.
     """
+    # of large images, 8 by 8 pixels: what is alike as a whole is near
+    thin = (slice(None), slice(None), *(slice(None, None, max(1, side // SIDE)) for side in images.shape[2:]))
+    images, queries = images[thin], queries[thin]
     flat, wanted = images.reshape(len(images), -1), queries.reshape(len(queries), -1).astype(np.float32)
     mean, std = flat.mean(0, dtype=np.float32), flat.std(0, dtype=np.float32)
     scale = 1 / np.where(std > 0, std, 1)

@@ -162,7 +162,7 @@ class TrainingStep:
             epoch: number of epochs finished.
         """
         step = self.open(size, stage, looks_ahead, epoch)
-        self.weigh(step)
+        own = self.weigh(step)
         assert step.weights is not None and step.D_prime is not None, "the step was weighed"
         # only here: differentiating a look-ahead may have left gradients behind
         self._optimizer.zero_grad()
@@ -170,7 +170,7 @@ class TrainingStep:
         self._manipulate(step)
         self._optimizer.step()
         self.hooks.follow_update(self.passes.parameters)
-        self._note(step, step.weights, step.D_prime)
+        self._note(step, own, step.weights, step.D_prime)
         # step and look-ahead know each other: apart, they and all their tensors are freed now and not some time later
         step.look = None
 
@@ -198,14 +198,15 @@ class TrainingStep:
             surroundings,
         )
 
-    def weigh(self, step: Step) -> None:
-        """Find the step's weights and D'."""
+    def weigh(self, step: Step) -> Tensor:
+        """Find the step's weights and D'; return the weights without those of the user, which are not the method's."""
         if step.stage.plain:
             weights, D_prime = torch.ones_like(step.losses), step.D
         else:
             step.weights = weights = unless_kept_plain(step, self.hooks.generate_weights(step))
             D_prime = unless_kept_plain(step, self.hooks.manipulate_gradient(step, weights), step.D)
         step.weights, step.D_prime = times_factors(step, weights), times_factors(step, D_prime)
+        return weights
 
     def _manipulate(self, step: Step) -> None:
         """Give the optimizer what the plugins make of the gradients."""
@@ -234,9 +235,9 @@ class TrainingStep:
             factors=None if factors is None else factors.index_select(0, ids),
         )
 
-    def _note(self, step: Step, weights: Tensor, D_prime: Tensor) -> None:
+    def _note(self, step: Step, own: Tensor, weights: Tensor, D_prime: Tensor) -> None:
         self.health.note(losses=step.losses, weights=weights, gradient=D_prime, meta_loss=step.meta_value)
-        recorded = weights if step.stage.plain else unless_kept_plain(step, self.hooks.example_weights(step, weights))
+        recorded = own if step.stage.plain else unless_kept_plain(step, self.hooks.example_weights(step, own))
         self.sums.add(step, weights)
         if step.source != "meta":
             self.samples.record(step, recorded)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -171,7 +172,7 @@ def build_parts(
         assert isinstance(meta, Examples), "a stage on what there is not is refused"
         both = train.followed_by(meta)
     trusted = None if data.trusted is None else torch.from_numpy(data.trusted).to(device)
-    factors = None if config.weights is None else torch.from_numpy(read_weights(config.weights, data)).to(device)
+    factors = None if config.weights is None else _factors(config.weights, data, restored).to(device)
     step = _build_step(config, model, hooks, train, meta, both, trusted, factors, head, lookahead, contexts.lr)
     begins_again = any(stage.start == "initial" for stage in stages[1:])
     # last, because some of a plugin's state may follow from the meta set and from the stages
@@ -198,6 +199,11 @@ def build_parts(
         initial={name: tensor.clone() for name, tensor in model.state_dict().items()} if begins_again else None,
         best=best,
     )
+
+
+def _factors(file: Path, data: PreparedData, restored: bool) -> Tensor:
+    """Return the user's weights of the training examples; those of a run that is restored come from its checkpoint."""
+    return torch.ones(len(data.train)) if restored else torch.from_numpy(read_weights(file, data))
 
 
 def begin(parts: Parts) -> int:
