@@ -154,7 +154,12 @@ def test_failed_and_missing_runs_of_a_sweep_are_called_so(tmp_path):
     assert told["gone-digits"] == (0, 0, {}, 1)
     cell, single = folder / "erm-digits", folder / "erm-digits" / "seed-1"
     assert compare(cell).report().remarks == found.report().remarks[:2]
-    assert compare(single).report().remarks[0].startswith("seed-1: diverged (see its log); the figures are those of")
+    assert (
+        compare(single)
+        .report()
+        .remarks[0]
+        .startswith("seed-1: failed: diverged (see its log); the figures are those of")
+    )
 
 
 def test_a_run_that_has_diverged_is_called_so_by_its_own_figures(tmp_path):
@@ -165,7 +170,7 @@ def test_a_run_that_has_diverged_is_called_so_by_its_own_figures(tmp_path):
         lines = [json.dumps({"epoch": epoch, "train_loss": loss}) for epoch, loss in enumerate(losses, 1)]
         (run / "metrics.jsonl").write_text("\n".join([*lines, ""]))
     assert compare(tmp_path / "gone", tmp_path / "back").report().remarks == [
-        "gone: diverged; the figures are those of epoch 3 of 9",
+        "gone: failed: diverged; the figures are those of epoch 3 of 9",
         "back: unfinished; the figures are those of epoch 3 of 9",
     ]
 

@@ -109,7 +109,7 @@ class Subject:
         (run,) = self.runs
         if run.summary is not None:
             return []
-        state = run.failure or "unfinished"
+        state = "unfinished" if run.failure is None else f"failed: {run.failure}"
         if not run.epochs:
             return [f"{state}, before its first epoch"]
         of = f" of {run.planned}" if run.planned else ""
