@@ -258,7 +258,7 @@ def test_a_run_with_such_state_is_refused_while_it_is_built(monkeypatch):
 def test_an_observer_may_only_hear():
     heard = []
     listener = part("observe_step", lambda self, done: heard.append(done))
-    hooks_of(listeners={"log": listener}).observe_step(done=3, total=5)
+    hooks_of(listeners={"log": listener}).listeners.observe_step(done=3, total=5)
     assert heard == [3]
     meddler = part("generate_weights", lambda self, step: step.losses)
     with pytest.raises(PluginError, match=r"^observer 'log': implements generate_weights; .* make it a component$"):
@@ -271,14 +271,14 @@ def test_a_crash_of_an_observer_is_its_own():
 
     hooks = hooks_of(listeners={"log": part("observe_epoch", crash)})
     with pytest.raises(PluginError, match=r"^observer 'log': observe_epoch: ValueError: no epoch \(test_guard"):
-        hooks.observe_epoch(metrics={}, samples={})
+        hooks.listeners.observe_epoch({}, dict)
 
 
 def test_true_labels_are_for_observers_alone():
     heard = []
-    listener = part("observe_epoch", lambda self, samples: heard.append(samples))
-    hooks_of(listeners={"log": listener}).observe_epoch(metrics={}, samples={"true": 1})
-    assert heard == [{"true": 1}]
+    listener = part("observe_epoch", lambda self, samples: heard.append(samples["true"].tolist()))
+    hooks_of(listeners={"log": listener}).listeners.observe_epoch({}, lambda: {"true": np.arange(2)})
+    assert heard == [[0, 1]]
     with pytest.raises(PluginError, match=r"^component 'curious': observe_epoch takes the samples, whose true labels"):
         hooks_of(components={"curious": listener})
     hooks_of(part("observe_epoch", lambda self, metrics: None))

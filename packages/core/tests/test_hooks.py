@@ -267,8 +267,8 @@ def test_all_observers_hear_of_steps_and_epochs():
             heard.append(metrics)
 
     hooks = MethodHooks(Observer(), "mine", observers=[Observer(), Observer()])
-    hooks.observe_step(done=1, total=2)
-    hooks.observe_epoch(metrics={"epoch": 1}, samples={})
+    hooks.listeners.observe_step(done=1, total=2)
+    hooks.listeners.observe_epoch({"epoch": 1}, dict)
     assert heard == [(1, 2)] * 3 + [{"epoch": 1}] * 3
 
 
