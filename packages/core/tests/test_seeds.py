@@ -83,7 +83,7 @@ class TestStreams:
     def test_no_two_purposes_share_draws(self):
         draws = {tuple(random_state(3, stream, 1).randint(2**31, size=4)) for stream in Stream}
 
-        assert len(draws) == len(Stream) == 10
+        assert len(draws) == len(Stream) == 11
 
     def test_a_stream_is_that_of_seed_number_and_parts(self):
         expected = np.random.RandomState([9, 7, 2]).randint(2**31, size=4)
@@ -102,6 +102,7 @@ class TestStreams:
             "CHOSEN_ORDER": 9,
             "FOLDS": 10,
             "META_HALVES": 11,
+            "PLANTED": 12,
         }
 
     def test_a_generators_seed_follows_from_the_seed_and_the_purpose(self):
