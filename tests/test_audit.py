@@ -143,16 +143,7 @@ def test_a_table_is_corrected_in_its_own_columns(tmp_path, reweight):
 
 def test_a_folder_of_photographs_is_corrected_with_the_files_themselves(tmp_path, reweight):
     root = photos(tmp_path / "photos")
-    options = {
-        "data": "folder",
-        "data_root": root,
-        "image_size": 8,
-        "model": "linear",
-        "augment": "none",
-        "cache": False,
-    }
-    optimizer = {"steps": 60, "lr": 0.01, "optimizer": "adam", "weight_decay": 0.1}
-    train(configure(method="erm", out=tmp_path / "run", **options, **optimizer))
+    train_on(root, tmp_path / "run")
     exports = ["--label-studio", tmp_path / "tasks.json", "--fiftyone", tmp_path / "labels.json"]
     assert reweight("audit", tmp_path / "run", *exports).status == 0
     assert len(json.loads((tmp_path / "tasks.json").read_text())) == 30
@@ -233,16 +224,7 @@ def test_images_that_are_no_files_are_written_as_they_are(digits, tmp_path, rewe
 
 def test_new_examples_are_judged_by_their_folders(tmp_path, reweight):
     root = photos(tmp_path / "photos")
-    options = {
-        "data": "folder",
-        "data_root": root,
-        "image_size": 8,
-        "model": "linear",
-        "augment": "none",
-        "cache": False,
-    }
-    optimizer = {"steps": 60, "lr": 0.01, "optimizer": "adam", "weight_decay": 0.1}
-    train(configure(method="erm", out=tmp_path / "run", **options, **optimizer))
+    train_on(root, tmp_path / "run")
     new = photos(tmp_path / "new", seed=1) / "train"
     done = reweight("score", tmp_path / "run", new, "--json")
     assert done.status == 0, done.err

@@ -136,6 +136,14 @@ class TestCorrections:
 
 
 class TestExports:
+    def test_a_data_frame_has_the_columns_of_cleanlab_in_the_order_of_the_training_set(self):
+        frame = an_audit().to_frame()
+        assert frame.index.tolist() == list(an_audit().names[:5])
+        assert frame["is_label_issue"].tolist() == [False, True, False, True, False]
+        np.testing.assert_allclose(frame["label_score"], [0.9, 0.1, 0.8, 0.4, 1.0])
+        assert frame["given_label"].tolist() == [0, 1, 2, 1, 0]
+        assert frame["predicted_name"].tolist() == ["cat", "cow", "cow", "cat", "cat"]
+
     def test_label_studio_sorts_the_worst_first_by_the_smallest_score(self):
         tasks = label_studio(an_audit(), an_audit().names)
         assert [task["predictions"][0]["score"] for task in tasks] == sorted([0.9, 0.1, 0.8, 0.4, 1.0])

@@ -36,6 +36,7 @@ def check_file(file: Path) -> None:
     if file.is_dir() or not file.absolute().parent.is_dir():
         raise UserError(f"--plot {file}: must be a file in a folder that exists")
     try:
+        # imported only to learn, before anything is read, whether it is there and works
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise UserError(f"--plot {file}: {error}; install it with: pip install matplotlib") from error
