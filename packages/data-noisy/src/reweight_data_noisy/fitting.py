@@ -12,7 +12,7 @@ from typing import Any, Literal
 from reweight_data_noisy.options import CsvOptions, FolderOptions
 
 SMALL_FOLDER = 5000
-"""Images below which the network is a small one: on 750 it was no worse than ResNet-32, in a third of the time a step."""
+"""Images below which the network is small: on 750 it was no worse than ResNet-32, in a third of the time a step."""
 
 SMALL_TABLE = 1500
 """Rows from which a perceptron is no worse than logistic regression even if 30 % of the labels are wrong."""
