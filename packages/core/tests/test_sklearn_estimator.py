@@ -18,11 +18,11 @@ from sklearn.utils import estimator_checks
 from reweight_core import ReweightClassifier, UserError, load
 
 EXPECTED = {
-    "check_sample_weight_equivalence_on_dense_data": "batches are drawn: a row of weight 2 is in one, two rows in two",
-    # its name before scikit-learn 1.7
-    "check_sample_weights_invariance": "the same",
+    "check_sample_weight_equivalence_on_dense_data",
+    # its name before scikit-learn 1.6
+    "check_sample_weights_invariance",
 }
-"""Checks of scikit-learn that fail, with the reason."""
+"""Checks of scikit-learn that fail: a row of weight 2 is in one batch, and two rows are in two."""
 
 
 def checks():
@@ -40,7 +40,8 @@ def checks():
 @pytest.mark.parametrize(("estimator", "check"), checks())
 @pytest.mark.filterwarnings("ignore")
 def test_scikit_learns_checks(estimator, check):
-    if check.func.__name__ in EXPECTED:
+    # weights of 1 change nothing
+    if check.func.__name__ in EXPECTED and check.keywords.get("kind") != "ones":
         with pytest.raises(AssertionError):
             check(estimator)
         return

@@ -82,8 +82,8 @@ class ReweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         summary_: what the run's summary.json would hold: ``health``, times, noise; docs/runs.md.
         report_: with ``method="auto"`` what was tried (``fit.json``), else None.
         network_: the network, on the CPU.
-        n_features_in_: columns of X.
-        feature_names_in_: their names, if X had names.
+        n_features_in_: columns of X; of images the height.
+        feature_names_in_: the columns' names, if X had names.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class ReweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of every class of `classes_`, float64 (n, C)."""
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
         X = self._validated(X, reset=False)
         with _told_to_the_caller():
             inputs = self._reader.read(X, "X")
