@@ -2,13 +2,13 @@
 
 import pytest
 
-from reweight_core import RunConfig, UserError, configure, fitting_defaults, load_data
+from reweight_core import UserError, configure, fitting_defaults, load_data
 from reweight_core.data.fitting import SMALL_TABLE
 
 
 def test_every_default_is_one_of_core():
     for kind, examples in (("features", 10), ("features", 10**4), ("images", 10), ("images", 10**6)):
-        configure(RunConfig, **fitting_defaults(kind, examples))
+        configure(data="memory", **fitting_defaults(kind, examples))
 
 
 def test_small_tables_have_logistic_regression_and_large_ones_a_perceptron():
