@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from reweight_core.training.build import build_observers
     from reweight_core.training.loop import FinishedRun, train
     from reweight_core.training.resume import resume
+    from reweight_core.training.reweighter import Reweighter
     from reweight_core.training.training_set import training_set
 
 _LAZY = {
@@ -81,6 +82,7 @@ _LAZY = {
     "Predictions": "reweight_core.runs.predict",
     "PreparedData": "reweight_core.data.prepare",
     "Progress": "reweight_core.cli.progress",
+    "Reweighter": "reweight_core.training.reweighter",
     "RunRecord": "reweight_core.runs.folder",
     "Samples": "reweight_core.runs.samples",
     "Split": "reweight_core.data.dataset",
@@ -150,6 +152,7 @@ __all__ = [
     "Predictions",
     "PreparedData",
     "Progress",
+    "Reweighter",
     "RunConfig",
     "RunRecord",
     "Samples",
