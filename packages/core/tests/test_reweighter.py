@@ -351,7 +351,7 @@ def test_plugins_change_the_gradients_that_the_loop_has_made():
         plain.zero_grad()
     for mine, p in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(mine, p, rtol=0, atol=1e-12)
-    with pytest.raises(UserError, match="halving.*several are accumulated"):
+    with pytest.raises(UserError, match=r"halving.*several are accumulated"):
         for _ in range(2):
             reweighter(inputs, labels, range(8))
 
@@ -431,7 +431,7 @@ def test_what_was_compiled_runs_as_it_was_written():
     for wrap in (nn.Sequential, torch.compile, lambda model: model.compile() or model):
         model = mlp()
         wrapped = wrap(model)
-        reweighter, optimizer = made("l2rw-here", wrapped, images(M, 5), lookahead="jvp")
+        reweighter, _ = made("l2rw-here", wrapped, images(M, 5), lookahead="jvp")
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             reweighter.step(inputs, labels, range(8))
@@ -596,7 +596,7 @@ def test_a_model_of_several_processes_synchronises_its_gradients(tmp_path):
 
         wrapped.register_comm_hook(None, hook)
         one, _ = made("l2rw-here", plain, images(M, 5), lookahead="jvp")
-        other, optimizer = made("l2rw-here", wrapped, images(M, 5), lookahead="jvp")
+        other, _ = made("l2rw-here", wrapped, images(M, 5), lookahead="jvp")
         for number in range(3):
             for p, q in zip(plain.parameters(), model.parameters(), strict=True):
                 p.grad = q.grad = None

@@ -85,6 +85,11 @@ def inputs_and_labels(batch: Any) -> tuple[Inputs, Any]:
     )
 
 
+def _collated(dataset: Any, positions: Tensor) -> Any:
+    """Return the examples at some positions as one batch, by the dataset's own ``collate_fn`` if it has one."""
+    return getattr(dataset, "collate_fn", default_collate)([dataset[i] for i in positions.tolist()])
+
+
 class GivenExamples:
     """The training set of the user, by position, for methods that look at examples between steps.
 
@@ -115,7 +120,7 @@ class GivenExamples:
         """Return the examples at some positions, as the dataset gives them."""
         if self._dataset is None:
             raise UserError("looks at training examples between steps: give dataset=, of (input, label) by position")
-        inputs, labels = inputs_and_labels(default_collate([self._dataset[i] for i in ids.tolist()]))
+        inputs, labels = inputs_and_labels(_collated(self._dataset, ids))
         return attrs.evolve(self._expected.batch(inputs, labels), ids=ids)
 
     def in_order(self, size: int, workers: int) -> Iterator[Batch]:
@@ -128,8 +133,9 @@ class MetaBatches:
     """The clean batches of a loop.
 
     Args:
-        source: a loader, or anything else that gives ``(inputs, labels)`` again and again; a dataset of such examples;
-            or the two as tensors. Of the last two a batch is drawn in random order, without repeats.
+        source: a loader, or anything else that gives ``(inputs, labels)`` again and again; a dataset of such examples,
+            which may have a ``collate_fn``; or the two as tensors. Of the last two a batch is drawn in random order,
+            without repeats.
         expected: what batches fit.
         size: m, where they are drawn.
         generator: source of these draws, on the CPU.
@@ -188,7 +194,7 @@ class MetaBatches:
             return mapped(lambda tensor: tensor[positions.to(tensor.device)], inputs), labels[
                 positions.to(labels.device)
             ]
-        return inputs_and_labels(default_collate([self._source[i] for i in positions.tolist()]))
+        return inputs_and_labels(_collated(self._source, positions))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return which examples come next; where a loader is is not known here."""

@@ -52,14 +52,20 @@ def rehearse(
                     f"in train mode the model must return logits {(n, num_classes)}, but returns {tuple(logits.shape)}"
                 )
             D = (logits.detach().softmax(1) - 1 / num_classes).requires_grad_()
+            failure = None
             with _reruns(model) as again:
-                passes.backward(D.detach())
+                try:
+                    passes.backward(D.detach())
+                except RuntimeError as error:
+                    failure = error
             if again and (strategy is not None or passes.draws):
                 raise UserError(
                     "the model runs parts of it again in its backward pass (gradient checkpointing), where the "
                     "look-ahead's parameters and dropout masks are not known: turn that off (of a transformers model: "
                     'model.gradient_checkpointing_disable()); memory="lean" (--memory lean) saves memory too'
                 )
+            if failure is not None:
+                raise failure
             if strategy is not None:
                 one = torch.ones((), device=device)
                 # with a virtual step, and without one, where the real pass may come last
