@@ -1,4 +1,4 @@
-"""A callback of Lightning with learned weights: ``pip install reweight-core[lightning]``."""
+"""A callback of Lightning with learned weights; needs the extra ``lightning`` of reweight-core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Trainer of transformers with learned weights: ``pip install reweight-core[transformers]``."""
+"""The Trainer of transformers with learned weights; needs the extra ``transformers`` of reweight-core."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ class ReweightTrainer(Trainer):
         reweighter: the `Reweighter`; None before training.
     """
 
+    train_dataset: Any
+
     def __init__(
         self,
         *arguments: Any,
@@ -60,7 +62,8 @@ class ReweightTrainer(Trainer):
         self.method, self.meta_dataset, self.reweight = method, meta_dataset, dict(reweight or {})
         # the loss is the mean of a batch: the Trainer divides it by the number of batches that are accumulated
         self.model_accepts_loss_kwargs = False
-        self._examples, self.train_dataset = self.train_dataset, _Numbered(self.train_dataset)
+        self._examples = self.train_dataset
+        self.train_dataset = _Numbered(self._examples)
         self._resumed_from: str | None = None
         self.add_callback(_Reweighting(self))
 
