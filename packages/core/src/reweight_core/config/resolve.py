@@ -202,11 +202,7 @@ def configure(config_class: type[Config] = RunConfig, /, **given: Any) -> Config
 
 
 def plainly_configured(values: Mapping[str, Any]) -> RunConfig:
-    """Build a configuration from option values by name, without the better defaults of datasets, losses and presets.
-
-    Raises:
-        UserError: for an unknown plugin, option or value.
-    """
+    """Build one without the better defaults of datasets, losses and presets (errors as `configure`)."""
     core = Owner(OWNER, RunConfig)
     method = owner_of("method", values.get("method", "erm"))
     loss = owner_of("loss", values.get("loss", "cross-entropy"))
