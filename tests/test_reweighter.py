@@ -1,6 +1,7 @@
 """Every method and component in a loop of the user's own, against the trainer."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -136,6 +137,33 @@ def test_a_loop_of_ones_own_trains_the_same_network_bit_for_bit(chosen):
         reweighter.evaluation_model().parameters(), parts.hooks.evaluation_model(parts.model).parameters(), strict=True
     ):
         assert torch.equal(mine, theirs)
+
+
+def test_the_average_of_a_wrapped_network_is_that_of_the_network():
+    found = []
+    for wrap in (lambda model: model, torch.compile):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 4)
+        wrapped = wrap(model)
+        optimizer = torch.optim.SGD(wrapped.parameters(), lr=0.5)
+        reweighter = Reweighter("erm", wrapped, optimizer, num_classes=4, train_size=8, components=["ema"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for _ in range(3):
+                reweighter.step(torch.randn(8, 3), torch.arange(8) % 4, range(8))
+        averaged = reweighter.evaluation_model()
+        assert not torch.equal(averaged.weight, model.weight)
+        found.append(averaged.weight)
+    assert torch.equal(*found)
+
+
+def test_a_method_that_wants_the_clean_examples_themselves_says_so():
+    model, data = nn.Linear(3, 4), (torch.randn(8, 3), torch.arange(8) % 4)
+    with pytest.raises(UserError, match=r"fsr.*asks for the clean examples themselves .*use reweight train"):
+        Reweighter(
+            "fsr", model, torch.optim.SGD(model.parameters(), lr=0.1), num_classes=4, train_size=8, meta=data,
+            dataset=list(zip(*data, strict=True)), epochs=99, reward="given",
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(STAGED | ORDERED))

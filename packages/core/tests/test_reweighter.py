@@ -553,6 +553,11 @@ def test_what_cannot_be_is_told_when_it_is_made(change, text, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+def test_copies_of_a_model_are_refused():
+    with pytest.raises(UserError, match="use DistributedDataParallel"):
+        made("erm", nn.DataParallel(mlp()))
+
+
 @pytest.mark.parametrize(
     ("given", "text"),
     [

@@ -155,6 +155,13 @@ class MetaBatches:
         is_dataset = hasattr(self._source, "__getitem__") and not isinstance(self._source, Sequence)
         return len(self._source) if is_dataset else None
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise UserError(
+            f"asks for the clean examples themselves ({name}), and a loop gives them in batches: use reweight train"
+        )
+
     def next(self) -> None:
         """Let go of the batch at hand: the next draw gives another."""
         self._at_hand = None

@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from reweight_core.config.compatibility import refuse_misfits
-from reweight_core.config.options import options_of
-from reweight_core.config.resolve import core_options, owner_of, plainly_configured
-from reweight_core.config.run_config import RunConfig
+from reweight_core.config.loop_config import loop_config
 from reweight_core.data.given_batches import Expected, GivenExamples, MetaBatches
 from reweight_core.data.inputs import Inputs
 from reweight_core.data.seeds import derived_seed
@@ -27,7 +25,7 @@ from reweight_core.engine.loop_step import LoopStep
 from reweight_core.engine.losses import cross_entropy
 from reweight_core.engine.stage import Stage
 from reweight_core.engine.step import Step
-from reweight_core.errors import UserError, nearest
+from reweight_core.errors import UserError
 from reweight_core.plugins import registry
 from reweight_core.training.auto import choose_lookahead
 from reweight_core.training.context import build_hooks
@@ -35,9 +33,6 @@ from reweight_core.training.loop_context import LoopContexts
 from reweight_core.training.metrics import means
 from reweight_core.training.networks import seeded
 from reweight_core.training.preflight import rehearsed_lookahead
-
-OPTIONS = ("lookahead", "virtual_step", "meta_every", "meta_batch_size", "meta_loss", "memory")
-"""Core's options that a loop may give; those of the method, the loss and the components come beside them."""
 
 
 class Reweighter:
@@ -67,8 +62,8 @@ class Reweighter:
         components: names of components, as for ``--with``.
         new_model: returns a further network, for methods that train a second one.
         seed: seed of all that is random in it.
-        options: options of the method and of `OPTIONS`, by name (underscores); of loss and components with their
-            names before them, ``gce_q=0.5``.
+        options: options of the method by name (underscores), of loss and components with their names before them,
+            ``gce_q=0.5``, and core's of the look-ahead (`config.loop_config`).
 
     Raises:
         UserError: if something does not fit, or the method needs what only a run has: stages or an order of its own.
@@ -93,7 +88,7 @@ class Reweighter:
         seed: int = 0,
         **options: Any,
     ):
-        self._config = config = _configured(method, loss, tuple(components), seed, options)
+        self._config = config = loop_config(method, loss, tuple(components), seed, options)
         self._record = record = registry.find("method", method)
         records = {name: registry.find("component", name) for name in config.with_}
         needing = [f"method '{method}'"] * record.needs_meta_set
@@ -101,13 +96,14 @@ class Reweighter:
         if needing and meta is None:
             raise UserError(f"{needing[0]} needs clean examples: give meta=, or choose a method that needs none")
         refuse_misfits(config, record, registry.find("loss", loss), records, has_meta_set=True)
-        parameter = next((p for p in model.parameters() if p.requires_grad), None)
-        if parameter is None:
-            raise UserError("the model has no parameter to train: every one is frozen (requires_grad=False)")
+        self._wrapper = model if isinstance(model, DistributedDataParallel) else None
+        self._compiled = is_compiled(model)
+        self._model = model = original(model)
+        parameter = _first_trained(model)
         # wrappers of other libraries have the optimizer itself inside
         while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
             optimizer = inner
-        self._model, self._optimizer, device = model, optimizer, parameter.device
+        self._optimizer, device = optimizer, parameter.device
         self._expected = Expected(num_classes, train_size, device)
         lr = torch.full((), float(optimizer.param_groups[0]["lr"]), device=device)
         train = None
@@ -142,7 +138,6 @@ class Reweighter:
         hooks.check_state()
         self._steps, self._epochs, self._begun, self._chosen = 0, 0, False, False
         self._weighed: Step | None = None
-        self._wrapper = model if isinstance(model, DistributedDataParallel) else None
         if hooks.implementers("manipulate_update"):
             optimizer.register_step_pre_hook(lambda *_: self._manipulate())
         if hooks.implementers("follow_update"):
@@ -229,7 +224,7 @@ class Reweighter:
         return figures
 
     def evaluation_model(self) -> nn.Module:
-        """Return the network to evaluate and keep: the model, or what a component makes of it (``ema``)."""
+        """Return the network to evaluate and keep: the model as written, or what a component makes of it (``ema``)."""
         return self._hooks.evaluation_model(self._model)
 
     def state_dict(self) -> dict[str, Any]:
@@ -277,14 +272,14 @@ class Reweighter:
     def _begin(self, inputs: Inputs, n: int) -> None:
         """Before the first step try the network out; before the first of an epoch choose the look-ahead."""
         step, config, device = self._step, self._config, self._expected.device.type
-        model, looks_ahead = original(self._model), self._record.looks_ahead
+        model, looks_ahead = self._model, self._record.looks_ahead
         if not self._begun:
             half = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
             if half and looks_ahead != "no":
                 raise UserError(
                     "the look-ahead's gradients vanish in float16, which they are not scaled for: autocast to bfloat16"
                 )
-            if is_compiled(self._model):
+            if self._compiled:
                 warnings.warn("the model is compiled; the reweighter runs it as it was written", stacklevel=4)
             if "head" in (looks_ahead, config.lookahead):
                 step.passes.head = find_head(model, inputs)
@@ -321,21 +316,15 @@ class Reweighter:
         self._step.manipulate(step)
 
 
-def _configured(
-    method: str, loss: str, components: tuple[str, ...], seed: int, options: Mapping[str, Any]
-) -> RunConfig:
-    """Return the options of a run as far as a loop has them."""
-    known = list(OPTIONS)
-    for kind, names in (("method", [method]), ("loss", [loss]), ("component", list(components))):
-        for name in names:
-            known += [item.name for item in options_of(owner_of(kind, name))]
-    for name in options:
-        if name in known:
-            continue
-        whose = " (it is the loop's own)" if name in core_options(RunConfig) else nearest(name, known)
-        raise UserError(f"no option is called '{name}' here{whose}")
-    chosen = {"method": method, "loss": loss, "with": components, "seed": seed}
-    config = plainly_configured({**options, **chosen})
-    # whether the network has the last layer that a loss is defined for is the user's to know
-    head = registry.find("loss", loss).head
-    return config if head is None else attrs.evolve(config, head=head)
+def _first_trained(model: nn.Module) -> nn.Parameter:
+    """Return a parameter of a network that can be trained here."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise UserError("the model has no parameter to train: every one is frozen (requires_grad=False)")
+    if isinstance(model, nn.DataParallel):
+        raise UserError("torch.nn.DataParallel: a look-ahead cannot go through its copies; use DistributedDataParallel")
+    if any(hasattr(parameter, "full_tensor") for parameter in trained):
+        raise UserError(
+            "the model's parameters are sharded (FSDP), which a look-ahead cannot follow; use DistributedDataParallel"
+        )
+    return trained[0]
