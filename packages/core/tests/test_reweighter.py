@@ -23,8 +23,9 @@ class L2RW:
     def generate_weights(self, step):
         epsilon = torch.zeros(step.n, dtype=step.dtype, requires_grad=True)
         look = step.look_ahead(lambda: step.n * epsilon[:, None] * step.D, virtual_step=False, unit_rate=True)
-        (gradient,) = torch.autograd.grad(look.close(step.meta_objective(look.logits)), epsilon)
-        weights = (-gradient).clamp(min=0)
+        # under double backward this leaves gradients in the network
+        look.close(step.meta_objective(look.logits)).backward()
+        weights = (-epsilon.grad).clamp(min=0)
         return step.n * weights / weights.sum()
 
 
@@ -33,6 +34,8 @@ class Softened:
 
     @hookimpl
     def generate_weights(self, step):
+        if not step.looks_ahead:
+            return torch.ones_like(step.losses)
         weights = torch.ones(step.n, dtype=step.dtype, requires_grad=True)
         (gradient,) = torch.autograd.grad(step.meta_loss(weights[:, None] * step.D), weights)
         return 1 - gradient / gradient.abs().max().clamp(min=1e-30) / 2
@@ -71,7 +74,7 @@ class Known:
 LOOKING = {"needs_meta_set": True, "looks_ahead": "network"}
 METHODS = {
     "l2rw-here": MethodPlugin("l2rw-here", "x", lambda config, context: L2RW(), **LOOKING),
-    "softened": MethodPlugin("softened", "x", lambda config, context: Softened(), **LOOKING),
+    "softened": MethodPlugin("softened", "x", lambda config, context: Softened(), reuses_weights=True, **LOOKING),
     "by-id": MethodPlugin("by-id", "x", lambda config, context: ById()),
     "halving": MethodPlugin("halving", "x", lambda config, context: Halving()),
     "known": MethodPlugin("known", "x", lambda config, context: Known(context)),
@@ -184,6 +187,35 @@ def test_the_loss_is_the_weighted_one_and_so_is_its_gradient(kind, lookahead):
     torch.testing.assert_close(found["last_weight"][ids].double(), weights, rtol=1e-6, atol=1e-6)
     assert found["visits"].tolist() == [0] * 3 + [1] * 8 + [0] * (N - 11)
     assert torch.equal(found["predicted"][ids], call(model, inputs).argmax(1))
+
+
+@pytest.mark.parametrize("method", ["l2rw-here", "softened"])
+def test_lean_memory_changes_no_number(method):
+    found = []
+    for memory in ("shared", "lean"):
+        model = text_model(dropout=0.3)
+        reweighter, _ = made(method, model, texts(M, 5), lookahead="jvp", memory=memory)
+        for number in range(2):
+            reweighter.step(*texts(8, number), range(8))
+        found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+
+
+def test_between_look_aheads_no_clean_batch_is_drawn():
+    drawn = []
+
+    class Clean:
+        def __iter__(self):
+            while True:
+                drawn.append(1)
+                yield images(M, 5)
+
+    reweighter, _ = made("softened", mlp(), Clean(), lookahead="jvp", meta_every=2)
+    counts = []
+    for _ in range(4):
+        reweighter.step(*images(8, 1), range(8))
+        counts.append(len(drawn))
+    assert counts == [1, 1, 2, 2]
 
 
 def test_scaled_and_clipped_steps_are_those_of_the_plain_weighted_loss():
