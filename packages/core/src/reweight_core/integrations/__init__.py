@@ -1,1 +1,1 @@
-"""Reweighting in the training loops of other libraries; each file needs its library, and nothing else imports it."""
+"""Reweighting in other libraries: each file needs its own, and nothing else imports it."""
