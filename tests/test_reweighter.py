@@ -94,7 +94,8 @@ def same_steps(parts, reweighter, optimizer, data, meta):
             meta.ids = fed.meta_ids
         parts.step.feed(fed)
         parts.step.run(len(fed.ids), parts.stages[0], epoch=epoch)
-        loss = reweighter(data.inputs[fed.ids], data.labels[fed.ids], fed.ids)
+        with torch.autocast("cpu", torch.bfloat16, enabled=parts.config.precision == "bf16"):
+            loss = reweighter(data.inputs[fed.ids], data.labels[fed.ids], fed.ids)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -108,6 +109,7 @@ def same_steps(parts, reweighter, optimizer, data, meta):
 CASES = [{"method": name} for name in names("method")]
 CASES += [{"method": "erm", "loss": name} for name in names("loss") if name != "cross-entropy"]
 CASES += [{"method": "erm", "with": [name]} for name in names("component")]
+CASES += [{"method": name, "precision": "bf16"} for name in ("erm", "l2rw", "gdw", "fsr", "co-teaching")]
 CASES += [{"method": "gdw", "loss": "gce", "with": ["ema"]}, {"method": "l2rw", "with": ["mixup", "ema"]}]
 
 

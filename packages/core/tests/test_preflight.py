@@ -46,6 +46,26 @@ def test_it_leaves_no_trace(strategy):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_a_buffer_that_is_replaced_and_gradients_that_are_there_come_back():
+    class Counting(Net):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("count", torch.zeros(()))
+
+        def forward(self, x):
+            self.count = self.count + 1
+            return super().forward(x)
+
+    model = Counting()
+    buffer, gradients = model.count, [torch.full_like(p, 2.0) for p in model.parameters()]
+    for p, gradient in zip(model.parameters(), gradients, strict=True):
+        p.grad = gradient.clone()
+    rehearse(model, IMAGES, 3, STRATEGIES["double"])
+    assert model.count is buffer
+    assert model.count == 0
+    assert all(torch.equal(p.grad, gradient) for p, gradient in zip(model.parameters(), gradients, strict=True))
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES.values())
 def test_attention_works_with_every_look_ahead(strategy):
     model = Attention(dropout=0.0)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from reweight_core import Reweighter, UserError
+from reweight_core.engine.lookahead import Choice
 from reweight_core.plugins import registry
 from reweight_core.plugins.hookspecs import hookimpl
 from reweight_core.plugins.records import MethodPlugin
@@ -532,6 +533,23 @@ def test_it_computes_in_the_number_type_of_the_loops_autocast():
     again, _ = made("softened", mlp(torch.float32), images(M, 5, torch.float32))
     with torch.autocast("cpu", torch.float16), pytest.raises(UserError, match="autocast to bfloat16"):
         again(inputs, labels, range(8))
+
+
+def test_the_look_ahead_is_chosen_anew_after_every_epoch(monkeypatch):
+    chosen = []
+
+    def choose(step, size, stage, epoch):
+        chosen.append((size, epoch))
+        return Choice("fd", 1e-4)
+
+    monkeypatch.setattr("reweight_core.training.reweighter.choose_lookahead", choose)
+    reweighter, _ = made("softened", mlp(), images(M, 5))
+    for _ in range(2):
+        for _ in range(3):
+            reweighter.step(*images(8, 1), range(8))
+        reweighter.epoch_ended()
+    assert chosen == [(8, 0), (8, 1)]
+    assert reweighter.state_dict()["lookahead"] == {"name": "fd", "length": 1e-4, "error": None}
 
 
 def test_epochs_have_figures():

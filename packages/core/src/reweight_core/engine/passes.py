@@ -40,7 +40,7 @@ class Passes:
     Args:
         model: the network; what `torch.compile` or `DistributedDataParallel` made of one is taken as it was before.
         generator: source of dropout masks and the like.
-        autocast: number type that the network computes in (``torch.bfloat16``), or None for that of its surroundings.
+        autocast: number type that the network computes in (``torch.bfloat16``), or None for its parameters' own.
         head: path of the last linear layer, for look-aheads that change it alone (`find_head`).
         lean: whether `pullback` frees the real pass's graph, which `backward` then makes again.
 
@@ -293,11 +293,8 @@ class Passes:
     @contextmanager
     def _computing(self) -> Iterator[None]:
         """Compute in the network's number type, as the network is written."""
-        dtype = self.autocast
-        if dtype is None and torch.is_autocast_enabled(self._device):
-            dtype = torch.get_autocast_dtype(self._device)
         # the cache would keep the cast weights of one pass for the next, which runs at other weights
-        autocast = torch.autocast(self._device, dtype, enabled=dtype is not None, cache_enabled=False)
+        autocast = torch.autocast(self._device, self.autocast, enabled=self.autocast is not None, cache_enabled=False)
         with autocast, uncompiled(self._compiled):
             yield
 

@@ -20,7 +20,12 @@ from reweight_core.errors import UserError, reason
 
 
 def rehearse(
-    model: nn.Module, inputs: Inputs, num_classes: int, strategy: Strategy | None, head: str | None = None
+    model: nn.Module,
+    inputs: Inputs,
+    num_classes: int,
+    strategy: Strategy | None,
+    head: str | None = None,
+    autocast: torch.dtype | None = None,
 ) -> None:
     """Run one forward and backward pass, and one look-ahead if training will look ahead.
 
@@ -30,6 +35,7 @@ def rehearse(
         num_classes: number of classes C.
         strategy: how the look-ahead is differentiated, or None for a method that has none.
         head: path of the network's last linear layer, or None.
+        autocast: number type that the network computes in, or None for its parameters' own.
 
     Raises:
         UserError: if one of them fails, if the network draws random numbers that cannot be repeated, or if it runs
@@ -39,7 +45,7 @@ def rehearse(
     if parameter is None:
         raise UserError("the model has no parameter to train: every one is frozen (requires_grad=False)")
     device, n = parameter.device, length_of(inputs)
-    passes = Passes(model, torch.Generator(device), head=head)
+    passes = Passes(model, torch.Generator(device), autocast, head)
     before = _global_random_state(device)
     attention = _AttentionSeen()
     try:
@@ -95,7 +101,11 @@ def rehearse(
 @contextmanager
 def _left_alone(model: nn.Module) -> Iterator[None]:
     """Bring buffers and gradients of a network back behind the block."""
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     for parameter, _ in gradients:
         parameter.grad = None
@@ -103,8 +113,9 @@ def _left_alone(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         with torch.no_grad():
-            for buffer, kept in buffers:
-                buffer.copy_(kept)
+            for module, name, buffer, kept in buffers:
+                # a network may put another tensor in its place
+                setattr(module, name, buffer.copy_(kept))
         for parameter, gradient in gradients:
             parameter.grad = gradient
 
@@ -148,6 +159,7 @@ def rehearsed_lookahead(
     head: str | None,
     looks_ahead: Literal["no", "network", "head"],
     wanted: str,
+    autocast: torch.dtype | None = None,
 ) -> Choice:
     """Rehearse training (`rehearse`); return the look-ahead to begin with.
 
@@ -158,10 +170,11 @@ def rehearsed_lookahead(
         head: path of the network's last linear layer, or None.
         looks_ahead: how the method looks ahead, by its record.
         wanted: what ``--lookahead`` says; for ``auto``, forward mode if the network can, else double backward.
+        autocast: as for `rehearse`.
     """
 
     def rehearsed(name: str) -> Choice:
-        rehearse(model, inputs, num_classes, STRATEGIES.get(name), head)
+        rehearse(model, inputs, num_classes, STRATEGIES.get(name), head, autocast)
         return Choice(name, FD_LENGTH if name == "fd" else None)
 
     if looks_ahead == "no":

@@ -164,18 +164,24 @@ class Reweighter:
         if self._meta is not None:
             self._meta.next()
         self._step.feed(batch)
-        n = len(batch.ids)
-        with self._own_gradients():
-            self._begin(batch.inputs, n)
-            looks_ahead = self._steps % self._config.meta_every == 0
-            self._step.passes.wrapper = self._wrapper
-            step = self._step.open(n, self._stage, looks_ahead, self._epochs)
-            own = self._step.weigh(step)
-        self._step.note(step, own)
-        assert step.weights is not None and step.D_prime is not None, "the step was weighed"
+        # the passes compute in the loop's number type, and all else in its own
+        device, n = self._expected.device.type, len(batch.ids)
+        autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        for passes in (self._step.passes, *(network.passes for network in self._hooks.networks.values())):
+            passes.autocast = autocast
+        with torch.autocast(device, enabled=False):
+            with self._own_gradients():
+                self._begin(batch.inputs, n)
+                looks_ahead = self._steps % self._config.meta_every == 0
+                self._step.passes.wrapper = self._wrapper
+                step = self._step.open(n, self._stage, looks_ahead, self._epochs)
+                own = self._step.weigh(step)
+            self._step.note(step, own)
+            assert step.weights is not None and step.D_prime is not None, "the step was weighed"
+            weights = step.weights if step.weights.dim() == 1 else step.weights.mean(1)
+            value, logits = (weights * step.losses).mean(), self._step.passes.hand_over()
+            loss = value + ((logits - logits.detach()) * step.D_prime).sum()
         self._steps += 1
-        weights = step.weights if step.weights.dim() == 1 else step.weights.mean(1)
-        value, logits = (weights * step.losses).mean(), self._step.passes.hand_over()
         self._step.passes.wrapper = None
         # they know each other: apart, all their tensors are freed now and not some time later
         step.look = None
@@ -186,7 +192,7 @@ class Reweighter:
                     "several are accumulated: step the optimizer after each"
                 )
             self._weighed = step
-        return value + ((logits - logits.detach()) * step.D_prime).sum()
+        return loss
 
     def step(self, inputs: Inputs, labels: Any, ids: Any) -> Tensor:
         """Take a whole step: the loss of a batch (arguments as a call), backward, the optimizer; return the loss."""
@@ -271,11 +277,9 @@ class Reweighter:
 
     def _begin(self, inputs: Inputs, n: int) -> None:
         """Before the first step try the network out; before the first of an epoch choose the look-ahead."""
-        step, config, device = self._step, self._config, self._expected.device.type
-        model, looks_ahead = self._model, self._record.looks_ahead
+        step, config, model, looks_ahead = self._step, self._config, self._model, self._record.looks_ahead
         if not self._begun:
-            half = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
-            if half and looks_ahead != "no":
+            if step.passes.autocast == torch.float16 and looks_ahead != "no":
                 raise UserError(
                     "the look-ahead's gradients vanish in float16, which they are not scaled for: autocast to bfloat16"
                 )
@@ -284,7 +288,13 @@ class Reweighter:
             if "head" in (looks_ahead, config.lookahead):
                 step.passes.head = find_head(model, inputs)
             step.lookahead = rehearsed_lookahead(
-                model, inputs, self._expected.num_classes, step.passes.head, looks_ahead, config.lookahead
+                model,
+                inputs,
+                self._expected.num_classes,
+                step.passes.head,
+                looks_ahead,
+                config.lookahead,
+                step.passes.autocast,
             )
             self._hooks.begin_stage(self._stage)
             self._begun = True
