@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -35,6 +35,7 @@ class ImageFiles:
     size: int
     dtype = np.dtype(np.uint8)
     ndim = 4
+    slow = True
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -69,6 +70,10 @@ class ImageFiles:
             rng = None if seed is None else np.random.RandomState([*seed, int(i)])
             image[:] = decode(self.root / self.names[i], (self.size, self.size), rng)[0].transpose(2, 0, 1)
         return images
+
+    def marks(self) -> Iterator[bytes]:
+        """Give the names of the files."""
+        yield "\0".join(self.names).encode()
 
 
 def decode(

@@ -12,15 +12,13 @@ from reweight_core.config.load_data import load_data, load_dataset
 from reweight_core.config.resolve import configure
 from reweight_core.config.run_config import DataConfig
 from reweight_core.data.dataset import Dataset, Split
-from reweight_core.data.images import ImageFiles
 from reweight_core.testing.record_suite import RecordSuite
 
 
 def pixels(split: Split, i: int) -> np.ndarray:
     """Return an image of a split, or the features of an example, (channels, height, width)."""
-    if isinstance(split.images, ImageFiles):
-        return split.images.read(np.array([i]))[0]
-    image: np.ndarray = split.images[i]
+    images = split.images
+    image: np.ndarray = images[i] if isinstance(images, np.ndarray) else images.read(np.array([i]))[0]
     return image
 
 
