@@ -47,10 +47,11 @@ if TYPE_CHECKING:
     from reweight_core.data.features import Features, Table, read_table, read_values
     from reweight_core.data.folds import in_fold
     from reweight_core.data.images import ImageFiles, decode
+    from reweight_core.data.mapped_array import MappedArray
     from reweight_core.data.pixel_statistics import IMAGENET_MEAN, IMAGENET_STD, mean_and_std
     from reweight_core.data.planted import noise_estimate
     from reweight_core.data.prepare import Corruption, PreparedData
-    from reweight_core.data.rows import FeatureRows, MappedArray, column_statistics, refuse_unusable
+    from reweight_core.data.rows import FeatureRows, column_statistics, refuse_unusable
     from reweight_core.data.stored import Stored
     from reweight_core.engine.head import find_head
     from reweight_core.engine.losses import cross_entropy
@@ -81,7 +82,7 @@ _LAZY = {
     "IMAGENET_MEAN": "reweight_core.data.pixel_statistics",
     "IMAGENET_STD": "reweight_core.data.pixel_statistics",
     "ImageFiles": "reweight_core.data.images",
-    "MappedArray": "reweight_core.data.rows",
+    "MappedArray": "reweight_core.data.mapped_array",
     "Network": "reweight_core.engine.network",
     "Outputs": "reweight_core.engine.outputs",
     "Pace": "reweight_core.cli.progress",

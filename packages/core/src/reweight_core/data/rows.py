@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -13,37 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reweight_core.data.mapped_array import MappedArray
 from reweight_core.errors import UserError
 from reweight_core.machine.device import total_memory
 
 CHUNK = 512
 """Rows that are gone through at a time: in double precision some megabytes, which the processor keeps at hand."""
-
-
-@attrs.frozen(eq=False, slots=False)
-class MappedArray:
-    """An array of rows in a file, mapped into memory when it is first used.
-
-    Attributes:
-        path: the file.
-        dtype: type of its numbers.
-        shape: rows N and columns.
-        offset: bytes before the first number; rows follow one another.
-    """
-
-    path: Path
-    dtype: np.dtype[Any]
-    shape: tuple[int, int]
-    offset: int
-
-    @cached_property
-    def array(self) -> np.ndarray:
-        """The mapped numbers, to be read only."""
-        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape).view(np.ndarray)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # another process maps the file itself: the numbers do not go to it
-        return {field.name: getattr(self, field.name) for field in attrs.fields(MappedArray)}
 
 
 @attrs.frozen(eq=False)
