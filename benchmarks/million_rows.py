@@ -25,7 +25,7 @@ from torch import nn
 from reweight_core import configure, hookimpl, train
 from reweight_core.models.build import build_model
 
-CLASSES, BATCH, HELD_OUT = 10, 100, 10_000
+CLASSES, HELD_OUT = 10, 10_000
 MEGABYTE = 2**20
 PLAIN = "plain PyTorch"
 
@@ -70,8 +70,8 @@ def memory() -> Iterator[dict[str, float]]:
 class Clock:
     """Notes the seconds from one step to another; the first ones are left out."""
 
-    def __init__(self, steps: int):
-        self.first, self.last = steps // 10, steps
+    def __init__(self, steps: int, batch_size: int):
+        self.first, self.last, self.batch_size = steps // 10, steps, batch_size
         self.begun = self.seconds = 0.0
 
     @hookimpl
@@ -85,30 +85,30 @@ class Clock:
     @property
     def rate(self) -> float:
         """Rows a second."""
-        return BATCH * (self.last - self.first) / self.seconds
+        return self.batch_size * (self.last - self.first) / self.seconds
 
 
-def ours(folder: Path, model: str, method: str, steps: int) -> dict[str, float]:
+def ours(folder: Path, model: str, method: str, steps: int, batch_size: int) -> dict[str, float]:
     """Train with the product."""
-    started, clock = time.thread_time(), Clock(steps)
+    started, clock = time.thread_time(), Clock(steps, batch_size)
     with tempfile.TemporaryDirectory() as runs:
         shape = {"model": model, "optimizer": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.0}
-        given = {"batch_size": BATCH, "steps": steps, "schedule": "constant", "out": Path(runs) / "run", **shape}
+        given = {"batch_size": batch_size, "steps": steps, "schedule": "constant", "out": Path(runs) / "run", **shape}
         done = train(configure(data="features", data_root=folder, method=method, device="cpu", **given), [clock])
     whole = time.thread_time() - started
     return {"rate": clock.rate, "around": whole - clock.seconds, "accuracy": done.summary["test_accuracy"]}
 
 
-def plain(folder: Path, model: str, steps: int) -> dict[str, float]:
+def plain(folder: Path, model: str, steps: int, batch_size: int) -> dict[str, float]:
     """Train with a loop that gathers its batches from the same mapping."""
-    started, clock = time.thread_time(), Clock(steps)
+    started, clock = time.thread_time(), Clock(steps, batch_size)
     rows, labels = np.load(folder / "train.npy", mmap_mode="r"), np.load(folder / "train_labels.npy")
     network = build_model(model, (rows.shape[1], 1, 1), CLASSES)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
     # of the first rows only: a loop by hand rarely goes through all of them before
     first = torch.from_numpy(np.array(rows[:10_000])).float()
     mean, std = first.mean(0), first.std(0)
-    order = np.random.RandomState(0).permutation(len(rows))[: steps * BATCH].reshape(steps, BATCH)
+    order = np.random.RandomState(0).permutation(len(rows))[: steps * batch_size].reshape(steps, batch_size)
     targets = torch.from_numpy(labels)
 
     def batch(of: np.ndarray, ids: np.ndarray) -> torch.Tensor:
@@ -135,26 +135,30 @@ def accuracy_of(network: nn.Module, inputs: torch.Tensor, folder: Path) -> float
 @click.option("--rows", default=1_000_000)
 @click.option("--columns", default=768)
 @click.option("--steps", default=1000, help="Steps of each training.")
+@click.option("--batch-size", default=100)
 @click.option("--one", nargs=2, help="Train a single one in this process and print its figures.")
-def main(folder: Path, rows: int, columns: int, steps: int, one: tuple[str, str] | None) -> None:
+def main(folder: Path, rows: int, columns: int, steps: int, batch_size: int, one: tuple[str, str] | None) -> None:
     """Print a Markdown table."""
     if one is not None:
         with memory() as peak:
-            found = plain(folder, one[0], steps) if one[1] == PLAIN else ours(folder, *one, steps)
+            found = (
+                plain(folder, one[0], steps, batch_size) if one[1] == PLAIN else ours(folder, *one, steps, batch_size)
+            )
         print(json.dumps(found | peak))
         return
     if not (folder / "train_labels.npy").exists():
         make(folder, rows, columns)
     size = (folder / "train.npy").stat().st_size / MEGABYTE
-    print(f"{rows:,} x {columns} float16, {size:,.0f} MB; batches of {BATCH}, {steps} steps\n")
+    print(f"{rows:,} x {columns} float16, {size:,.0f} MB; batches of {batch_size}, {steps} steps\n")
     columns_of_table = ("network", "training", "rows a second", "cost beside plain", "the rest of the run, s")
     columns_of_table += ("peak memory, MB", "of it no pages of files, MB", "test accuracy")
     print(f"| {' | '.join(columns_of_table)} |\n|{' --- |' * len(columns_of_table)}")
     for model in ("linear", "mlp"):
         rate = 0.0
         for method in (PLAIN, "erm", "gdw"):
-            command = [sys.executable, __file__, "--folder", str(folder), "--steps", str(steps), "--one", model, method]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            command = [sys.executable, __file__, "--folder", folder, "--steps", steps, "--batch-size", batch_size]
+            command += ["--one", model, method]
+            done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
             found = json.loads(done.stdout.splitlines()[-1])
             rate = rate or found["rate"]
             print(
