@@ -93,6 +93,8 @@ def test_the_list_is_ranked_by_what_planted_examples_say_and_measured_by_the_tru
 def test_networks_of_the_trusted_examples_judge_what_they_did_not_learn_from_and_are_kept(digits, reweight):
     first = reweight("audit", digits, "--json")
     again = reweight("audit", digits, "--json")
+    quiet = reweight("audit", digits, "--quiet")
+    assert quiet.err == "" and re.fullmatch(r"About .* labels are wrong\. By the true labels it is .*\n", quiet.out)
     assert first.status == 0 and "trusted examples alone" in first.err
     assert json.loads(first.out) == json.loads(again.out) and "training" not in again.err
     signals = {signal["name"]: signal for signal in json.loads(first.out)["signals"]}
@@ -106,7 +108,11 @@ def test_folds_judge_examples_that_were_left_out(tmp_path, reweight):
     # an example that is like nothing else, of which only a network that learned it by heart knows the class
     text = (folder / "train.csv").read_text().splitlines()
     text[5] = "outlier,class 2,900,900,900,-900,-900,-900"
+    text[6] = "lone,class lone,1,1,1,1,1,1"
     (folder / "train.csv").write_text("\n".join(text) + "\n")
+    for part in ("meta", "test"):
+        with open(folder / f"{part}.csv", "a") as file:
+            file.write(f"{part} lone,class lone,1,1,1,1,1,1\n")
     options = {"data": "csv", "data_root": folder, "model": "mlp", "steps": 60, "optimizer": "adam", "lr": 0.01}
     train(configure(method="erm", out=tmp_path / "run", **options))
     done = reweight("audit", tmp_path / "run", "--out-of-sample", "4", "--json")
@@ -114,6 +120,7 @@ def test_folds_judge_examples_that_were_left_out(tmp_path, reweight):
     found = json.loads(done.out)
     values = {signal["name"]: np.array(signal["values"]) for signal in found["signals"]}
     outlier = found["names"].index("outlier")
+    assert "class lone are in this part" in done.err
     # the network that learned it by heart is sure of its label, the one that did not is sure of another
     assert values["prediction"][outlier] < 0 < values["out-of-sample"][outlier]
 

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from reweight_audit.calibration import from_known, from_two_groups, shares
+from reweight_audit.signals import Known
 
 
 def drawn(share, shift=2.0, size=4000, known=400, seed=0):
@@ -12,14 +13,19 @@ def drawn(share, shift=2.0, size=4000, known=400, seed=0):
     rng = np.random.RandomState(seed)
     wrong = rng.uniform(size=size) < share
     values = rng.normal(size=size) + shift * wrong
-    return values, wrong, rng.normal(size=known) + shift, rng.normal(size=known)
+    return values, wrong, Known(rng.normal(size=known) + shift, rng.normal(size=known))
+
+
+def calibrated(values, known):
+    """`from_known` of examples of one class, all of them the user's."""
+    return from_known(values, np.zeros(len(values), int), np.ones(len(values), bool), known)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.8])
 def test_probabilities_are_those_of_bayes_rule(share):
-    values, _, of_wrong, of_right = drawn(share)
+    values, _, known = drawn(share)
     wanted = share * norm.pdf(values - 2) / (share * norm.pdf(values - 2) + (1 - share) * norm.pdf(values))
-    probability, _ = from_known(values, np.zeros(len(values), int), of_wrong, of_right)
+    probability, _ = calibrated(values, known)
     assert np.abs(probability - wanted).mean() < 0.05
     assert probability.mean() == pytest.approx(share, abs=0.05)
 
@@ -28,22 +34,32 @@ def test_probabilities_are_those_of_bayes_rule(share):
 def test_the_interval_holds_the_share(share):
     held = 0
     for seed in range(6):
-        values, wrong, of_wrong, of_right = drawn(share, size=500, known=15, seed=seed)
-        (found,) = shares(*from_known(values, np.zeros(len(values), int), of_wrong, of_right), [np.ones(500, bool)])
+        values, wrong, known = drawn(share, size=500, known=15, seed=seed)
+        (found,) = shares(*calibrated(values, known), [np.ones(500, bool)])
         held += found.low <= wrong.mean() <= found.high
     assert held >= 5
 
 
+def test_planted_examples_do_not_count_among_the_wrong():
+    values, _, known = drawn(0.1, size=300, known=100)
+    users = np.arange(500) < 300
+    of_all = np.concatenate([values, known.wrong, known.right])
+    (alone,) = shares(*from_known(of_all, np.zeros(500, int), users, known), [users])
+    (beside_others,) = shares(*from_known(of_all, np.zeros(500, int), np.ones(500, bool), known), [users])
+    assert alone.value == pytest.approx(0.1, abs=0.04)
+    assert beside_others.value > alone.value + 0.04
+
+
 def test_the_unit_of_the_signal_does_not_matter():
-    values, _, of_wrong, of_right = drawn(0.3, size=500, known=20)
-    one, _ = from_known(values, np.zeros(len(values), int), of_wrong, of_right)
-    other, _ = from_known(850 + 1000 * values, np.zeros(500, int), 850 + 1000 * of_wrong, 850 + 1000 * of_right)
+    values, _, known = drawn(0.3, size=500, known=20)
+    one, _ = calibrated(values, known)
+    other, _ = calibrated(850 + 1000 * values, Known(850 + 1000 * known.wrong, 850 + 1000 * known.right))
     np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_a_signal_that_points_the_wrong_way_says_nothing():
-    values, _, of_wrong, of_right = drawn(0.3, size=500, known=20)
-    probability, draws = from_known(values, np.zeros(len(values), int), of_right, of_wrong)
+    values, _, known = drawn(0.3, size=500, known=20)
+    probability, draws = calibrated(values, Known(known.right, known.wrong))
     assert not probability.any()
     (found,) = shares(probability, draws, [np.ones(500, bool)])
     assert [found.low, found.high] == [0, 1]
@@ -67,7 +83,9 @@ def test_classes_may_have_shares_of_their_own():
     labels = np.repeat([0, 1], 1000)
     wrong = rng.uniform(size=2000) < np.array([0.05, 0.5])[labels]
     values = rng.normal(size=2000) + 2 * wrong
-    probability, draws = from_known(values, labels, rng.normal(size=60) + 2, rng.normal(size=60))
+    probability, draws = from_known(
+        values, labels, np.ones(len(values), bool), Known(rng.normal(size=60) + 2, rng.normal(size=60))
+    )
     for c, found in enumerate(shares(probability, draws, [labels == 0, labels == 1])):
         assert found.value == pytest.approx(wrong[labels == c].mean(), abs=0.06)
         assert found.low <= wrong[labels == c].mean() <= found.high

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture
 
 from reweight_audit.records import Share
+from reweight_audit.signals import Known
 
 FEWEST = 5
 """Known wrong labels, and known right ones, from which on a signal is calibrated by them."""
@@ -41,18 +42,18 @@ LEVEL = 0.95
 
 
 def from_known(
-    values: np.ndarray, labels: np.ndarray, wrong: np.ndarray, right: np.ndarray
+    values: np.ndarray, labels: np.ndarray, users: np.ndarray, known: Known
 ) -> tuple[np.ndarray, np.ndarray]:
     """Calibrate a signal by examples whose labels are known to be wrong or right (Platt scaling).
 
-    Wrong ones are as frequent among all examples of a given class as makes their signals likeliest (Saerens et al.,
-    Neural Computation 2002), where a class of few examples is taken to be like all others.
+    Wrong ones are as frequent among the user's examples of a given class as makes their signals likeliest (Saerens et
+    al., Neural Computation 2002), where a class of few examples is taken to be like all others.
 
     Args:
         values: the signal of all examples, (N,); the higher, the more suspicious.
         labels: given labels, int64 (N,).
-        wrong: signals of examples known to be wrong, (a,).
-        right: signals of examples known to be right, (b,).
+        users: which of them are the user's, bool (N,): half of those that were planted are wrong.
+        known: signals of examples known to be wrong, and to be right.
 
     Returns:
         The probabilities of all, (N,), 0 if the signal points the wrong way; the same from other draws of the known
@@ -65,20 +66,33 @@ def from_known(
         found: np.ndarray = np.clip((2 * of_some - low - high) / max(high - low, TINY), -FAR, FAR)
         return found
 
-    of_all, of_wrong, of_right = scaled(values), scaled(wrong), scaled(right)
+    of_all, of_wrong, of_right = scaled(values), scaled(known.wrong), scaled(known.right)
+    # shares are means, for which some thousands do
+    positions = np.flatnonzero(users)
+    some = positions[:: max(1, len(positions) // SOME)]
     rng = np.random.RandomState(0)
     draws = [
-        _platt(of_all, labels, rng.choice(of_wrong, len(of_wrong)), rng.choice(of_right, len(of_right)))
+        _platt(of_all, labels, some, rng.choice(of_wrong, len(of_wrong)), rng.choice(of_right, len(of_right)))
         for _ in range(ROUNDS)
     ]
-    found = _platt(of_all, labels, of_wrong, of_right)
+    found = _platt(of_all, labels, some, of_wrong, of_right)
     # of a draw in which the signal points the wrong way nothing follows
     told = [draw for draw in draws if draw is not None]
     return np.zeros(len(values)) if found is None else found, np.array(told, dtype=np.float32).reshape(-1, len(values))
 
 
-def _platt(values: np.ndarray, labels: np.ndarray, wrong: np.ndarray, right: np.ndarray) -> np.ndarray | None:
-    """Return the probabilities of all examples, from the signals of known ones; None if the signal is inverted."""
+def _platt(
+    values: np.ndarray, labels: np.ndarray, some: np.ndarray, wrong: np.ndarray, right: np.ndarray
+) -> np.ndarray | None:
+    """Return the probabilities of all examples, from the signals of known ones; None if the signal is inverted.
+
+    Args:
+        values: the signal of all examples, (N,).
+        labels: their given labels, (N,).
+        some: positions of those that tell how many are wrong.
+        wrong: signals of examples known to be wrong, (a,).
+        right: signals of examples known to be right, (b,).
+    """
     known = np.concatenate([wrong, right])[:, None]
     truth = np.repeat([1, 0], [len(wrong), len(right)])
     model = LogisticRegression(C=PENALTY, class_weight="balanced").fit(known, truth)
@@ -86,8 +100,6 @@ def _platt(values: np.ndarray, labels: np.ndarray, wrong: np.ndarray, right: np.
     if slope <= 0:
         return None
     odds = slope * values + middle
-    # shares are means, for which some thousands do
-    some = slice(None, None, max(1, len(values) // SOME))
     of_some, of_class = odds[some], labels[some]
     counts = np.bincount(of_class, minlength=labels.max() + 1)
     share = np.full(len(counts), 0.5)

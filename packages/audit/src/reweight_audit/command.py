@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from reweight_core import UserError, json_option, nearest, run_argument
+from reweight_core import UserError, json_option, nearest, quiet_option, run_argument
 
 
 @click.command(name="audit")
@@ -29,6 +29,7 @@ from reweight_core import UserError, json_option, nearest, run_argument
 @click.option("--label-studio", type=Path, metavar="FILE", help="Write tasks for Label Studio.")
 @click.option("--fiftyone", type=Path, metavar="FILE", help="Write labels for FiftyOne.")
 @json_option
+@quiet_option
 def command(
     run: Path,
     out_of_sample: str,
@@ -40,6 +41,7 @@ def command(
     label_studio: Path | None,
     fiftyone: Path | None,
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """List the training examples of the finished run RUN whose labels are probably wrong.
 
@@ -53,14 +55,15 @@ def command(
     from reweight_audit.exports import write_export
     from reweight_audit.files import NAME, values_of, write_audit, write_csv
     from reweight_audit.html import thumbnails_of, write_report
-    from reweight_audit.screen import show
+    from reweight_audit.screen import sentences, show
 
     audited = AuditedRun.read(run)
     if of_class is not None and of_class not in audited.samples.classes:
         raise UserError(f"--class {of_class}: the run has no such class{nearest(of_class, audited.samples.classes)}")
     exports = [(kind, file) for kind, file in (("label-studio", label_studio), ("fiftyone", fiftyone)) if file]
     files = audited.image_files() if exports else []
-    found = audit_of(audited, out_of_sample, by, lambda text: click.echo(text, err=True))
+    progress = (lambda text: None) if quiet else (lambda text: click.echo(text, err=True))
+    found = audit_of(audited, out_of_sample, by, progress)
     write_audit(run / NAME, found)
     if csv_file is not None:
         write_csv(csv_file, found)
@@ -70,5 +73,7 @@ def command(
         write_export(kind, file, found, files)
     if as_json:
         click.echo(json.dumps(values_of(found)))
+    elif quiet:
+        click.echo(sentences(found)[0])
     else:
         show(found, worst, of_class)

@@ -132,6 +132,10 @@ def by_folds(run: AuditedRun, folds: int, progress: Callable[[str], object]) -> 
     for number in range(1, folds + 1):
         progress(f"training {number} of {folds}: without a part of the training set")
         held_out = in_fold(data.train.labels, (number, folds), config.seed)
+        lost = np.setdiff1d(data.train.labels[held_out], data.train.labels[~held_out])
+        if len(lost):
+            classes = ", ".join(data.dataset.classes[c] for c in lost)
+            progress(f"all examples labelled {classes} are in this part: no network that judges them knows the class")
         network = _trained(options, _without(data, held_out))
         of_train[held_out] = logits_of(network, data.train.take(np.flatnonzero(held_out)), data.dataset, config)
         if data.meta is not None:

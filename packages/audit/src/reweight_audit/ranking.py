@@ -54,7 +54,7 @@ def ranked(
     """
     users, given, best = ~examples.planted, examples.given, signals[0]
     if best.name in known:
-        probability, draws = from_known(best.values, given, known[best.name].wrong, known[best.name].right)
+        probability, draws = from_known(best.values, given, users, known[best.name])
     else:
         probability, draws = from_two_groups(best.values), None
     other = other_class(examples.logits, given)

@@ -26,6 +26,10 @@ def show(audit: Audit, worst: int, of_class: str | None = None) -> None:
     if worst:
         screen.print(_examples(audit, worst, of_class))
     screen.print(_classes(audit))
+    if len(audit.classes) > MOST_CLASSES:
+        screen.print(
+            f"The {MOST_CLASSES} of {len(audit.classes)} given labels that are wrong most often; --json has all."
+        )
     screen.print(_signals(audit))
     for line in sentences(audit):
         screen.print(line, soft_wrap=True, highlight=False)
