@@ -70,3 +70,16 @@ class DataSuite(RecordSuite):
         assert data.meta is not None and len(data.meta) == self.meta_size
         counts = np.bincount(dataset.train.labels[data.ids], minlength=len(dataset.classes))
         assert counts[-1] == int(counts[0] * 0.5)
+
+    def test_training_sees_observed_labels_and_is_judged_by_true_ones(
+        self, dataset: Dataset, given: dict[str, Any]
+    ) -> None:
+        given |= {"meta_size": self.meta_size, "imb": 0.5}
+        data = load_data(configure(DataConfig, data=self.name, **given))
+        true = dataset.train.labels[data.ids]
+        assert np.array_equal(data.train.labels, true if dataset.observed is None else dataset.observed[data.ids])
+        if dataset.trusted:
+            assert np.array_equal(data.true_labels, true)
+            assert data.noise_rate == np.mean(data.train.labels != true)
+        else:
+            assert data.noise_rate is None
