@@ -5,7 +5,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch
 
 from reweight_core import MappedArray, UserError, configure, evaluate, fitting_defaults, load_data, predict, train
 from reweight_core import load as load_run
@@ -162,6 +164,19 @@ def test_options_name_what_is_called_otherwise(tmp_path):
     assert np.array_equal(values_of(dataset.train), VALUES[:, [2, 0]])
 
 
+def test_what_is_not_used_may_be_anything(tmp_path):
+    np.savez(tmp_path / "train.npz", x=VALUES, y=SEEN, notes=object_array(), by_column=np.eye(3, order="F")[0])
+    assert np.array_equal(values_of(read(tmp_path).train), VALUES)
+    (tmp_path / "train.npz").unlink()
+    save_torch(
+        {"x": torch.from_numpy(VALUES), "y": torch.from_numpy(SEEN), "z": torch.zeros(3).bfloat16()},
+        tmp_path / "train.safetensors",
+    )
+    assert np.array_equal(values_of(read(tmp_path).train), VALUES)
+    save_torch({"x": torch.zeros(ROWS, 2).bfloat16(), "y": torch.from_numpy(SEEN)}, tmp_path / "train.safetensors")
+    assert "train.safetensors, x: numbers of type BF16 are not read; save F16 or F32" in refusal(tmp_path)
+
+
 def test_ids_of_a_table_are_names(tmp_path):
     table = {"x": np.arange(4.0), "label": ["a", "b"] * 2, "id": ["p", "q", "r", "s"]}
     pq.write_table(pa.table(table), tmp_path / "train.parquet")
@@ -196,7 +211,7 @@ def object_array():
         (VALUES, np.where(np.arange(ROWS) % 2, "01", "1"), "two labels are the same number, 1"),
         (object_array(), SEEN, "train.npy: holds Python objects, whose pickle could run code: save numbers or texts"),
         (VALUES, object_array(), "train_labels.npy: holds Python objects"),
-        (VALUES[0], SEEN, "train.npy: has no array of two dimensions, rows and columns ((4,))"),
+        (VALUES[0], SEEN, "train.npy: features must have two dimensions (rows, columns), not shape (4,)"),
         (np.asfortranarray(VALUES), SEEN, "train.npy: is stored by columns: save np.ascontiguousarray(x)"),
         (VALUES.astype(">f4"), SEEN, "is in another machine's order of bytes (>f4): convert it"),
         (VALUES.astype(complex), SEEN, "features must be numbers of at most 64 bits, not complex128"),
@@ -284,6 +299,10 @@ def test_defaults_follow_from_the_number_of_rows(tmp_path):
         config = configure(data="features", data_root=root)
         assert config.model == "mlp"
         assert config.epochs == fitting_defaults("features", 30 * ROWS)["epochs"]
+    usual = configure(data="features").model
+    for nothing in (VALUES[:0], np.float32(1), object_array()):
+        np.save(tmp_path / "train.npy", nothing)
+        assert configure(data="features", data_root=tmp_path).model == usual
 
 
 def test_new_rows_are_predicted_as_those_of_the_test_set(tmp_path):

@@ -16,7 +16,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from reweight_core import RunConfig, UserError, configure, load_data, predict, train
 from reweight_core import load as load_run
 from reweight_core.testing import DataSuite
-from reweight_data_own import encoded_images
+from reweight_data_own import encoded_images, texts
 from reweight_data_own.hf import load
 from reweight_data_own.options import HfOptions
 
@@ -160,6 +160,11 @@ def test_more_columns_than_wanted_are_reduced_with_little_lost(tmp_path):
     assert (reduced**2).sum() == pytest.approx(best, rel=1e-4)
 
 
+def test_more_columns_than_memory_holds_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(texts, "total_memory", lambda: 2 * 4 * 300 * ROWS - 1)
+    assert "--text-features 300: would take" in refusal(save(tmp_path, train=text_rows()))
+
+
 def test_features_of_texts_are_kept_until_the_texts_change(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     first = read(save(tmp_path, train=text_rows()))
@@ -179,11 +184,11 @@ def test_features_of_texts_are_kept_until_the_texts_change(tmp_path, monkeypatch
 
 
 def test_texts_become_mean_hidden_states_of_a_given_model(tmp_path, bert):
-    texts = ["good", "a bad thing", "a great thing 3 and more words than the model takes"]
-    name = save(tmp_path, train=text_rows(texts, np.array([0, 1, 0])))
+    some = ["good", "a bad thing", "a great thing 3 and more words than the model takes"]
+    name = save(tmp_path, train=text_rows(some, np.array([0, 1, 0])))
     found = values_of(read(name, text_model=str(bert)).train)
     model, tokenizer = BertModel.from_pretrained(bert).eval(), PreTrainedTokenizerFast.from_pretrained(bert)
-    for text, row in zip(texts, found, strict=True):
+    for text, row in zip(some, found, strict=True):
         # one by one, so that there is no padding to be masked
         tokens = torch.tensor([tokenizer(text)["input_ids"][:8]])
         with torch.no_grad():
@@ -216,8 +221,8 @@ def test_defaults_follow_from_what_the_rows_are(tmp_path):
 
 
 def test_what_the_options_name_is_found(tmp_path):
-    texts = text_rows(labels=SEEN, gold=TRUE.tolist(), title=TEXTS).rename_column("label", "class")
-    name = save(tmp_path, **{"a": texts, "b": texts.select(range(5))})
+    rows = text_rows(labels=SEEN, gold=TRUE.tolist(), title=TEXTS).rename_column("label", "class")
+    name = save(tmp_path, **{"a": rows, "b": rows.select(range(5))})
     names = {"hf_train": "a", "hf_test": "b", "label_column": "class", "true_label_column": "gold"}
     dataset = read(name, **names, input_column="title")
     assert (dataset.observed == SEEN).all() and (dataset.train.labels == TRUE).all() and len(dataset.test) == 5
@@ -236,9 +241,9 @@ def test_what_the_options_name_is_found(tmp_path):
 
 def test_labels_that_are_none_are_refused(tmp_path):
     test = text_rows(labels=np.where(TRUE == 1, -1, 0))
-    assert "split 'test', label, row 1: label -1 is negative; leave rows without a label out" in refusal(
-        save(tmp_path, train=text_rows(), test=test)
-    )
+    name = save(tmp_path, train=text_rows(), test=test)
+    assert "split 'test': has rows without a label (below 0); name another split by --hf-test" in refusal(name)
+    assert "label, row 1: label -1 is negative; leave rows without a label out" in refusal(name, hf_train="test")
     other = image_rows(pixels()).cast_column("label", datasets.ClassLabel(names=["ant", "bird"]))
     assert "split 'test': has other classes than" in refusal(
         save(tmp_path / "other", train=image_rows(pixels()), test=other)

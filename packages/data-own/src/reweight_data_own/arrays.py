@@ -37,6 +37,7 @@ class Entry:
         dtype: type of its numbers or texts.
         shape: its shape.
         offset: bytes before its first number; None where it is compressed.
+        problem: why it cannot be read; empty if it can.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Entry:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     offset: int | None
+    problem: str = ""
 
     @property
     def source(self) -> str:
@@ -56,6 +58,7 @@ class Entry:
         Raises:
             UserError: if they are no features, or are compressed and too many for the memory.
         """
+        self._refuse_unreadable()
         if len(self.shape) != 2:
             raise UserError(f"{self.source}: features must have two dimensions (rows, columns), not shape {self.shape}")
         if self.dtype.kind not in "fiu" or self.dtype.itemsize > 8:
@@ -75,7 +78,12 @@ class Entry:
         return MappedArray(self.path, self.dtype, (self.shape[0], self.shape[1]), self.offset)
 
     def read(self) -> np.ndarray:
-        """Read the whole array into memory."""
+        """Read the whole array into memory.
+
+        Raises:
+            UserError: if it cannot be read.
+        """
+        self._refuse_unreadable()
         if self.offset is None:
             with np.load(self.path, allow_pickle=False) as file:
                 whole: np.ndarray = file[self.name]
@@ -83,18 +91,22 @@ class Entry:
         count = int(np.prod(self.shape))
         return np.fromfile(self.path, self.dtype, count, offset=self.offset).reshape(self.shape)
 
+    def _refuse_unreadable(self) -> None:
+        if self.problem:
+            raise UserError(f"{self.source}: {self.problem}")
+
 
 def entries(path: Path) -> Mapping[str, Entry]:
     """Return the arrays of a file by name.
 
     Raises:
-        UserError: if it cannot be read, is cut off, or holds Python objects.
+        UserError: if it cannot be read, or is cut off.
     """
     try:
         found = {".npy": _of_npy, ".npz": _of_npz, ".safetensors": _of_safetensors}[path.suffix](path)
         for entry in found.values():
             end = 0 if entry.offset is None else entry.offset + int(np.prod(entry.shape)) * entry.dtype.itemsize
-            if path.stat().st_size < end:
+            if not entry.problem and path.stat().st_size < end:
                 raise UserError(f"{entry.source}: the file ends before its last number; was it written whole?")
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, SafetensorError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
@@ -103,8 +115,8 @@ def entries(path: Path) -> Mapping[str, Entry]:
 
 def _of_npy(path: Path) -> dict[str, Entry]:
     with open(path, "rb") as file:
-        dtype, shape = _header(file, str(path))
-        return {"": Entry(path, "", dtype, shape, file.tell())}
+        dtype, shape, problem = _header(file)
+        return {"": Entry(path, "", dtype, shape, file.tell(), problem)}
 
 
 def _of_npz(path: Path) -> dict[str, Entry]:
@@ -119,23 +131,25 @@ def _of_npz(path: Path) -> dict[str, Entry]:
                 lengths = (int.from_bytes(local[at : at + 2], "little") for at in (_NAME_LENGTH, _EXTRA_LENGTH))
                 offset = member.header_offset + _LOCAL_HEADER + sum(lengths)
             with archive.open(member) as file:
-                dtype, shape = _header(file, f"{path}, {name}")
-                found[name] = Entry(path, name, dtype, shape, None if offset is None else offset + file.tell())
+                dtype, shape, problem = _header(file)
+                start = None if offset is None else offset + file.tell()
+                found[name] = Entry(path, name, dtype, shape, start, problem)
     return found
 
 
-def _header(file: IO[bytes], source: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Read the header of an array as numpy writes it: type and shape."""
+def _header(file: IO[bytes]) -> tuple[np.dtype[Any], tuple[int, ...], str]:
+    """Read the header of an array as numpy writes it: type, shape, and why the array cannot be read, if so."""
     version = np.lib.format.read_magic(file)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
     if read is None:
-        raise UserError(f"{source}: is an array of records; save one array of numbers")
+        return np.dtype(object), (), "is an array of records; save one array of numbers"
     shape, is_fortran, dtype = read(file)
+    problem = ""
     if dtype.hasobject:
-        raise UserError(f"{source}: holds Python objects, whose pickle could run code: save numbers or texts")
-    if is_fortran and len(shape) > 1:
-        raise UserError(f"{source}: is stored by columns: save np.ascontiguousarray(x)")
-    return dtype, shape
+        problem = "holds Python objects, whose pickle could run code: save numbers or texts"
+    elif is_fortran and len(shape) > 1:
+        problem = "is stored by columns: save np.ascontiguousarray(x)"
+    return dtype, shape, problem
 
 
 def _of_safetensors(path: Path) -> dict[str, Entry]:
@@ -148,8 +162,8 @@ def _of_safetensors(path: Path) -> dict[str, Entry]:
     header.pop("__metadata__", None)
     found = {}
     for name, entry in header.items():
-        if entry["dtype"] not in _TYPES:
-            raise UserError(f"{path}, {name}: numbers of type {entry['dtype']} are not read; save F16 or F32")
+        dtype = _TYPES.get(entry["dtype"])
+        problem = "" if dtype else f"numbers of type {entry['dtype']} are not read; save F16 or F32"
         start = 8 + length + entry["data_offsets"][0]
-        found[name] = Entry(path, name, _TYPES[entry["dtype"]], tuple(entry["shape"]), start)
+        found[name] = Entry(path, name, dtype or np.dtype(np.uint8), tuple(entry["shape"]), start, problem)
     return found

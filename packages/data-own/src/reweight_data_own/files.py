@@ -15,17 +15,18 @@ from reweight_data_own.parquet import PARQUET, ParquetTable
 
 
 def count_rows(config: FeaturesOptions) -> int:
-    """Return how many rows the training set has, from the header of its file.
+    """Return how many rows the training set has, from the header of its file; 0 if there are none.
 
     Raises:
         UserError: if it cannot be read.
     """
     file = find_file(data_root(config), "train")
     if file is None:
-        raise UserError("there is no training set")
-    return (
-        len(ParquetTable.open(file)) if file.suffix == PARQUET else feature_entry(file, config.feature_column).shape[0]
-    )
+        return 0
+    if file.suffix == PARQUET:
+        return len(ParquetTable.open(file))
+    entry = feature_entry(file, config.feature_column)
+    return entry.shape[0] if len(entry.shape) == 2 else 0
 
 
 def data_root(config: FeaturesOptions) -> Path:
@@ -70,7 +71,7 @@ def feature_entry(file: Path, wanted: Sequence[str]) -> Entry:
         if wanted[0] not in found:
             raise UserError(f"{file}: has no array '{wanted[0]}' ({', '.join(found)})")
         return found[wanted[0]]
-    tables = [entry for entry in found.values() if len(entry.shape) == 2]
+    tables = [entry for entry in found.values() if len(entry.shape) == 2 or set(found) == {""}]
     if len(tables) > 1:
         names = ", ".join(entry.name for entry in tables)
         raise UserError(f"{file}: has several arrays of two dimensions ({names}); name one by --feature-column")

@@ -13,9 +13,10 @@ from reweight_data_own.options import FeaturesOptions, HfOptions
 def fitting_features(config: FeaturesOptions) -> Mapping[str, Any]:
     """Return what fits the rows of ROOT/train; nothing if it cannot be read, which `load` tells."""
     try:
-        return fitting_defaults("features", count_rows(config))
+        rows = count_rows(config)
     except UserError:
         return {}
+    return fitting_defaults("features", rows) if rows else {}
 
 
 def fitting_hf(config: HfOptions) -> Mapping[str, Any]:
@@ -23,6 +24,7 @@ def fitting_hf(config: HfOptions) -> Mapping[str, Any]:
     from reweight_data_own.hub import kind_and_rows
 
     try:
-        return fitting_defaults(*kind_and_rows(config)) if config.hf_name is not None else {}
+        kind, rows = kind_and_rows(config)
     except UserError:
         return {}
+    return fitting_defaults(kind, rows) if rows else {}

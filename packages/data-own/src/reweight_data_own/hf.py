@@ -90,7 +90,10 @@ def _labels(opened: Opened) -> tuple[tuple[str, ...], dict[str, Labels]]:
     parts = {}
     for part, rows in opened.parts.items():
         where = opened.where(part)
-        seen = checked(opened.labels(part, opened.label), len(rows), f"{where}, {opened.label}")
+        values = opened.labels(part, opened.label)
+        if values.dtype.kind == "i" and values.min(initial=0) < 0 and part != "train":
+            raise UserError(f"{where}: has rows without a label (below 0); name another split by --hf-{part}")
+        seen = checked(values, len(rows), f"{where}, {opened.label}")
         true = None
         if opened.true_label is not None and opened.true_label in rows.column_names:
             true = checked(opened.labels(part, opened.true_label), len(rows), f"{where}, {opened.true_label}")
@@ -101,6 +104,6 @@ def _labels(opened: Opened) -> tuple[tuple[str, ...], dict[str, Labels]]:
     for part, labels in parts.items():
         if opened.class_names(part) != names:
             raise UserError(f"{opened.where(part)}: has other classes than {opened.where('train')}")
-        if labels.best.max() >= len(names):
+        if max(labels.best.max(), labels.seen.max()) >= len(names):
             raise UserError(f"{labels.source}: has a label outside 0..{len(names) - 1}")
     return names, parts

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from reweight_core import FeatureRows, UserError, cache_folder, reason, written_whole
+from reweight_core import FeatureRows, UserError, cache_folder, reason, total_memory, written_whole
 from reweight_data_own.arrays import entries
 
 FORMAT = 1
@@ -46,9 +46,12 @@ def features_of(parts: Mapping[str, Sequence[str]], model: str | None, columns: 
     """Return the features of the texts of each part, from the cache if they were computed before.
 
     Raises:
-        UserError: as `transform_of`.
+        UserError: as `transform_of`, or if TF-IDF would have more numbers than half of the memory holds.
     """
     path = cache_folder() / f"texts-{_digest(parts, model, columns)[:32]}.npy"
+    needed = 4 * columns * sum(map(len, parts.values()))
+    if model is None and needed > total_memory() / 2:
+        raise UserError(f"--text-features {columns}: would take {needed / 2**30:.0f} GiB; give a smaller number")
     everything = [text for texts in parts.values() for text in texts]
     if not path.is_file():
         try:

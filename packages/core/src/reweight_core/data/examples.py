@@ -101,11 +101,11 @@ class Examples:
         else:
             images, positions = pixels, torch.arange(len(ids), device=ids.device)
         assert images is not None, "images are on the device if not stored elsewhere"
-        if generator is None or not (self._padding or self._flip):
-            images = images.index_select(0, positions)
-        else:
+        if generator is not None and (self._padding or self._flip):
             images = self._augmented(images, positions, generator)
-        inputs = ((images.to(self._mean.dtype) - self._mean) / self._std).to(self._dtype)
+        elif pixels is None:
+            images = images.index_select(0, positions)
+        inputs = (images.to(self._mean.dtype) - self._mean).div_(self._std).to(self._dtype)
         return Batch(ids, inputs.contiguous(memory_format=self.memory_format), self.labels.index_select(0, ids))
 
     def in_order(self, size: int, workers: int) -> Iterator[Batch]:
