@@ -251,7 +251,7 @@ class RunConfig(DataConfig):
     channels_last: bool = option(True, "Keep images and kernels in channels-last order.", group="machine")
     workers: int | None = option(
         None,
-        "Processes that read while training what does not fit into memory; any number gives the same. Default: one a core.",
+        "Processes that read what is read while training; any number gives the same results. Default: one a core.",
         check=ge(0),
         group="machine",
         changes_result=False,
