@@ -39,17 +39,14 @@ OF_NOISE = 10
 
 
 class Counting:
-    """A backend that counts its replays; without recording, it takes each step in the surroundings of a recording."""
+    """A backend that counts its replays."""
 
-    def __init__(self, backend: Backend, records: bool):
-        self.replays, self._backend, self._records = 0, backend, records
+    def __init__(self, backend: Backend):
+        self.replays, self._backend = 0, backend
         self.run = backend.run
 
     def record(self, take: Callable[[], None]) -> Callable[[], None]:
         """See `Backend.record`."""
-        if not self._records:
-            self.run(take)
-            return lambda: self.run(take)
         replay = self._backend.record(take)
 
         def counted() -> None:
@@ -57,6 +54,18 @@ class Counting:
             replay()
 
         return counted
+
+
+class StepByStep:
+    """A backend that takes each step in the surroundings of a recording, and records none."""
+
+    def __init__(self, backend: Backend):
+        self.run = backend.run
+
+    def record(self, take: Callable[[], None]) -> Callable[[], None]:
+        """See `Backend.record`."""
+        self.run(take)
+        return lambda: self.run(take)
 
 
 def stripes(per_class: int, size: int) -> Dataset:
@@ -102,16 +111,17 @@ def train(config: RunConfig, data: PreparedData, records: bool) -> Trained:
     gc.collect()
     with products(config.precision), tempfile.TemporaryDirectory() as temporary:
         parts = build_parts(config, data)
-        backend: Backend
         if parts.device.type == "cuda":
-            backend = CudaGraphs(parts.device, parts.step.generators.values())
+            counting = Counting(CudaGraphs(parts.device, parts.step.generators.values()))
+            runner = RecordedSteps(parts.step, counting, required=True) if records else parts.step
         else:
             # needs pytest, which a machine with a GPU may lack
             from reweight_core.testing.recorder import CpuBackend
 
-            backend = CpuBackend()
-        counting = Counting(backend, records)
-        parts = attrs.evolve(parts, runner=RecordedSteps(parts.step, counting, required=True))
+            # some of torch's forward-mode rules round differently while a step is recorded on a CPU
+            counting = Counting(CpuBackend())
+            runner = RecordedSteps(parts.step, counting if records else StepByStep(CpuBackend()), required=True)
+        parts = attrs.evolve(parts, runner=runner)
         run, started = Path(temporary) / "run", time.perf_counter()
         run.mkdir()
         train_parts(parts, HeldOut.of(config, data, parts.device), run)

@@ -60,7 +60,9 @@ def problems(outcome: dict[str, Any]) -> list[str]:
                 found.append(f"{row['subject']}: {row.get('error', apart)}")
     if outcome["kind"] in ("bench", "check-grad"):
         found += [
-            f"{row.get('method', '')} {row['strategy']}: {row['error']}" for row in figures or () if "error" in row
+            f"{row.get('method', 'D under')} {row['strategy'] or ''}: {row['error']}"
+            for row in figures or ()
+            if "error" in row
         ]
     return found
 

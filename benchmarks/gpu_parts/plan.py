@@ -9,7 +9,7 @@ import attrs
 
 from gpu_parts import tree
 from gpu_parts.parts import Part
-from gpu_parts.subjects import MAIN, VARIANTS, subjects
+from gpu_parts.subjects import MAIN, subjects
 
 PROGRAM = ("-m", "reweight_core")
 LEARNED = ("erm", "l2rw", "mwnet", "gdw", "fsr")
@@ -49,16 +49,19 @@ def _full(setting: Setting) -> Iterator[Part]:
         yield _bench(setting, "resnet32", precision, LEARNED, ways, 50)
     for name in names[len(MAIN) :]:
         yield _capture(setting, f"capture: {name}", name)
-    yield _sweep(setting, "gdw, uniform", "gdw", "--noise", "uniform:0.4")
+    if setting.images is not None:
+        yield _sweep(setting, "gdw, uniform", "gdw", "--noise", "uniform:0.4")
     for method in ("gdw", "l2rw", "mwnet"):
         for precision in ("tf32", "bf16"):
             yield _check_grad(setting, method, precision)
     for precision in ("tf32", "bf16", "fp32"):
         yield _bench(setting, "wrn-28-10", precision, LEARNED[:-1], ("jvp", "fd"), 10)
-    yield _sweep(setting, "baselines, uniform", "erm,l2rw,mwnet", "--noise", "uniform:0.4")
-    yield _fsr(setting, "uniform", "cifar-noise", "--noise", "uniform:0.4")
     others = [name for name in tree.names("methods") if name not in LEARNED]
     yield _bench(setting, "resnet32", "tf32", others, ("jvp",), 20, "others")
+    if setting.images is None:
+        return
+    yield _sweep(setting, "baselines, uniform", "erm,l2rw,mwnet", "--noise", "uniform:0.4")
+    yield _fsr(setting, "uniform", "cifar-noise", "--noise", "uniform:0.4")
     yield _sweep(setting, "flip", "gdw,erm,l2rw,mwnet", "--noise", "flip:0.4")
     yield _sweep(setting, "imb", "gdw,erm,l2rw,mwnet", "--imb", "0.01")
     yield _fsr(setting, "imb", "cifar-lt", "--imb", "0.01")
@@ -71,10 +74,8 @@ def _full(setting: Setting) -> Iterator[Part]:
 
 def _tiny(setting: Setting) -> Iterator[Part]:
     yield Part("machine", "machine", ("-m", "gpu_parts.machine", setting.device), beside=True)
-    names = [name for name in subjects(on_gpu=False) if not name.startswith("loss ") and name not in VARIANTS]
-    names += ["gdw on images in files", "fsr with everything"]
-    for number in (0, 1):
-        yield _capture(setting, f"capture: {number}", *names[number::2])
+    # those of all methods, components and losses take a minute; the packages' tests compare theirs
+    yield _capture(setting, "capture", *MAIN, "gdw on images in files", "fsr with everything")
     yield attrs.evolve(
         _bench(setting, "resnet8", "fp32", ("gdw",), ("jvp",), 2, sizes=("3x8x8", "8", "8")), beside=True
     )
@@ -133,7 +134,6 @@ def _sweep(setting: Setting, title: str, methods: str, *options: str) -> Part:
     """Return runs at the full schedule: 80 epochs, 1,000 clean images; an option that is given again counts."""
     folder = setting.work / "runs" / "".join(c if c.isalnum() else "-" for c in title)
     arguments = ["--methods", methods, "--model", "resnet32", "--meta-size", "1000", *_images(setting), *options]
-    # a CPU core for each: all images are in memory, and nothing but the launches is computed on it
     arguments += ["--checkpoint-every", "2", "--device", setting.device, "--jobs", str(setting.jobs)]
     command = (*PROGRAM, "sweep", *arguments, "--out", str(folder), "--quiet")
     return Part(f"runs: {title}", "runs", command, seconds=None, least=45, runs=folder)
