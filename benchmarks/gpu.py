@@ -67,6 +67,8 @@ def main(minutes: float, out: Path, data: Path | None, work: Path | None, jobs: 
         click.echo(f"{outcome['seconds']:6.0f} s  {part.name}: {outcome['status']}")
         for problem in problems(outcome | {"kind": part.kind}):
             click.echo(f"          {problem}")
+        if part.kind == "machine" and outcome["status"] == "failed":
+            raise click.ClickException(f"--device {device}: does not compute; nothing else was tried")
 
     def write() -> None:
         names = [part.name for part in findings.left(parts)]

@@ -89,6 +89,15 @@ def test_everything_is_tried_on_the_cpu_from_a_bare_tree_and_then_not_again(bare
     assert json.loads((tmp_path / "results.json").read_text()) == outcomes
 
 
+def test_where_there_is_no_such_device_nothing_else_is_tried(bare, tmp_path):
+    tree, python = bare
+    done = call(python, tree / "benchmarks" / "gpu.py", "--device", "cuda:99", "--out", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "Error: --device cuda:99: does not compute; nothing else was tried\n"
+    assert list(json.loads((tmp_path / "results.json").read_text())) == ["machine"]
+    assert "- machine: " in (tmp_path / "report.md").read_text()
+
+
 def test_all_methods_components_and_losses_are_subjects_whose_options_there_are():
     from gpu_parts.capture import configured
     from gpu_parts.subjects import MAIN, subjects

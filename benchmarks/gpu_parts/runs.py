@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 OPTIONS = ("method", "with", "noise", "imb", "seed", "epochs", "model")
-SUMMARY = ("test_accuracy", "test_accuracy_mean5", "noise_auroc", "health")
+SUMMARY = ("test_accuracy", "test_accuracy_mean5", "noise_auroc", "health", "seconds")
 SMALL = {".json", ".jsonl", ".csv", ".log", ".md"}
 
 
@@ -16,7 +16,7 @@ def runs_of(folder: Path) -> list[dict[str, Any]]:
     """Return an object for each run of a sweep that has begun.
 
     Its options, the ``precision`` and the look-ahead taken, ``epochs_done``, ``test_accuracy`` so far, ``seconds`` of
-    its epochs (the tests after them not included); of a finished run what its summary says.
+    its epochs without the tests after them; of a finished run what its summary says, ``seconds`` of all of it.
     """
     return [_figures(path.parent) for path in sorted(folder.glob("*/seed-*/config.json"))]
 
