@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from gpu_parts import tree
 from gpu_parts.findings import Findings, problems
 from gpu_parts.images import image_folder, make_tiny
@@ -65,10 +66,11 @@ def main(minutes: float, out: Path, data: Path | None, work: Path | None, jobs: 
         findings.note(part, outcome)
         write()
         click.echo(f"{outcome['seconds']:6.0f} s  {part.name}: {outcome['status']}")
-        for problem in problems(outcome | {"kind": part.kind}):
+        kept = outcome | {"kind": part.kind}
+        for problem in problems(kept):
             click.echo(f"          {problem}")
         if part.kind == "machine" and outcome["status"] == "failed":
-            raise click.ClickException(f"--device {device}: does not compute; nothing else was tried")
+            raise click.ClickException(f"--device {device}: nothing can be tried ({problems(kept)[0]})")
 
     def write() -> None:
         names = [part.name for part in findings.left(parts)]

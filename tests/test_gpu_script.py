@@ -93,7 +93,7 @@ def test_where_there_is_no_such_device_nothing_else_is_tried(bare, tmp_path):
     tree, python = bare
     done = call(python, tree / "benchmarks" / "gpu.py", "--device", "cuda:99", "--out", tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "Error: --device cuda:99: does not compute; nothing else was tried\n"
+    assert done.stderr.startswith("Error: --device cuda:99: nothing can be tried (")
     assert list(json.loads((tmp_path / "results.json").read_text())) == ["machine"]
     assert "- machine: " in (tmp_path / "report.md").read_text()
 

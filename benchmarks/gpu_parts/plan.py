@@ -136,7 +136,7 @@ def _sweep(setting: Setting, title: str, methods: str, *options: str) -> Part:
     arguments = ["--methods", methods, "--model", "resnet32", "--meta-size", "1000", *_images(setting), *options]
     arguments += ["--checkpoint-every", "2", "--device", setting.device, "--jobs", str(setting.jobs)]
     command = (*PROGRAM, "sweep", *arguments, "--out", str(folder), "--quiet")
-    return Part(f"runs: {title}", "runs", command, seconds=None, least=45, runs=folder)
+    return Part(f"runs: {title}", "runs", command, seconds=None, least=60, runs=folder)
 
 
 def _fsr(setting: Setting, title: str, preset: str, *options: str) -> Part:

@@ -27,7 +27,8 @@ def _figures(run: Path) -> dict[str, Any]:
     found |= {"precision": config.get("precision")}
     metrics, summary = run / "metrics.jsonl", run / "summary.json"
     lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
-    epochs = [json.loads(line) for line in lines]
+    # the last line of a run that was stopped may be cut
+    epochs = [json.loads(line) for line in lines if line.endswith("}")]
     found |= {"epochs_done": len(epochs), "seconds": sum(epoch["seconds"] for epoch in epochs), "finished": False}
     if epochs:
         found |= {name: epochs[-1].get(name) for name in ("lookahead", "test_accuracy", "noise_auroc")}
