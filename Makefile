@@ -20,8 +20,8 @@ test: lint
 		echo "== $$package alone"; \
 		REWEIGHT_PLUGINS=reweight-$$(basename $$package) $(PYTEST) $$package || exit 1; \
 	done
-	@echo "== everything together"
-	$(PYTEST)
+	@echo "== the packages together"
+	$(PYTEST) tests
 
 test-floor: BIN := $(FLOOR)/bin
 test-floor: $(FLOOR)/installed

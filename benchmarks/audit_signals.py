@@ -116,6 +116,9 @@ def _print(found: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]) -> None
             if how == "cleanlab":
                 _row(noise, method, f"cleanlab, self-confidence, {FOLDS} folds", [r[how] for r in results])
                 continue
+            if how == "trusted" and (noise, method) != next(setting for setting in found if setting[0] == noise):
+                # networks of the trusted examples do not know the method
+                continue
             for signal in SIGNALS:
                 # the others are the same as without
                 if (signal == "out-of-sample") != (how == "no") and signal in results[0][how]["signals"]:

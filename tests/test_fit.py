@@ -16,7 +16,7 @@ from reweight_core import UserError, configure, evaluate, load, load_data
 from reweight_core.data.folds import in_fold
 from reweight_fit import trials as module
 from reweight_fit.candidates import CANDIDATES, Facts, candidates_for, is_unbalanced
-from reweight_fit.search import FOLDS
+from reweight_fit.search import FOLDS, Trial, Way
 
 FEW = {"candidates": ["gce", "fine-tune"], "budget": "100x"}
 
@@ -116,6 +116,16 @@ def test_trials_in_processes_say_the_same():
     assert len(common) > 8
     for name in common:
         assert (one[name]["logits"] == two[name]["logits"]).all()
+
+
+def test_a_process_trains_on_data_that_it_cannot_load(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_of_process", [])
+    trial, data = Trial(Way("clean-only"), (1, 2)), load_data(configure(**SHORT))
+    memory = {name: value for name, value in SHORT.items() if not name.startswith("data")}
+    memory |= {"data": "memory", "memory_examples": len(data.dataset.train)}
+    module._begin_process(memory, tmp_path / "one", torch.get_num_threads(), data.dataset)
+    found, expected = module._in_process(trial), module.Trials(SHORT, tmp_path / "two", data).one(trial)
+    assert (found.logits == expected.logits).all()
 
 
 def test_an_interrupted_call_goes_on_and_keeps_its_trials(tmp_path, monkeypatch):

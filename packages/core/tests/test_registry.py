@@ -185,7 +185,7 @@ def test_an_empty_allow_list_leaves_cores_own_plugins(site, monkeypatch):
     site.add("fake-good", "good", GOOD)
     monkeypatch.setenv(registry.ALLOW_LIST, "")
     assert registry.names("method") == ["erm"]
-    assert registry.names("data") == []
+    assert registry.names("data") == ["memory"]
     assert "resnet32" in registry.names("model")
 
 

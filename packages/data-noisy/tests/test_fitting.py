@@ -12,9 +12,8 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from reweight_core import DataConfig, RunConfig, UserError, as_values, configure, load_data, train
+from reweight_core import DataConfig, UserError, as_values, configure, load_data, train
 from reweight_core.cli.main import main
-from reweight_data_noisy.fitting import SMALL_TABLE, fitting
 
 
 def write_table(root, features, labels):
@@ -31,34 +30,10 @@ def table(tmp_path):
     return lambda rows: write_table(tmp_path / "table", rng.randn(rows, 3), np.arange(rows) % 2)
 
 
-class TestTheRule:
-    def test_every_default_is_one_of_core(self):
-        for kind, examples in (("features", 10), ("features", 10**4), ("images", 10), ("images", 10**6)):
-            configure(RunConfig, data="digits", **fitting(kind, examples))
-
-    def test_small_tables_have_logistic_regression_and_large_ones_a_perceptron(self):
-        assert fitting("features", SMALL_TABLE - 1)["model"] == "linear"
-        assert fitting("features", SMALL_TABLE)["model"] == "mlp"
-
-    @pytest.mark.parametrize("examples", [2, 100, 1200, 1300, 50_000, 99_900, 10**6])
-    def test_images_are_trained_on_for_80_epochs_but_within_bounds(self, examples):
-        found = fitting("images", examples)
-        assert found.pop("model", "resnet32") == ("resnet8" if examples < 5000 else "resnet32")
-        steps_of_80_epochs = 80 * -(-examples // 100)
-        if 1000 <= steps_of_80_epochs <= 80_000:
-            assert found == {"epochs": 80}
-        else:
-            assert found == {"steps": 1000 if examples < 50_000 else 80_000}
-
-    def test_a_million_rows_are_not_gone_through_twenty_times(self):
-        assert fitting("features", 10**6)["steps"] == 20_000
-        assert fitting("features", 5000)["epochs"] == 20
-
-
 class TestWhatIsLookedAt:
     def test_rows_of_a_table_are_counted(self, table):
         assert (configure(**table(20)).model, configure(**table(20)).weight_decay) == ("linear", 1 / 20)
-        assert configure(**table(SMALL_TABLE)).model == "mlp"
+        assert configure(**table(1500)).model == "mlp"
 
     @pytest.mark.parametrize("name", ["csv", "csv-lt"])
     def test_lists_of_images_are_no_tables(self, tmp_path, name):
@@ -92,7 +67,7 @@ class TestRanks:
 
     def test_a_run_keeps_the_values_when_the_data_have_changed(self, table):
         values = as_values(configure(**table(20)))
-        table(SMALL_TABLE)
+        table(1500)
         assert as_values(configure(**values)) == values
 
     def test_help_shows_them(self, table, capsys):

@@ -11,6 +11,7 @@ from reweight_core.config.options import Option, option
 from reweight_core.config.resolve import as_values, configure, core_options, known_options, over, read_file
 from reweight_core.config.run_config import DataConfig, RunConfig
 from reweight_core.config.weighting_options import WeightingOptions
+from reweight_core.data.fitting import fitting_defaults
 from reweight_core.engine.stage import Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.errors import DivergedError, UserError, nearest, reason
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from reweight_core.engine.step import Step
     from reweight_core.engine.virtual_step import VirtualSGD
     from reweight_core.engine.weighting_network import WeightingNetwork
+    from reweight_core.integrations.sklearn import ReweightClassifier
     from reweight_core.machine.device import cpu_name, usable_cpus
     from reweight_core.runs.evaluate import evaluate
     from reweight_core.runs.folder import RunRecord, read_config
@@ -81,6 +83,7 @@ _LAZY = {
     "Predictions": "reweight_core.runs.predict",
     "PreparedData": "reweight_core.data.prepare",
     "Progress": "reweight_core.cli.progress",
+    "ReweightClassifier": "reweight_core.integrations.sklearn",
     "RunRecord": "reweight_core.runs.folder",
     "Samples": "reweight_core.runs.samples",
     "Split": "reweight_core.data.dataset",
@@ -150,6 +153,7 @@ __all__ = [
     "Predictions",
     "PreparedData",
     "Progress",
+    "ReweightClassifier",
     "RunConfig",
     "RunRecord",
     "Samples",
@@ -175,6 +179,7 @@ __all__ = [
     "evaluate",
     "find_head",
     "first_pass",
+    "fitting_defaults",
     "hookimpl",
     "imported",
     "in_fold",
@@ -219,12 +224,11 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(_LAZY[name]), name)
     if not name.startswith("_") and name in registry.names("command"):
         try:
-            function = registry.find("command", name).function
+            function = registry.function_of(name)
         except UserError as error:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}: {error}") from error
         if function is not None:
-            module, _, name_in_it = function.partition(":")
-            return getattr(import_module(module), name_in_it)
+            return function
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -29,7 +29,7 @@ from reweight_fit.search import FOLDS, Outcome, Search, Trial, Way
 from reweight_fit.trials import Trials, config_of, processes_for
 
 if TYPE_CHECKING:
-    from reweight_core import FinishedRun
+    from reweight_core import Dataset, FinishedRun
 
 REPORT = "fit.json"
 """File of the report."""
@@ -85,6 +85,7 @@ def fit(
     jobs: int = 1,
     watcher: Watcher | None = None,
     observers: Sequence[object] = (),
+    dataset: Dataset | None = None,
     **options: Any,
 ) -> Fitted:
     """Find the way to train that suits the data, and train with it (``reweight fit``).
@@ -103,6 +104,7 @@ def fit(
         jobs: trials that are made at a time, each in a process of its own.
         watcher: is told how the search gets on.
         observers: hear of the last training (`reweight_core.train`).
+        dataset: what the options name, if it is at hand.
         **options: options of ``reweight train`` (underscores) but those that choose the method and the validation set.
 
     Raises:
@@ -114,12 +116,12 @@ def fit(
     asked: RunConfig = configure(**{"test_from": "none"} | options)
     # a library that is missing is told now, and not by the last training
     build_observers(asked)
-    dataset = load_data(asked).dataset
-    if dataset.test is None:
+    loaded = load_data(asked, dataset).dataset
+    if loaded.test is None:
         # estimates come from elsewhere
         options = {"test_from": "none"} | options
     plain: RunConfig = configure(**options)
-    data = load_data(plain, dataset)
+    data = load_data(plain, loaded)
     _refuse_too_few(data, options)
     facts = Facts(data, options, plain.model)
     labels = data.train.labels if data.meta is None else data.meta.labels
@@ -129,7 +131,8 @@ def fit(
     unobserved = {name: value for name, value in options.items() if name in without}
 
     folders.begin(plain, data.fingerprint, chosen)
-    with locked(folders.trials, f"--out {out}"), processes_for(unobserved, folders.trials, jobs) as processes:
+    elsewhere = processes_for(unobserved, folders.trials, jobs, dataset)
+    with locked(folders.trials, f"--out {out}"), elsewhere as processes:
         trials = Trials(unobserved, folders.trials, data, processes)
 
         def run(some: Sequence[Trial]) -> Iterator[Outcome]:
@@ -163,7 +166,8 @@ def fit(
         if plant is None:
             uses_trusted = next(candidate.uses_trusted for candidate in chosen if candidate.name == best.candidate)
             plant = planted(facts.trusted, len(data.train), uses_trusted)
-        finished = folders.train(config_of(best, options, data, out=folders.out, plant=plant), observers)
+        last = config_of(best, options, data, out=folders.out, plant=plant)
+        finished = folders.train(last, observers, data)
         write_json(folders.out / REPORT, report.as_json())
     return Fitted(finished, report)
 

@@ -15,7 +15,7 @@ from reweight_core import RunConfig, UserError, as_values, registry, resume, tra
 from reweight_fit.candidates import Candidate
 
 if TYPE_CHECKING:
-    from reweight_core import FinishedRun
+    from reweight_core import FinishedRun, PreparedData
 
 HARMLESS = ("workers", "checkpoint_every", "observe")
 """Options that change nothing of what comes of a training."""
@@ -100,7 +100,7 @@ class Folders:
     def _refuse(self, what: str) -> None:
         raise UserError(f"{self.trials}: has trials with other {what}; give another --out, or delete the folder")
 
-    def train(self, config: RunConfig, observers: Sequence[object]) -> FinishedRun:
+    def train(self, config: RunConfig, observers: Sequence[object], data: PreparedData) -> FinishedRun:
         """Make the last training, or go on with what an interrupted call began.
 
         Raises:
@@ -109,7 +109,7 @@ class Folders:
         if not (self.out / "checkpoints").exists():
             if self.out.exists():
                 shutil.rmtree(self.out)
-            return train(config, observers)
+            return train(config, observers, data)
         began = json.loads((self.out / "config.json").read_text(encoding="utf-8"))["options"]
         if _decisive(began) != _as_json(_decisive(as_values(config))):
             raise UserError(

@@ -20,6 +20,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from reweight_core import (
+    Dataset,
     DivergedError,
     Examples,
     FinishedRun,
@@ -144,13 +145,16 @@ _of_process: list[Trials] = []
 
 
 @contextmanager
-def processes_for(given: Mapping[str, Any], folder: Path, jobs: int) -> Iterator[Executor | None]:
+def processes_for(
+    given: Mapping[str, Any], folder: Path, jobs: int, dataset: Dataset | None = None
+) -> Iterator[Executor | None]:
     """Keep processes for trials, each with the data and its share of the processors; None for one job.
 
     Args:
         given: the user's options of ``reweight train``.
         folder: where the outcomes are kept.
         jobs: how many.
+        dataset: what the options name, where a process cannot load it.
     """
     if jobs == 1:
         yield None
@@ -159,16 +163,16 @@ def processes_for(given: Mapping[str, Any], folder: Path, jobs: int) -> Iterator
     given = {"workers": threads, **given}
     # a process that was forked cannot use a GPU
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, _begin_process, (given, folder, threads)) as processes:
+    with ProcessPoolExecutor(jobs, context, _begin_process, (given, folder, threads, dataset)) as processes:
         yield processes
 
 
-def _begin_process(given: Mapping[str, Any], folder: Path, threads: int) -> None:
+def _begin_process(given: Mapping[str, Any], folder: Path, threads: int, dataset: Dataset | None) -> None:
     torch.set_num_threads(threads)
     with warnings.catch_warnings():
         # the first process has told them
         warnings.simplefilter("ignore")
-        _of_process.append(Trials(given, folder, load_data(configure(**given))))
+        _of_process.append(Trials(given, folder, load_data(configure(**given), dataset)))
 
 
 def _in_process(trial: Trial) -> Outcome:

@@ -8,7 +8,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from functools import lru_cache
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import Any
 
 import attrs
@@ -80,6 +80,15 @@ def find(kind: str, name: str) -> Any:
         raise UserError(
             f"{kind} '{name}' of {_source(entry)} cannot be loaded: {reason(error)}; mend or uninstall that package"
         ) from error
+
+
+def function_of(command: str) -> Any:
+    """Import what does the same in Python as a command (errors as `find`); None if there is nothing."""
+    function = find("command", command).function
+    if function is None:
+        return None
+    module, _, name = function.partition(":")
+    return getattr(import_module(module), name)
 
 
 def build(kind: str, name: str, *arguments: Any) -> Any:
