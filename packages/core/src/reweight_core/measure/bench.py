@@ -41,7 +41,7 @@ class Subject:
     """What is measured.
 
     Attributes:
-        method: name of a method, or `PLAIN` for that loop with recorded steps.
+        method: name of a method, or `PLAIN`.
         strategy: its look-ahead, or None.
         graph: whether its steps are replayed as CUDA graphs.
     """
