@@ -50,7 +50,7 @@ def bare(tmp_path_factory):
 def call(python, *command):
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "REWEIGHT_PLUGINS")}
     return subprocess.run(
-        [str(part) for part in (python, *command)], cwd="/", env=kept, capture_output=True, text=True, timeout=300
+        [str(part) for part in (python, *command)], cwd="/", env=kept, capture_output=True, text=True, timeout=600
     )
 
 
