@@ -139,6 +139,23 @@ def test_python_of_the_run_page_works(tmp_path, monkeypatch, capsys):
     assert (tmp_path / folder / "summary.json").is_file()
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_python_of_the_page_on_loops_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    scope: dict = {}
+    for code in blocks("docs/own-loop.md", "python"):
+        if "ReweightClassifier" in code:
+            # tests/test_sklearn.py runs these
+            continue
+        exec(compile(code, "docs/own-loop.md", "exec"), scope)
+        if "weights" in scope and "wrong" not in scope:
+            scope["wrong"] = scope["noisy"][100:] != scope["y"][100:]
+            assert scope["weights"][scope["wrong"]].mean() < 0.7 * scope["weights"][~scope["wrong"]].mean()
+            assert 0.5 < scope["figures"]["train_accuracy"] < 0.9
+    assert scope["trainer"].reweighter.samples()["visits"].tolist() == [1] * 40
+
+
 def contract_of(suite: type) -> list[str]:
     return sorted(name for name in dir(suite) if name.startswith("test_"))
 

@@ -34,15 +34,15 @@ OPTIONS = {
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("method", sorted(set(registry.names("method")) - REFUSED))
 def test_trusted_rows_are_those_of_plain_training(method, tmp_path, monkeypatch):
-    noted, note = [], TrainingStep._note
+    noted, note = [], TrainingStep.note
 
-    def noting(self, step, own, weights, D_prime):
+    def noting(self, step, own):
         # beside losses that are divided by the number of classes
         scale = 1 / CLASSES if method in DIVIDED and step.epoch >= 1 else 1
-        noted.append((step.ids.clone(), weights, D_prime, scale * (step.probabilities - step.one_hot)))
-        note(self, step, own, weights, D_prime)
+        noted.append((step.ids.clone(), step.weights, step.D_prime, scale * (step.probabilities - step.one_hot)))
+        note(self, step, own)
 
-    monkeypatch.setattr(TrainingStep, "_note", noting)
+    monkeypatch.setattr(TrainingStep, "note", noting)
     parts = tiny_parts(method, model="mlp", epochs=3, lr=0.01, meta_use="both", **OPTIONS.get(method, {}))
     record = registry.find("method", method)
     looks_ahead = record.looks_ahead != "no" and method not in DICTIONARY

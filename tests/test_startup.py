@@ -5,7 +5,18 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "torchvision", "sklearn", "scipy", "pandas", "PIL", "matplotlib", "tensorboard")
+HEAVY = (
+    "torch",
+    "torchvision",
+    "sklearn",
+    "scipy",
+    "pandas",
+    "PIL",
+    "matplotlib",
+    "tensorboard",
+    "transformers",
+    "lightning",
+)
 
 RUN = f"""
 import sys

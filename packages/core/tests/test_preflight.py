@@ -46,6 +46,26 @@ def test_it_leaves_no_trace(strategy):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_a_buffer_that_is_replaced_and_gradients_that_are_there_come_back():
+    class Counting(Net):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("count", torch.zeros(()))
+
+        def forward(self, x):
+            self.count = self.count + 1
+            return super().forward(x)
+
+    model = Counting()
+    buffer, gradients = model.count, [torch.full_like(p, 2.0) for p in model.parameters()]
+    for p, gradient in zip(model.parameters(), gradients, strict=True):
+        p.grad = gradient.clone()
+    rehearse(model, IMAGES, 3, STRATEGIES["double"])
+    assert model.count is buffer
+    assert model.count == 0
+    assert all(torch.equal(p.grad, gradient) for p, gradient in zip(model.parameters(), gradients, strict=True))
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES.values())
 def test_attention_works_with_every_look_ahead(strategy):
     model = Attention(dropout=0.0)
@@ -62,7 +82,7 @@ def test_nothing_is_said_of_attention_where_there_is_none(recwarn):
 @pytest.mark.parametrize(
     ("output", "text"),
     [
-        (lambda net, x: (x, x) if net.training else x, "must return logits .2, 3., but returns tuple"),
+        (lambda net, x: [x.tolist()] if net.training else x, "must return logits, a tensor .n, C., .* returns list"),
         (lambda net, x: x[:, :2], r"but returns \(2, 2\)"),
         (lambda net, x: F.alpha_dropout(x, 0.5, net.training), "draws random numbers where they cannot be repeated"),
         (lambda net, x: F.rrelu(x - 9, training=net.training), "draws random numbers where they cannot be repeated"),
@@ -72,7 +92,7 @@ def test_nothing_is_said_of_attention_where_there_is_none(recwarn):
 )
 def test_what_would_fail_in_training_is_found_before(output, text):
     with pytest.raises(UserError, match=text) as caught:
-        rehearse(Net(output).eval(), IMAGES, 3, None)
+        rehearse(Net(output), IMAGES, 3, None)
     assert "\n" not in str(caught.value)
 
 

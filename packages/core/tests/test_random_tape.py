@@ -309,3 +309,38 @@ class TestDrawsInTheShapeOfAnotherTensor:
         assert torch.equal(found, expected)
         assert (found.dtype, found.stride()) == (expected.dtype, expected.stride())
         assert found.requires_grad == expected.requires_grad
+
+
+@pytest.mark.parametrize("given", ["nothing", "causal", "seen", "bias", "scale", "grouped"])
+def test_attention_with_dropout_attends_as_torch_does(given):
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 4, 5, 3, generator=generator, dtype=torch.float64) for _ in range(3))
+    options = {
+        "nothing": {},
+        "causal": {"is_causal": True},
+        "seen": {"attn_mask": torch.arange(5) < torch.tensor([[[[3]]], [[[5]]]])},
+        "bias": {"attn_mask": torch.randn(5, 5, generator=generator, dtype=torch.float64)},
+        "scale": {"scale": 0.3},
+        "grouped": {"enable_gqa": True},
+    }[given]
+    if given == "grouped":
+        k, v = k[:, :2], v[:, :2]
+    tape = RandomTape(torch.Generator().manual_seed(1))
+    with tape.record():
+        # so rarely that none is dropped
+        found = F.scaled_dot_product_attention(q, k, v, dropout_p=1e-12, **options)
+    torch.testing.assert_close(found, F.scaled_dot_product_attention(q, k, v, **options))
+
+
+def test_attention_drops_whole_links_and_the_same_again():
+    generator = torch.Generator().manual_seed(0)
+    q, k = (torch.randn(2, 4, 5, 3, generator=generator) for _ in range(2))
+    links = torch.eye(5).expand(2, 4, 5, 5)
+    tape = RandomTape(torch.Generator().manual_seed(1))
+    with tape.record():
+        dropped = F.scaled_dot_product_attention(q, k, links, None, 0.5)
+    with tape.replay():
+        assert torch.equal(dropped, F.scaled_dot_product_attention(q, k, links, None, 0.5))
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], 2 * F.scaled_dot_product_attention(q, k, links)[kept])
+    assert 0.3 < kept.double().mean() < 0.7

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from reweight_core.training.build import build_observers
     from reweight_core.training.loop import FinishedRun, train
     from reweight_core.training.resume import resume
+    from reweight_core.training.reweighter import Reweighter
     from reweight_core.training.training_set import training_set
 
 _LAZY = {
@@ -84,6 +85,7 @@ _LAZY = {
     "PreparedData": "reweight_core.data.prepare",
     "Progress": "reweight_core.cli.progress",
     "ReweightClassifier": "reweight_core.integrations.sklearn",
+    "Reweighter": "reweight_core.training.reweighter",
     "RunRecord": "reweight_core.runs.folder",
     "Samples": "reweight_core.runs.samples",
     "Split": "reweight_core.data.dataset",
@@ -154,6 +156,7 @@ __all__ = [
     "PreparedData",
     "Progress",
     "ReweightClassifier",
+    "Reweighter",
     "RunConfig",
     "RunRecord",
     "Samples",

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reweight_core import Batch, Examples
+from reweight_core import Batch, Examples, UserError
 
 _CHUNK = 500
 
@@ -39,6 +39,10 @@ class Dictionary:
         device = examples.labels.device
         slots = int(np.minimum(self._share, available).max())
         sample = examples.batch(torch.zeros(1, dtype=torch.int64, device=device), None).inputs
+        if not isinstance(sample, Tensor):
+            raise UserError(
+                "fsr: keeps a dictionary of examples, whose inputs must be one tensor each; use another method"
+            )
         self._memory_format = examples.memory_format
         self._images = sample.new_zeros(len(classes) * slots, *sample.shape[1:]).contiguous(
             memory_format=self._memory_format

@@ -68,7 +68,7 @@ class FSR:
         """One step of Algorithm 1, on the scale where 1 is plain training: n w_i, shape (n,)."""
         b = step.n
         # omega_o <- 1/b;  sum_i omega_i L_i has the logit gradient omega_i b D_i
-        omega_o = step.inputs.new_full((b,), 1 / b, requires_grad=True)
+        omega_o = torch.full((b,), 1 / b, dtype=step.dtype, device=step.labels.device, requires_grad=True)
         # Theta_meta <- Theta_meta - alpha grad sum_i omega_i L_i, and the probe batch under it
         look = step.look_ahead(
             lambda: b * omega_o[:, None] * step.D,

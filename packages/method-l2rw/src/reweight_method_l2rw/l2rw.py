@@ -20,7 +20,7 @@ class L2RW:
     def generate_weights(self, step: Step) -> Tensor:
         """Lines 5-11 of Algorithm 1, on the scale where 1 is plain training: n w_i, shape (n,)."""
         # line 5: epsilon <- 0;  l_f <- sum_i epsilon_i C(y_i, f_i), whose logit gradient is epsilon_i n D_i
-        epsilon = step.inputs.new_zeros(step.n, requires_grad=True)
+        epsilon = torch.zeros(step.n, dtype=step.dtype, device=step.labels.device, requires_grad=True)
         # lines 6-7: theta_hat = theta, because epsilon is 0; only the direction of the derivative is used
         look = step.look_ahead(lambda: step.n * epsilon[:, None] * step.D, virtual_step=False, unit_rate=True)
         # lines 8-9, with the weight decay that the official code adds to the clean loss

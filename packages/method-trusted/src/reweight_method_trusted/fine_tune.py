@@ -19,7 +19,7 @@ class FineTune:
     def plan_stages(self, stage: Stage) -> Generator[None, Sequence[Stage], list[Stage]]:
         """The run's stages and the fine-tuning, at a constant rate."""
         stages = yield
-        steps = self.config.steps or max(1, round(STEPS * self.run_steps))
+        steps = self.config.steps or max(1, round(STEPS * (self.run_steps or 0)))
         lr = RATE * stages[-1].lr if self.config.lr is None else self.config.lr
         last = Stage("fine-tune", 1, lr, source="meta", steps=steps, schedule=lambda epochs: 1.0, plain=True)
         return [*stages, last]

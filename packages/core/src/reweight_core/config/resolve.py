@@ -201,6 +201,25 @@ def configure(config_class: type[Config] = RunConfig, /, **given: Any) -> Config
     return config
 
 
+def plainly_configured(values: Mapping[str, Any]) -> RunConfig:
+    """Build one without the better defaults of datasets, losses and presets (errors as `configure`)."""
+    core = Owner(OWNER, RunConfig)
+    method = owner_of("method", values.get("method", "erm"))
+    loss = owner_of("loss", values.get("loss", "cross-entropy"))
+    components = [owner_of("component", name) for name in values.get("with", ())]
+    known = table([core, method, loss, *components])
+    for name in values:
+        if name not in known:
+            raise UserError(f"no option is called '{name}' here{nearest(name, known)}")
+    return fill(
+        core,
+        values,
+        method_options=fill(method, values),
+        loss_options=fill(loss, values),
+        component_options=tuple(fill(component, values) for component in components),
+    )
+
+
 def noise_parts(config: DataConfig) -> tuple[str, str] | None:
     """Return kind and argument of ``--noise KIND:ARGUMENT``, or None without noise (errors as `configure`)."""
     if config.noise is None:

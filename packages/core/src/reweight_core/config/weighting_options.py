@@ -34,11 +34,11 @@ class WeightingOptions:
         return WeightingNetwork(context.device, context.dtype, lr, self.weight_l2, self.weight_hidden)
 
 
-def rate_for(steps: int) -> float:
+def rate_for(steps: int | None) -> float:
     """Return the learning rate of a weighting network that learns for this many steps, 14/steps within [1e-3, 1e-2].
 
     Adam moves each parameter by about its rate in a step, so rate times steps bounds how far V goes from its initial
     weights. The official code of Meta-Weight-Net has 1e-3 for tens of thousands of steps; V would hardly move in a run
-    of a thousand.
+    of a thousand. Where the number is not known it is 1e-3.
     """
-    return max(1e-3, min(1e-2, 14 / steps))
+    return 1e-3 if steps is None else max(1e-3, min(1e-2, 14 / steps))

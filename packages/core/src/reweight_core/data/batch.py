@@ -8,6 +8,8 @@ import attrs
 import torch
 from torch import Tensor
 
+from reweight_core.data.inputs import Inputs, floating_type
+
 Source = Literal["train", "meta", "both"]
 """What examples are taken from: the training set with its observed labels, the clean meta set, or the two together."""
 
@@ -18,7 +20,8 @@ class Batch:
 
     Attributes:
         ids: positions in their set, int64 (n,).
-        inputs: augmented, normalised images (n, channels, height, width).
+        inputs: what the network takes: augmented, normalised images (n, channels, height, width); in a loop of the
+            user's own a structure of tensors (`Inputs`).
         labels: observed labels, int64 (n,).
         targets: what the loss compares with, rows (n, C) of sum 1; None for the labels as they are.
         source: what it was taken from: ``train``, ``meta``, or ``both``.
@@ -29,7 +32,7 @@ class Batch:
     """
 
     ids: Tensor
-    inputs: Tensor
+    inputs: Inputs
     labels: Tensor
     targets: Tensor | None = None
     source: Source = "train"
@@ -47,7 +50,7 @@ def target_rows(batch: Batch, num_classes: int) -> Tensor:
     """Return the targets of a batch as rows (n, C), of the labels if it has no others."""
     if batch.targets is not None:
         return batch.targets
-    return one_hot(batch.labels, num_classes, torch.promote_types(batch.inputs.dtype, torch.float32))
+    return one_hot(batch.labels, num_classes, floating_type(batch.inputs))
 
 
 class BatchSource(Protocol):

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reweight_core.data.inputs import Inputs, arguments, logits_of
+from reweight_core.engine.compiled import is_compiled, original, uncompiled
 from reweight_core.engine.passes import Direction, Passes
 from reweight_core.errors import UserError
 
@@ -36,7 +38,7 @@ class Head:
         # a bias that is not trained is in the logits, but not in J
         self._fixed_bias = None if self._bias in names else passes.head_bias
 
-    def forward_at(self, parameters: Direction, inputs: Tensor) -> Tensor:
+    def forward_at(self, parameters: Direction, inputs: Inputs) -> Tensor:
         """Return the logits under other parameters of the head, with the batch statistics of these inputs."""
         return self._logits(self._passes.features_at(inputs), parameters)
 
@@ -64,14 +66,15 @@ class Head:
         return F.linear(features.to(weight.dtype), weight, parameters.get(self._bias, self._fixed_bias))
 
 
-def find_head(model: nn.Module, inputs: Tensor, kinds: tuple[type[nn.Module], ...] = (nn.Linear,)) -> str | None:
+def find_head(model: nn.Module, inputs: Inputs, kinds: tuple[type[nn.Module], ...] = (nn.Linear,)) -> str | None:
     """Return the path of the linear layer whose output the network returns as its logits, or None.
 
     Args:
         model: the network; it is run once in eval mode.
-        inputs: some images.
+        inputs: those of some examples.
         kinds: what counts as a linear layer.
     """
+    model = original(model)
     outputs: dict[str, Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:
@@ -79,12 +82,14 @@ def find_head(model: nn.Module, inputs: Tensor, kinds: tuple[type[nn.Module], ..
 
     layers = {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
     handles = [module.register_forward_hook(keep(name)) for name, module in layers.items()]
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}
+    positional, keywords = arguments(inputs)
     try:
-        with torch.no_grad():
-            logits = model.eval()(inputs)
+        with torch.no_grad(), uncompiled(is_compiled(model)):
+            logits = logits_of(model.eval()(*positional, **keywords))
     finally:
-        model.train(was_training)
+        for module, mode in modes.items():
+            module.training = mode
         for handle in handles:
             handle.remove()
     return next((name for name, output in outputs.items() if output is logits), None)

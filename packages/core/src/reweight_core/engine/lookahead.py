@@ -19,6 +19,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from reweight_core.data.inputs import Inputs
 from reweight_core.engine.head import Head
 from reweight_core.engine.passes import Direction, Passes
 from reweight_core.engine.virtual_step import VirtualStep
@@ -51,7 +52,7 @@ class LookAheadRequest:
 
     Attributes:
         passes: the network.
-        inputs: images of the meta batch.
+        inputs: those of the meta batch.
         D_prime: gives the logit gradient (n, C). Where no virtual step is taken it is called only when the look-ahead
             is closed, so that the meta batch's graph is gone before the training batch's is made.
         update: rule of the virtual step; None for no step, theta_hat = theta.
@@ -59,7 +60,7 @@ class LookAheadRequest:
     """
 
     passes: Passes
-    inputs: Tensor
+    inputs: Inputs
     D_prime: Callable[[], Tensor]
     update: VirtualStep | None
     rate: Tensor
@@ -153,10 +154,12 @@ class Strategy:
         start: begins a look-ahead.
         head_alone: whether it changes the last linear layer alone. The meta batch's features can then be computed
             before the training batch's pass, and take least memory there.
+        takes_tangents: whether it takes tangents through the real pass.
     """
 
     start: Callable[[LookAheadRequest], LookAhead]
     head_alone: bool = False
+    takes_tangents: bool = False
 
 
 def jvp(request: LookAheadRequest) -> LookAhead:
@@ -174,7 +177,7 @@ def finite_difference(length: float) -> Strategy:
 
 
 STRATEGIES: dict[str, Strategy] = {
-    "jvp": Strategy(jvp),
+    "jvp": Strategy(jvp, takes_tangents=True),
     "fd": finite_difference(FD_LENGTH),
     "head": Strategy(HeadLookAhead, head_alone=True),
     "double": Strategy(DoubleBackward),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from reweight_core.data.inputs import Inputs
 from reweight_core.engine.optimizers import NamedOptimizer, OptimizerSettings
 from reweight_core.engine.passes import Passes
 from reweight_core.engine.state import part_of, prefixed
@@ -46,8 +47,8 @@ class Network:
         self._optimizer = NamedOptimizer(passes.parameters, settings, lr)
         self._has_run = False
 
-    def logits(self, inputs: Tensor) -> Tensor:
-        """Return the logits (n, C) of inputs (n, ...) in train mode, detached, at least single precision.
+    def logits(self, inputs: Inputs) -> Tensor:
+        """Return the logits (n, C) of the inputs of n examples in train mode, detached, at least single precision.
 
         Every call is a forward pass that updates BatchNorm's running statistics: a step has one.
         """

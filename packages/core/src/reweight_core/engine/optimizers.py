@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.virtual_step import VirtualAdam, VirtualSGD, VirtualStep
+from reweight_core.errors import UserError
 
 
 @attrs.frozen
@@ -48,12 +50,31 @@ class OptimizerSettings:
             return None
         if self.virtual_step == "plain":
             return VirtualSGD(lr)
-        if self.name == "sgd":
-            return VirtualSGD(lr, self.momentum, self.weight_decay, optimizer.state)
-        group = optimizer.param_groups[0]
-        return VirtualAdam(
-            lr, group["betas"], group["eps"], self.weight_decay, decoupled=self.name == "adamw", state=optimizer.state
-        )
+        return virtual_step_of(optimizer, optimizer.param_groups[0], lr)
+
+
+def virtual_step_of(optimizer: torch.optim.Optimizer, group: Mapping[str, Any], lr: Tensor) -> VirtualStep:
+    """Return the step that an optimizer of torch's takes for one of its groups of parameters, as a virtual one.
+
+    Args:
+        optimizer: the optimizer.
+        group: one of its ``param_groups``.
+        lr: learning rate, a tensor without dimensions.
+
+    Raises:
+        UserError: if it is none of SGD, Adam and AdamW, or has options whose step is not known here.
+    """
+    unknown = [name for name in ("nesterov", "dampening", "amsgrad", "maximize") if group.get(name)]
+    if type(optimizer) is torch.optim.SGD and not unknown:
+        return VirtualSGD(lr, group["momentum"], group["weight_decay"], optimizer.state)
+    decoupled = type(optimizer) is torch.optim.AdamW
+    if (decoupled or type(optimizer) is torch.optim.Adam) and not unknown:
+        decay = group["weight_decay"]
+        return VirtualAdam(lr, group["betas"], group["eps"], decay, decoupled=decoupled, state=optimizer.state)
+    raise UserError(
+        f"--virtual-step optimizer: the step of {type(optimizer).__name__}"
+        f"{' with ' if unknown else ''}{', '.join(unknown)} cannot be taken virtually; use --virtual-step plain"
+    )
 
 
 class NamedOptimizer:

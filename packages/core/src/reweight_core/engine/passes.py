@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from reweight_core.data.inputs import Inputs, arguments, length_of, logits_of
+from reweight_core.engine.compiled import is_compiled, original, uncompiled
 from reweight_core.engine.random_tape import RandomTape
+from reweight_core.engine.remembered import OtherOperatorsError, Recall, Remembered
 from reweight_core.engine.tangent_rules import TangentRules
 from reweight_core.errors import UserError
 
@@ -35,7 +38,7 @@ class Passes:
     batch, so that the coupling of its examples by BatchNorm is in it.
 
     Args:
-        model: the network.
+        model: the network; what `torch.compile` or `DistributedDataParallel` made of one is taken as it was before.
         generator: source of dropout masks and the like.
         autocast: number type that the network computes in (``torch.bfloat16``), or None for its parameters' own.
         head: path of the last linear layer, for look-aheads that change it alone (`find_head`).
@@ -43,9 +46,11 @@ class Passes:
 
     Attributes:
         parameters: the trainable parameters by name.
+        dtype: number type of weights and D: the parameters', at least single precision.
         head: as given.
         autocast: as given; may be replaced between steps.
         features: what went into the head in the real pass, detached, (n, d); None before it, or without a head.
+        wrapper: what runs the real pass in the network's place (`DistributedDataParallel`), or None.
         on_pass: called at every pass of the whole network with its kind and its number of inputs; for counting them.
     """
 
@@ -59,22 +64,38 @@ class Passes:
         head: str | None = None,
         lean: bool = False,
     ):
+        model = original(model)
         self.parameters: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._model = model
+        self._model, self._compiled = model, is_compiled(model)
         self._tape = RandomTape(generator)
+        self._remembered, self._remembers = Remembered(), False
         self.on_pass: Callable[[Pass, int], object] = ignore_pass
+        self.wrapper: nn.Module | None = None
         self.autocast = autocast
-        self._device = next(iter(self.parameters.values())).device.type
-        self._inputs: Tensor
+        some = next(iter(self.parameters.values()))
+        self._device, self.dtype = some.device.type, torch.promote_types(some.dtype, torch.float32)
+        self._inputs: Inputs
         self._logits: Tensor | None = None
         self._has_graph = False
         self._lean = lean
         self.head = head
-        self._meta_features: tuple[Tensor, Tensor] | None = None
+        self._meta_features: tuple[Inputs, Tensor] | None = None
 
-    def begin(self, inputs: Tensor) -> None:
-        """Begin a step on these inputs (n, ...), whose real pass has not run yet."""
+    @property
+    def draws(self) -> bool:
+        """Whether the last real pass drew random numbers."""
+        return self._tape.drew
+
+    def begin(self, inputs: Inputs, remembers: bool = False) -> None:
+        """Begin a step on the inputs of n examples, whose real pass has not run yet.
+
+        Args:
+            inputs: the inputs.
+            remembers: whether a `pushforward` is to come, for which the real pass notes what it computed.
+        """
         self._inputs, self._logits, self._has_graph = inputs, None, False
+        # with its graph freed, nothing of it is kept
+        self._remembers = remembers and not self._lean
         self.features = self._meta_features = None
 
     def forward(self) -> Tensor:
@@ -84,28 +105,34 @@ class Passes:
         return self._logits
 
     def _real_pass(self) -> Tensor:
-        self.on_pass("forward", len(self._inputs))
-        with self._tape.record(), self._precision(), self._features_kept():
-            logits: Tensor = self._model(self._inputs)
-        return logits
+        self.on_pass("forward", length_of(self._inputs))
+        positional, keywords = arguments(self._inputs)
+        noted = self._remembered.record() if self._remembers else nullcontext()
+        with noted, self._tape.record(), self._computing(), self._features_kept():
+            return logits_of((self.wrapper or self._model)(*positional, **keywords))
 
     def backward(self, D: Tensor) -> None:
         """Add J^T D to the gradients of the parameters, D of shape (n, C), and free the real pass."""
+        self.on_pass("backward", length_of(self._inputs))
+        logits = self.hand_over()
+        logits.backward(gradient=D.to(logits.dtype))
+
+    def hand_over(self) -> Tensor:
+        """Return the logits (n, C) of the real pass, attached, and keep nothing of the step."""
         self.forward()
         logits = self._attached()
-        self.on_pass("backward", len(self._inputs))
-        logits.backward(gradient=D.to(logits.dtype))
         del self._inputs
         self._logits = self._meta_features = None
+        return logits
 
-    def forward_at(self, parameters: Direction, inputs: Tensor) -> Tensor:
+    def forward_at(self, parameters: Direction, inputs: Inputs) -> Tensor:
         """Return the logits under other parameters, with the batch statistics of these inputs."""
-        self.on_pass("forward-at", len(inputs))
+        self.on_pass("forward-at", length_of(inputs))
         with self._tape.fresh():
             return self._call(parameters, inputs)
 
     def gradients_at(
-        self, parameters: Direction, inputs: Tensor, D_at: Callable[[Tensor], Tensor]
+        self, parameters: Direction, inputs: Inputs, D_at: Callable[[Tensor], Tensor]
     ) -> dict[str, Tensor]:
         """Return J^T D under other parameters, by name, with the dropout masks of the real pass.
 
@@ -114,11 +141,11 @@ class Passes:
             inputs: the inputs of the real pass.
             D_at: gives D (n, C) at the logits there.
         """
-        self.on_pass("forward-at", len(inputs))
+        self.on_pass("forward-at", length_of(inputs))
         moved = {name: parameters.get(name, p).detach().requires_grad_() for name, p in self.parameters.items()}
         with torch.enable_grad(), self._tape.replay():
             logits = self._call(moved, inputs)
-        self.on_pass("backward", len(inputs))
+        self.on_pass("backward", length_of(inputs))
         gradients = torch.autograd.grad(
             logits, list(moved.values()), grad_outputs=D_at(logits.detach()).to(logits.dtype), materialize_grads=True
         )
@@ -135,7 +162,7 @@ class Passes:
         """Whether `features_at` was asked for in this step."""
         return self._meta_features is not None
 
-    def features_at(self, inputs: Tensor) -> Tensor:
+    def features_at(self, inputs: Inputs) -> Tensor:
         """Return what goes into the head for these inputs, (m, d), with their batch statistics.
 
         The pass does not depend on the head, so asking twice in one step, with the same tensor, costs one pass.
@@ -145,8 +172,8 @@ class Passes:
         return self._meta_features[1]
 
     @torch.no_grad()
-    def _features_pass(self, inputs: Tensor) -> Tensor:
-        self.on_pass("features", len(inputs))
+    def _features_pass(self, inputs: Inputs) -> Tensor:
+        self.on_pass("features", length_of(inputs))
         of_training = self.features
         with self._tape.fresh(), self._features_kept():
             self._call(self.parameters, inputs)
@@ -156,7 +183,7 @@ class Passes:
 
     def pullback(self, D: Tensor, create_graph: bool = False) -> dict[str, Tensor]:
         """Return J^T D for D of shape (n, C), by parameter name."""
-        self.on_pass("pullback", len(self._inputs))
+        self.on_pass("pullback", length_of(self._inputs))
         real = self.forward()
         # whoever calls backward() through a graph of the gradients must not free the real pass
         logits = self._repeated() if create_graph else self._attached()
@@ -175,24 +202,27 @@ class Passes:
     def pushforward(self, v: Direction) -> Tensor:
         """Return J v, shape (n, C), by forward-mode differentiation.
 
-        If the real pass has not run yet, it runs here and takes the product with it, unless memory is to be saved.
+        If the real pass has not run yet, it runs here and takes the product with it, unless memory is to be saved or
+        a wrapper runs it.
 
         Raises:
             UserError: if an operator of the network has no forward-mode rule.
         """
-        if self._lean:
+        if self._lean or self.wrapper is not None:
             self.forward()
-        self.on_pass("pushforward", len(self._inputs))
+        self.on_pass("pushforward", length_of(self._inputs))
         try:
-            # gradient mode is on also without a graph, so that the network's own no_grad regions can be told
-            with torch.enable_grad(), fwad.dual_level(), TangentRules(), _differentiable_attention():
-                if self._logits is None:
-                    self._logits, product = self._real_pass_along(v)
-                    self._has_graph = True
-                else:
-                    duals = {name: fwad.make_dual(p.detach(), v[name]) for name, p in self.parameters.items()}
-                    with self._tape.replay():
-                        _, product = fwad.unpack_dual(self._call(duals, self._inputs))
+            if self._logits is None:
+                product = self._real_pass_along(v)
+            elif self._remembers:
+                try:
+                    with self._remembered.recall() as recalled:
+                        product = self._tangent_pass(v, recalled)
+                except OtherOperatorsError:
+                    # the network does not do the same twice
+                    product = self._tangent_pass(v)
+            else:
+                product = self._tangent_pass(v)
         except NotImplementedError as error:
             raise UserError(
                 f"--lookahead jvp: the model has an operator without a forward-mode derivative "
@@ -202,16 +232,25 @@ class Passes:
             raise UserError("--lookahead jvp: the model's output does not depend on its parameters")
         return product.detach()
 
-    def _real_pass_along(self, v: Direction) -> tuple[Tensor, Tensor | None]:
-        """Run the real pass with tangents; return its logits, attached, and J v."""
-        duals = {name: fwad.make_dual(p, v[name]) for name, p in self.parameters.items()}
-        with self._tape.record(), self._precision(), self._features_kept():
-            return fwad.unpack_dual(functional_call(self._model, duals, (self._inputs,)))
+    def _real_pass_along(self, v: Direction) -> Tensor | None:
+        """Run the real pass with tangents; return J v."""
+        with _tangents(), self._tape.record(), self._computing(), self._features_kept():
+            duals = {name: fwad.make_dual(p, v[name]) for name, p in self.parameters.items()}
+            logits = logits_of(functional_call(self._model, duals, *arguments(self._inputs)))
+            self._logits, product = fwad.unpack_dual(logits)
+        self._has_graph = True
+        return product
+
+    def _tangent_pass(self, v: Direction, recalled: Recall | None = None) -> Tensor | None:
+        """Run the real pass again, with tangents and without a graph; return J v."""
+        with _tangents(recalled), self._tape.replay():
+            duals = {name: fwad.make_dual(p.detach(), v[name]) for name, p in self.parameters.items()}
+            return fwad.unpack_dual(self._call(duals, self._inputs)).tangent
 
     @torch.no_grad()
     def difference(self, v: Direction, length: float) -> Tensor:
         """Return J v, shape (n, C), approximately: by one more forward pass at a distance `length` along v."""
-        self.on_pass("difference", len(self._inputs))
+        self.on_pass("difference", length_of(self._inputs))
         with torch.enable_grad():
             logits = self.forward()
         norm = torch.stack(torch._foreach_norm(list(v.values()))).norm()
@@ -226,35 +265,46 @@ class Passes:
 
     def _repeated(self) -> Tensor:
         """Return the logits of the real pass with a graph of their own."""
-        self.on_pass("forward", len(self._inputs))
+        self.on_pass("forward", length_of(self._inputs))
         with self._tape.replay(), _differentiable_attention():
             return self._call(self.parameters, self._inputs)
 
-    def _call(self, parameters: Direction, inputs: Tensor) -> Tensor:
+    def _call(self, parameters: Direction, inputs: Inputs) -> Tensor:
         buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
-        with self._precision():
-            logits: Tensor = functional_call(self._model, (dict(parameters), buffers), (inputs,))
-        return logits
+        with self._computing():
+            return logits_of(functional_call(self._model, (dict(parameters), buffers), *arguments(inputs)))
 
     @contextmanager
     def _features_kept(self) -> Iterator[None]:
         """Set `features` to what goes into the head inside the block."""
 
-        def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            self.features = inputs[0].detach()
+        def keep(module: nn.Module, inputs: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> None:
+            self.features = (*inputs, *keywords.values())[0].detach()
 
         if self.head is None:
             yield
             return
-        handle = self._model.get_submodule(self.head).register_forward_pre_hook(keep)
+        handle = self._model.get_submodule(self.head).register_forward_pre_hook(keep, with_kwargs=True)
         try:
             yield
         finally:
             handle.remove()
 
-    def _precision(self) -> torch.autocast:
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """Compute in the network's number type, as the network is written."""
         # the cache would keep the cast weights of one pass for the next, which runs at other weights
-        return torch.autocast(self._device, self.autocast, enabled=self.autocast is not None, cache_enabled=False)
+        autocast = torch.autocast(self._device, self.autocast, enabled=self.autocast is not None, cache_enabled=False)
+        with autocast, uncompiled(self._compiled):
+            yield
+
+
+@contextmanager
+def _tangents(recalled: Recall | None = None) -> Iterator[None]:
+    """Carry tangents inside the block, by the rules of this package; of what is recalled, tangents alone."""
+    # gradient mode is on also without a graph, so that the network's own no_grad regions can be told
+    with torch.enable_grad(), fwad.dual_level(), TangentRules(recalled), _differentiable_attention():
+        yield
 
 
 @contextmanager

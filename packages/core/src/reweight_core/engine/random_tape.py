@@ -65,6 +65,11 @@ class RandomTape:
         self._generator = generator
         self._draws: list[Tensor] = []
 
+    @property
+    def drew(self) -> bool:
+        """Whether anything is recorded."""
+        return bool(self._draws)
+
     @contextmanager
     def record(self) -> Iterator[None]:
         """Draw, and keep what was drawn in place of any earlier recording."""
@@ -109,6 +114,8 @@ class _Mode(TorchFunctionMode):
     def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
         if func in _DROPOUT:
             return self._dropout(*_DROPOUT[func], *args, **kwargs)
+        if func is F.scaled_dot_product_attention and (kwargs.get("dropout_p") or any(args[4:5])):
+            return self._attention(*args, **kwargs)
         if func in _DRAWS:
             call = partial(_draw_like, func) if func in _LIKE else func
             drawn = self._source(lambda generator: call(*args, **{**kwargs, "generator": generator}))
@@ -136,6 +143,30 @@ class _Mode(TorchFunctionMode):
 
         mask = self._source(draw)
         return x.mul_(mask) if inplace else x * mask
+
+    def _attention(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        """Attend as torch's plain implementation does, whose dropout takes no mask from outside."""
+        if enable_gqa:
+            key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
+        scores = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
+        if is_causal:
+            attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        if attn_mask is not None and attn_mask.dtype == torch.bool:
+            # not minus infinity: a query that sees nothing would have no softmax
+            scores = scores.masked_fill(~attn_mask, torch.finfo(scores.dtype).min)
+        elif attn_mask is not None:
+            scores = scores + attn_mask
+        return self._dropout(False, None, scores.softmax(-1).to(value.dtype), dropout_p) @ value
 
 
 def _draw_like(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from reweight_core.data.batch import Batch, one_hot
+from reweight_core.data.inputs import Inputs, joined
 from reweight_core.engine.lookahead import STRATEGIES, HeadLookAhead, LookAhead, LookAheadRequest, Strategy
 from reweight_core.engine.losses import cross_entropy
 from reweight_core.engine.passes import Passes
@@ -55,7 +56,9 @@ class Step:
         trusted: which examples are trusted ones, bool (n,): those of the meta set in a stage on both, and those of
             the training set that are with ``--meta-use both``; None where none can be.
         ids: positions in the source, int64 (n,); per-example state is indexed by them, in stages on the training set.
-        inputs: augmented, normalised images (n, channels, height, width), mixed if a component mixes them.
+        inputs: what the network takes: augmented, normalised images (n, channels, height, width), mixed if a component
+            mixes them; in a loop of the user's own whatever that gave (`Inputs`).
+        dtype: number type of weights and D, known before the logits.
         labels: observed labels, int64 (n,).
         original: the batch before components transformed it.
         optimizer_state: the optimizer's state by parameter (momentum buffers), to be read only.
@@ -86,13 +89,13 @@ class Step:
         self.source, self.trusted, self.factors = batch.source, batch.trusted, batch.factors
         self.original, self.optimizer_state = original or batch, self._surroundings.optimizer_state
         self._batch = batch
-        self.lr, self.looks_ahead = lr, looks_ahead
+        self.lr, self.looks_ahead, self.dtype = lr, looks_ahead, passes.dtype
         self.look: LookAhead | None = None
         self.method_gradient: Tensor | None = None
         self.weights: Tensor | None = None
         self.D_prime: Tensor | None = None
         self._passes, self._strategy, self._update = passes, strategy, update
-        passes.begin(self.inputs)
+        passes.begin(self.inputs, remembers=looks_ahead and strategy is not None and strategy.takes_tangents)
         self._draw_meta_batch, self._is_followed = draw_meta_batch, False
 
     @property
@@ -203,7 +206,7 @@ class Step:
         unit_rate: bool = False,
         scope: Literal["all"] = "all",
         update: VirtualStep | None = None,
-        also: Tensor | None = None,
+        also: Inputs = None,
     ) -> LookAhead: ...
 
     @overload
@@ -215,7 +218,7 @@ class Step:
         unit_rate: bool = False,
         scope: Literal["head"],
         update: VirtualStep | None = None,
-        also: Tensor | None = None,
+        also: Inputs = None,
     ) -> HeadLookAhead: ...
 
     def look_ahead(
@@ -226,7 +229,7 @@ class Step:
         unit_rate: bool = False,
         scope: Literal["all", "head"] = "all",
         update: VirtualStep | None = None,
-        also: Tensor | None = None,
+        also: Inputs = None,
     ) -> LookAhead:
         """Take one virtual step with the logit gradient D' and evaluate the meta batch after it.
 
@@ -243,8 +246,8 @@ class Step:
             scope: ``head`` for a step of the last linear layer alone, whose derivative has a closed form; the
                 look-ahead then also knows the training batch's logits after it, as `training_logits`.
             update: rule of the virtual step, with a rate of its own, in place of the run's.
-            also: more images that share the meta batch's forward pass (BatchNorm's statistics are those of all); their
-                logits follow the meta batch's in the look-ahead's.
+            also: further inputs that share the meta batch's forward pass (BatchNorm's statistics are those of all);
+                their logits follow the meta batch's in the look-ahead's.
 
         Raises:
             UserError: if the method's record says that it does not look ahead.
@@ -255,7 +258,7 @@ class Step:
                 "the method looks ahead, but its record says that it does not: report it to the plugin's author "
                 '(looks_ahead="network" is missing)'
             )
-        inputs = self.meta.inputs if also is None else torch.cat([self.meta.inputs, also])
+        inputs = self.meta.inputs if also is None else joined(self.meta.inputs, also)
         update = update or self._update
 
         def virtual() -> Tensor:

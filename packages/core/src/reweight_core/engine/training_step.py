@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import attrs
 import torch
@@ -13,8 +13,6 @@ from reweight_core.data.batch import Batch, BatchSource, Source
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Fed
 from reweight_core.data.seeds import derived_seed
-from reweight_core.engine.epoch_sums import EpochSums
-from reweight_core.engine.finite import Health
 from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.losses import cross_entropy
 from reweight_core.engine.optimizers import NamedOptimizer, OptimizerSettings
@@ -22,45 +20,13 @@ from reweight_core.engine.passes import Passes
 from reweight_core.engine.sample_table import SampleTable
 from reweight_core.engine.stage import TRAINING, Stage
 from reweight_core.engine.state import part_of, prefixed
-from reweight_core.engine.step import Losses, Step, Surroundings, times_factors, unless_kept_plain
+from reweight_core.engine.step import Losses
+from reweight_core.engine.virtual_step import VirtualStep
+from reweight_core.engine.weighing import StepHooks, Weighing
 from reweight_core.errors import UserError
 
 
-class StepHooks(Protocol):
-    """What a step calls; see `reweight_core.plugins.hookspecs.Hooks`."""
-
-    def transform_batch(self, batch: Batch) -> Batch:
-        """Change a batch before its forward pass."""
-
-    def follow_forward(self, step: Step) -> None:
-        """Hear of the logits."""
-
-    def losses(self, batch: Batch, logits: Tensor) -> Tensor:
-        """Give the loss of each example, (n,)."""
-
-    def generate_weights(self, step: Step) -> Tensor:
-        """Give the weights, (n,) or (n, C)."""
-
-    def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
-        """Give D', (n, C)."""
-
-    def manipulate_update(self, step: Step, gradients: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Give the gradients that the optimizer takes."""
-
-    def example_weights(self, step: Step, weights: Tensor) -> Tensor:
-        """Give what is recorded as each example's weight, (n,)."""
-
-    def follow_update(self, parameters: Mapping[str, Tensor]) -> None:
-        """Hear of the new parameters."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return what the plugins carry from one step to the next."""
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
-
-
-class TrainingStep:
+class TrainingStep(Weighing):
     """The step of a run: `feed` it a batch, then `run` it.
 
     `run` reads only tensors that keep their addresses and never reads a value back to the host; batches of
@@ -82,17 +48,6 @@ class TrainingStep:
         factors: weights that the user gave the training examples, (N,), or None.
         meta_losses: the loss of a meta batch.
         lr: the tensor of the learning rate, without dimensions; None for a new one.
-
-    Attributes:
-        model: the network.
-        hooks: the method.
-        lr: learning rate, a tensor without dimensions.
-        lookahead: as given; may be replaced between steps.
-        passes: the passes of the network.
-        sums: sums for the epoch's metrics.
-        health: whether everything was finite so far.
-        samples: per-example records of the training set.
-        generators: the generators of the draws inside the step, by name.
     """
 
     def __init__(
@@ -115,18 +70,22 @@ class TrainingStep:
         lr: Tensor | None = None,
     ):
         device = train.labels.device
-        self.generators = {
+        generators = {
             name: torch.Generator(device).manual_seed(derived_seed(seed, name)) for name in ("augmentation", "network")
         }
-        self.lr = torch.zeros((), device=device) if lr is None else lr
-        self.sums = EpochSums.zeros(device, train.num_classes)
-        self.health = Health(device)
-        self.samples = SampleTable(len(train), device, 0 if both is None else len(both) - len(train))
-        self.passes = Passes(model, self.generators["network"], autocast, head, lean)
+        super().__init__(
+            model,
+            hooks,
+            lookahead,
+            Passes(model, generators["network"], autocast, head, lean),
+            generators,
+            torch.zeros((), device=device) if lr is None else lr,
+            SampleTable(len(train), device, 0 if both is None else len(both) - len(train)),
+            train.num_classes,
+            meta_losses,
+        )
         self._optimizer = NamedOptimizer(self.passes.parameters, settings, self.lr)
         self._update = settings.build_virtual_step(self._optimizer.torch_optimizer, self.lr)
-        self.model, self.hooks, self.lookahead = model, hooks, lookahead
-        self._meta_losses = meta_losses
         self._sources: dict[Source, Examples | BatchSource | None] = {"train": train, "meta": meta, "both": both}
         self._trusted: dict[Source, Tensor | None] = {"train": trusted}
         if both is not None:
@@ -153,68 +112,33 @@ class TrainingStep:
         held.copy_(fed)
 
     def run(self, size: int, stage: Stage = TRAINING, looks_ahead: bool = True, epoch: int = 0) -> None:
-        """Take one step with the `size` examples that were fed last.
-
-        Args:
-            size: number of examples n.
-            stage: the stage of the run; its source is what the batch is taken from.
-            looks_ahead: whether the method may look ahead in this step.
-            epoch: number of epochs finished.
-        """
+        """Take one step with the `size` examples that were fed last (arguments as `open`)."""
         step = self.open(size, stage, looks_ahead, epoch)
         own = self.weigh(step)
-        assert step.weights is not None and step.D_prime is not None, "the step was weighed"
+        assert step.D_prime is not None, "the step was weighed"
         # only here: differentiating a look-ahead may have left gradients behind
         self._optimizer.zero_grad()
         self.passes.backward(step.D_prime)
-        self._manipulate(step)
+        self.manipulate(step)
         self._optimizer.step()
         self.hooks.follow_update(self.passes.parameters)
-        self._note(step, own, step.weights, step.D_prime)
+        self.note(step, own)
         # step and look-ahead know each other: apart, they and all their tensors are freed now and not some time later
         step.look = None
 
-    def open(self, size: int, stage: Stage = TRAINING, looks_ahead: bool = True, epoch: int = 0) -> Step:
-        """Return the step as a method sees it (arguments as `run`)."""
+    def _given(self, size: int, stage: Stage) -> tuple[Batch, Callable[[], Batch]]:
         fed = self._fed[size]
-        original = self._draw(stage.source, fed.ids, fed.pixels)
-        surroundings = Surroundings(stage=stage, epoch=epoch, optimizer_state=self._optimizer.torch_optimizer.state)
-        if not stage.plain:
-            surroundings = attrs.evolve(
-                surroundings,
-                losses=self.hooks.losses,
-                meta_losses=self._meta_losses,
-                follow_forward=self.hooks.follow_forward,
-            )
-        return Step(
-            original if stage.plain else self.hooks.transform_batch(original),
-            self.passes,
-            self.lr,
-            self.lookahead.strategy,
-            self._update,
+        return (
+            self._draw(stage.source, fed.ids, fed.pixels),
             lambda: self._draw("meta", fed.meta_ids, fed.meta_pixels),
-            looks_ahead,
-            original,
-            surroundings,
         )
 
-    def weigh(self, step: Step) -> Tensor:
-        """Find the step's weights and D'; return the weights without those of the user, which are not the method's."""
-        if step.stage.plain:
-            weights, D_prime = torch.ones_like(step.losses), step.D
-        else:
-            step.weights = weights = unless_kept_plain(step, self.hooks.generate_weights(step))
-            D_prime = unless_kept_plain(step, self.hooks.manipulate_gradient(step, weights), step.D)
-        step.weights, step.D_prime = times_factors(step, weights), times_factors(step, D_prime)
-        return weights
+    def _virtual_step(self) -> VirtualStep | None:
+        return self._update
 
-    def _manipulate(self, step: Step) -> None:
-        """Give the optimizer what the plugins make of the gradients."""
-        gradients = {name: p.grad for name, p in self.passes.parameters.items() if p.grad is not None}
-        manipulated = self.hooks.manipulate_update(step, gradients)
-        for name, gradient in gradients.items():
-            if manipulated[name] is not gradient:
-                gradient.copy_(manipulated[name])
+    @property
+    def _optimizer_state(self) -> Mapping[Tensor, Mapping[str, Any]]:
+        return self._optimizer.torch_optimizer.state
 
     def _draw(self, source: Source, ids: Tensor, pixels: Tensor | None) -> Batch:
         examples = self._sources[source]
@@ -234,13 +158,6 @@ class TrainingStep:
             trusted=None if trusted is None else trusted.index_select(0, ids),
             factors=None if factors is None else factors.index_select(0, ids),
         )
-
-    def _note(self, step: Step, own: Tensor, weights: Tensor, D_prime: Tensor) -> None:
-        self.health.note(losses=step.losses, weights=weights, gradient=D_prime, meta_loss=step.meta_value)
-        recorded = own if step.stage.plain else unless_kept_plain(step, self.hooks.example_weights(step, own))
-        self.sums.add(step, weights)
-        if step.source != "meta":
-            self.samples.record(step, recorded)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what the step carries from one call to the next, network and plugins aside, as tensors."""

@@ -99,3 +99,22 @@ class VirtualAdam:
         slope_of_root = (1 - beta2) / (1 - beta2**count) * gradient / root
         slope = torch.where(seen, slope_of_mean - mean * slope_of_root / (root + self.epsilon).square(), 0)
         return direction + decay if self.decoupled else direction, slope.detach()
+
+
+@attrs.frozen(eq=False)
+class VirtualGroups:
+    """A step in which groups of parameters have rules of their own, at rates of their own.
+
+    Attributes:
+        rate: learning rate of the step, a tensor without dimensions.
+        of_parameter: the rule of each parameter, whose rate is its own as a share of `rate`.
+    """
+
+    rate: Tensor
+    of_parameter: Mapping[Tensor, VirtualStep]
+
+    def direction(self, parameter: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        """See `VirtualStep.direction`; the share is part of direction and slope."""
+        rule = self.of_parameter[parameter]
+        direction, slope = rule.direction(parameter, gradient)
+        return rule.rate * direction, rule.rate if slope is None else rule.rate * slope

@@ -1,1 +1,1 @@
-"""What lets other libraries train with reweight."""
+"""Reweighting in other libraries: each file needs its own, and nothing else imports it."""

@@ -155,7 +155,7 @@ def checked_state(plugin: Any, whose: str) -> None:
 def misshapen(batch: Batch) -> str:
     """Say what of a batch does not fit its ids, or nothing."""
     n = len(batch.ids)
-    if len(batch.inputs) != n:
+    if isinstance(batch.inputs, Tensor) and len(batch.inputs) != n:
         return f"{len(batch.inputs)} images for {n} ids"
     if batch.labels.shape != (n,) or batch.labels.dtype != torch.int64:
         return f"labels of {batch.labels.dtype}, shape {tuple(batch.labels.shape)}; they must be int64 ({n},)"

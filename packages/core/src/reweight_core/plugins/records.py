@@ -79,7 +79,7 @@ class Context:
         meta: the clean examples that the data hold out, or None.
         batch_size: training batch size n.
         epochs: number of epochs that the options ask for.
-        steps: number of steps in them.
+        steps: number of steps in them; None in a loop of the user's own that does not say.
         lr: learning rate of the current step, a tensor without dimensions that keeps its address.
         new_network: ``new_network(name)`` returns a further `Network` of the run's architecture with initial weights
             of its own, its own optimizer and passes. Core saves, restores and evaluates it.
@@ -103,7 +103,7 @@ class Context:
     meta: Examples | None
     batch_size: int
     epochs: int
-    steps: int
+    steps: int | None
     lr: Tensor
     new_network: Callable[[str], Network]
     new_optimizer: Callable[..., ParameterOptimizer]

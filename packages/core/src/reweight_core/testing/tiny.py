@@ -8,12 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from reweight_core.config.options import Owner, fill, table
-from reweight_core.config.resolve import owner_of
-from reweight_core.config.run_config import OWNER, RunConfig
+from reweight_core.config.resolve import plainly_configured
 from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.prepare import PreparedData
-from reweight_core.errors import UserError, nearest
 from reweight_core.training.build import Parts, build_parts
 from reweight_core.training.held_out import HeldOut
 from reweight_core.training.loop import FinishedRun, train_parts
@@ -73,21 +70,7 @@ def tiny_parts(
         "model": model,
     }
     values |= options
-    core = Owner(OWNER, RunConfig)
-    of_method = owner_of("method", method)
-    of_loss = owner_of("loss", values.get("loss", "cross-entropy"))
-    of_components = [owner_of("component", name) for name in values.get("with", ())]
-    known = table([core, of_method, of_loss, *of_components])
-    for name in values:
-        if name not in known:
-            raise UserError(f"no option is called '{name}' here{nearest(name, known)}")
-    config: RunConfig = fill(
-        core,
-        values,
-        method_options=fill(of_method, values),
-        loss_options=fill(of_loss, values),
-        component_options=tuple(fill(owner, values) for owner in of_components),
-    )
+    config = plainly_configured(values)
     observed = dataset.train.labels.copy()
     observed[::4] = (observed[::4] + 1) % len(dataset.classes)
     data = PreparedData(

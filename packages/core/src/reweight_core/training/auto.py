@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.stage import TRAINING, Stage
-from reweight_core.engine.training_step import TrainingStep
+from reweight_core.engine.weighing import Weighing
 from reweight_core.machine.precision import set_products
 
 LENGTHS = (1e-3, 1e-4, 1e-5)
@@ -38,11 +38,11 @@ class Tried:
     looked_ahead: bool
 
 
-def choose_lookahead(step: TrainingStep, size: int, stage: Stage = TRAINING, epoch: int = 0) -> Choice:
+def choose_lookahead(step: Weighing, size: int, stage: Stage = TRAINING, epoch: int = 0) -> Choice:
     """Choose between ``fd`` and ``jvp`` on the batch that was fed last; the training state stays as it is.
 
     Args:
-        step: the training step.
+        step: what steps are taken with.
         size: size of the batch.
         stage: the stage that it was fed in.
         epoch: number of epochs finished.
@@ -63,11 +63,11 @@ def choose_lookahead(step: TrainingStep, size: int, stage: Stage = TRAINING, epo
     return Choice("fd", best, finite[best]) if finite[best] <= TOLERANCE else Choice("jvp", None, finite[best])
 
 
-def choose_precision(step: TrainingStep, size: int, stage: Stage = TRAINING) -> Literal["fp32", "tf32"]:
+def choose_precision(step: Weighing, size: int, stage: Stage = TRAINING) -> Literal["fp32", "tf32"]:
     """Choose for ``--precision auto`` on a GPU, by D' of the batch that was fed last; set the products so.
 
     Args:
-        step: the training step.
+        step: what steps are taken with.
         size: size of the batch.
         stage: the run's first.
     """
@@ -82,7 +82,7 @@ def choose_precision(step: TrainingStep, size: int, stage: Stage = TRAINING) -> 
     return "fp32"
 
 
-def tried(step: TrainingStep, size: int, lookahead: Choice, stage: Stage = TRAINING, epoch: int = 0) -> Tried:
+def tried(step: Weighing, size: int, lookahead: Choice, stage: Stage = TRAINING, epoch: int = 0) -> Tried:
     """Do what a step does up to its update with the batch fed last, and bring everything back to what it was."""
     with _untouched(step):
         step.lookahead = lookahead
@@ -100,7 +100,7 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 
 @contextmanager
-def _untouched(step: TrainingStep) -> Iterator[None]:
+def _untouched(step: Weighing) -> Iterator[None]:
     """Bring everything that a plugin or a pass may change back to what it was."""
     lookahead = step.lookahead
     network = {name: tensor.detach().clone() for name, tensor in _named_tensors(step.model)}
@@ -118,6 +118,6 @@ def _untouched(step: TrainingStep) -> Iterator[None]:
 
 
 def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Give the parameters and the buffers of a network, those too that its state dict leaves out."""
-    yield from model.named_parameters()
+    """Give the trained parameters and the buffers of a network, those too that its state dict leaves out."""
+    yield from ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
     yield from model.named_buffers()

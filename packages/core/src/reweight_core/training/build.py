@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
 import torch
@@ -32,7 +31,7 @@ from reweight_core.machine.device import keep_freed_memory, memory_format, resol
 from reweight_core.plugins import registry
 from reweight_core.plugins.hooks import MethodHooks
 from reweight_core.training.best import BestNetwork
-from reweight_core.training.context import Contexts, autocast_of, settings_of
+from reweight_core.training.context import Contexts, autocast_of, build_hooks, settings_of
 from reweight_core.training.networks import build_network, seeded
 from reweight_core.training.preflight import rehearsed_lookahead
 from reweight_core.training.schedules import Schedule, schedules
@@ -149,7 +148,7 @@ def build_parts(
         best = BestNetwork(model, config.best_by)
         steps = config.steps or stage.epochs * len(sizes)
         contexts = Contexts(architecture, data, model, train, held_out, stage.epochs, steps, best.copy)
-        hooks = _build_hooks(config, contexts, observers, listeners or {})
+        hooks = build_hooks(config, contexts, observers, listeners)
         contexts.close()
         if not (restored or config.init_from or config.pretrained):
             hooks.initialise_networks(model)
@@ -234,18 +233,6 @@ def _examples(config: RunConfig, dataset: Dataset, split: Split, device: torch.d
     return Examples(
         split, dataset, device, torch.get_default_dtype(), config.augment, memory_format(config.channels_last)
     )
-
-
-def _build_hooks(
-    config: RunConfig, contexts: Contexts, observers: Sequence[object], listeners: Mapping[str, object]
-) -> MethodHooks:
-    built: dict[str, Any] = {
-        name: registry.build("component", name, options, contexts.of("component", name))
-        for name, options in zip(config.with_, config.component_options, strict=True)
-    }
-    loss = registry.build("loss", config.loss, config.loss_options, contexts.of("loss", config.loss))
-    method = registry.build("method", config.method, config.method_options, contexts.of("method", config.method))
-    return MethodHooks(method, config.method, observers, built, (config.loss, loss), contexts.made, listeners)
 
 
 def _build_step(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -17,9 +18,47 @@ from reweight_core.engine.outputs import Outputs, outputs_of
 from reweight_core.errors import PluginError
 from reweight_core.machine.device import usable_cpus
 from reweight_core.models.build import HEADS
+from reweight_core.plugins import registry
+from reweight_core.plugins.hooks import MethodHooks
 from reweight_core.plugins.records import Context
 from reweight_core.runs.evaluate import BATCH_SIZE, FROM_FILES
 from reweight_core.training.networks import build_network, seeded
+
+
+class GivesContexts(Protocol):
+    """What plugins are built with.
+
+    Attributes:
+        made: what each plugin made, by the plugin's name.
+    """
+
+    made: dict[str, Made]
+
+    def of(self, kind: str, name: str) -> Context:
+        """Return the context of one plugin."""
+
+
+def build_hooks(
+    config: RunConfig,
+    contexts: GivesContexts,
+    observers: Sequence[object] = (),
+    listeners: Mapping[str, object] | None = None,
+) -> MethodHooks:
+    """Build the components, the loss and the method that the options name, and their hooks.
+
+    Args:
+        config: the options.
+        contexts: what they are told.
+        observers: further objects with hooks of an observer.
+        listeners: observers by name.
+    """
+    built: dict[str, Any] = {
+        name: registry.build("component", name, options, contexts.of("component", name))
+        for name, options in zip(config.with_, config.component_options, strict=True)
+    }
+    loss = registry.build("loss", config.loss, config.loss_options, contexts.of("loss", config.loss))
+    method = registry.build("method", config.method, config.method_options, contexts.of("method", config.method))
+    return MethodHooks(method, config.method, observers, built, (config.loss, loss), contexts.made, listeners)
 
 
 class Contexts:

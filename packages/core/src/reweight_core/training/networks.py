@@ -37,7 +37,7 @@ def build_network(config: RunConfig, data: PreparedData, device: torch.device) -
     if not is_image and any(isinstance(module, nn.Conv2d) for module in model.modules()):
         raise UserError(f"--model {config.model}: is for images, but the data are features; give --model linear or mlp")
     _initialise(model, config, dataset)
-    return model.to(device).to(memory_format=memory_format(config.channels_last))
+    return model.train().to(device).to(memory_format=memory_format(config.channels_last))
 
 
 def _initialise(model: nn.Module, config: RunConfig, dataset: Dataset) -> None:

@@ -1,9 +1,10 @@
-"""Trying what training will do, on a copy of the network and two images, before anything is written."""
+"""Trying what training will do, on a few examples, before anything is written; the network stays as it is."""
 
 from __future__ import annotations
 
-import copy
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from reweight_core.data.inputs import Inputs, length_of
 from reweight_core.engine.lookahead import FD_LENGTH, STRATEGIES, Choice, LookAheadRequest, Strategy
 from reweight_core.engine.passes import Passes
 from reweight_core.engine.virtual_step import VirtualSGD
@@ -18,42 +20,67 @@ from reweight_core.errors import UserError, reason
 
 
 def rehearse(
-    model: nn.Module, inputs: Tensor, num_classes: int, strategy: Strategy | None, head: str | None = None
+    model: nn.Module,
+    inputs: Inputs,
+    num_classes: int,
+    strategy: Strategy | None,
+    head: str | None = None,
+    autocast: torch.dtype | None = None,
 ) -> None:
-    """Run one forward and backward pass in train mode, and one look-ahead if training will look ahead.
+    """Run one forward and backward pass, and one look-ahead if training will look ahead.
 
     Args:
-        model: the network; it stays as it is.
-        inputs: two images as training gives them, (2, channels, height, width).
+        model: the network, in train mode; it stays as it is.
+        inputs: those of a few examples, two at least, as training gives them.
         num_classes: number of classes C.
         strategy: how the look-ahead is differentiated, or None for a method that has none.
         head: path of the network's last linear layer, or None.
+        autocast: number type that the network computes in, or None for its parameters' own.
 
     Raises:
-        UserError: if one of them fails, or if the network draws random numbers that cannot be repeated.
+        UserError: if one of them fails, if the network draws random numbers that cannot be repeated, or if it runs
+            parts of it again in its backward pass where that would give other numbers.
     """
-    device = inputs.device
-    generator = torch.Generator(device)
-    passes = Passes(copy.deepcopy(model).train(), generator, head=head)
+    parameter = next((p for p in model.parameters() if p.requires_grad), None)
+    if parameter is None:
+        raise UserError("the model has no parameter to train: every one is frozen (requires_grad=False)")
+    device, n = parameter.device, length_of(inputs)
+    passes = Passes(model, torch.Generator(device), autocast, head)
     before = _global_random_state(device)
     attention = _AttentionSeen()
     try:
-        with attention:
-            passes.begin(inputs)
-            logits = passes.forward()
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        if found != (2, num_classes):
-            raise UserError(f"in train mode the model must return logits {(2, num_classes)}, but returns {found}")
-        D = (logits.detach().softmax(1) - 1 / num_classes).requires_grad_()
-        passes.backward(D.detach())
-        if strategy is not None:
-            one = torch.ones((), device=device)
-            # with a virtual step, and without one, where the real pass may come last
-            for update in (VirtualSGD(one), None):
+        with _left_alone(model):
+            with attention:
                 passes.begin(inputs)
-                look = strategy.start(LookAheadRequest(passes, inputs, lambda: D, update, one))
-                look.close(F.cross_entropy(look.logits, torch.zeros(2, dtype=torch.int64, device=device))).backward()
-                passes.backward(D.detach())
+                logits = passes.forward()
+            if logits.shape != (n, num_classes):
+                raise UserError(
+                    f"in train mode the model must return logits {(n, num_classes)}, but returns {tuple(logits.shape)}"
+                )
+            D = (logits.detach().softmax(1) - 1 / num_classes).requires_grad_()
+            failure = None
+            with _reruns(model) as again:
+                try:
+                    passes.backward(D.detach())
+                except RuntimeError as error:
+                    failure = error
+            if again and (strategy is not None or passes.draws):
+                raise UserError(
+                    "the model runs parts of it again in its backward pass (gradient checkpointing), where the "
+                    "look-ahead's parameters and dropout masks are not known: turn that off (of a transformers model: "
+                    'model.gradient_checkpointing_disable()); memory="lean" (--memory lean) saves memory too'
+                )
+            if failure is not None:
+                raise failure
+            if strategy is not None:
+                one = torch.ones((), device=device)
+                # with a virtual step, and without one, where the real pass may come last
+                for update in (VirtualSGD(one), None):
+                    passes.begin(inputs)
+                    look = strategy.start(LookAheadRequest(passes, inputs, lambda: D, update, one))
+                    labels = torch.zeros(n, dtype=torch.int64, device=device)
+                    look.close(F.cross_entropy(look.logits, labels)).backward()
+                    passes.backward(D.detach())
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError, TypeError, AttributeError) as error:
@@ -66,9 +93,47 @@ def rehearse(
         )
     if not torch.equal(before, _global_random_state(device)):
         raise UserError(
-            "the model draws random numbers where they cannot be repeated (dropout inside attention or recurrent "
-            "layers, alpha dropout, rrelu): set that dropout to 0 or use torch.nn.Dropout layers"
+            "the model draws random numbers where they cannot be repeated (dropout inside torch.nn.MultiheadAttention "
+            "or recurrent layers, alpha dropout, rrelu): set that dropout to 0 or use torch.nn.Dropout layers"
         )
+
+
+@contextmanager
+def _left_alone(model: nn.Module) -> Iterator[None]:
+    """Bring buffers and gradients of a network back behind the block."""
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
+    for parameter, _ in gradients:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for module, name, buffer, kept in buffers:
+                # a network may put another tensor in its place
+                setattr(module, name, buffer.copy_(kept))
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+
+
+@contextmanager
+def _reruns(model: nn.Module) -> Iterator[list[str]]:
+    """Give the names of modules that run inside the block."""
+    found: list[str] = []
+
+    def noting(name: str) -> Any:
+        return lambda module, positional: found.append(name)
+
+    handles = [module.register_forward_pre_hook(noting(name)) for name, module in model.named_modules()]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class _AttentionSeen(TorchFunctionMode):
@@ -89,25 +154,27 @@ def _global_random_state(device: torch.device) -> Tensor:
 
 def rehearsed_lookahead(
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Inputs,
     num_classes: int,
     head: str | None,
     looks_ahead: Literal["no", "network", "head"],
     wanted: str,
+    autocast: torch.dtype | None = None,
 ) -> Choice:
     """Rehearse training (`rehearse`); return the look-ahead to begin with.
 
     Args:
-        model: the network.
-        inputs: two images as training gives them.
+        model: the network, in train mode.
+        inputs: those of a few examples, as training gives them.
         num_classes: number of classes C.
         head: path of the network's last linear layer, or None.
         looks_ahead: how the method looks ahead, by its record.
         wanted: what ``--lookahead`` says; for ``auto``, forward mode if the network can, else double backward.
+        autocast: as for `rehearse`.
     """
 
     def rehearsed(name: str) -> Choice:
-        rehearse(model, inputs, num_classes, STRATEGIES.get(name), head)
+        rehearse(model, inputs, num_classes, STRATEGIES.get(name), head, autocast)
         return Choice(name, FD_LENGTH if name == "fd" else None)
 
     if looks_ahead == "no":

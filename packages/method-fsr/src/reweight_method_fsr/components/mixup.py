@@ -8,7 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from reweight_core import Batch, Context, hookimpl, target_rows
+from reweight_core import Batch, Context, UserError, hookimpl, target_rows
 from reweight_method_fsr.options import MixUpConfig
 
 
@@ -24,6 +24,8 @@ class MixUp:
     def transform_batch(self, batch: Batch) -> Generator[None, Batch, Batch]:
         """x_i <- lambda_i x_i + (1 - lambda_i) x_j and the same of the targets, lambda_i in [1/2, 1]."""
         batch = yield
+        if not isinstance(batch.inputs, Tensor) or not batch.inputs.is_floating_point():
+            raise UserError("mixup: mixes images or features, and what the network takes here cannot be mixed")
         n, device = len(batch.ids), batch.inputs.device
         u = torch.rand(n, generator=self._generator, device=device, dtype=batch.inputs.dtype)
         partner = torch.rand(n, generator=self._generator, device=device).argsort()

@@ -1,0 +1,108 @@
+"""A module of Lightning with learned weights, on a small network that is made here."""
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from reweight_core import Reweighter, UserError
+from reweight_core.integrations.lightning import Reweighting
+
+N, M, CLASSES, BATCH, EPOCHS = 24, 8, 3, 6, 3
+
+
+def tensors(n, seed):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % CLASSES
+    return nn.functional.one_hot(labels, 5).float() + torch.randn(n, 5, generator=generator), labels
+
+
+class Module(pl.LightningModule):
+    def __init__(self, optimizers=1):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Dropout(0.2), nn.Linear(8, CLASSES))
+        self.optimizers_wanted = optimizers
+        self.automatic_optimization = optimizers == 1
+
+    def forward(self, x):
+        return self.net(x)
+
+    def training_step(self, batch, batch_idx):
+        return self.reweighter(*batch)
+
+    def configure_optimizers(self):
+        made = [torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9) for _ in range(self.optimizers_wanted)]
+        return made if len(made) > 1 else made[0]
+
+
+def loader():
+    return DataLoader(TensorDataset(*tensors(N, 1), torch.arange(N)), BATCH)
+
+
+def callback(method="gdw", **settings):
+    given = {"num_classes": CLASSES, "meta": tensors(M, 2), "meta_batch_size": 4, "lookahead": "jvp"} | settings
+    return Reweighting(method, **given)
+
+
+def trained(folder, module, reweighting, path=None, **arguments):
+    settings = {"max_epochs": EPOCHS, "accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+    settings |= {"enable_model_summary": False, "default_root_dir": folder, "callbacks": [reweighting]}
+    trainer = pl.Trainer(**settings | arguments)
+    trainer.fit(module, loader(), ckpt_path=path)
+    return trainer
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_it_is_the_loop_of_pytorch(tmp_path):
+    module = Module()
+    trainer = trained(tmp_path, module, callback(), accumulate_grad_batches=2, gradient_clip_val=0.3)
+    plain = Module().train()
+    (optimizer,) = [plain.configure_optimizers()]
+    reweighter = Reweighter(
+        "gdw", plain, optimizer, num_classes=CLASSES, train_size=N, meta=tensors(M, 2), meta_batch_size=4,
+        lookahead="jvp", epochs=EPOCHS, steps=EPOCHS * N // BATCH,
+    )  # fmt: skip
+    for _ in range(EPOCHS):
+        for number, batch in enumerate(loader()):
+            (reweighter(*batch) / 2).backward()
+            if number % 2:
+                nn.utils.clip_grad_norm_(plain.parameters(), 0.3)
+                optimizer.step()
+                optimizer.zero_grad()
+        figures = reweighter.epoch_ended()
+    for mine, p in zip(module.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine, p, rtol=0, atol=1e-6)
+    assert module.reweighter.samples()["visits"].tolist() == [EPOCHS] * N
+    torch.testing.assert_close(module.reweighter.samples()["mean_weight"], reweighter.samples()["mean_weight"])
+    assert trainer.callback_metrics["reweight_train_loss"].item() == pytest.approx(figures["train_loss"], rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_training_that_is_resumed_ends_with_the_same_bits(tmp_path):
+    def keeping():
+        return pl.callbacks.ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
+
+    whole, again = Module(), Module()
+    reweighting = callback()
+    trained(tmp_path, whole, reweighting, callbacks=[reweighting, keeping()])
+    reweighting = callback()
+    trained(tmp_path, again, reweighting, tmp_path / "epoch=0.ckpt", callbacks=[reweighting])
+    assert all(map(torch.equal, whole.parameters(), again.parameters()))
+    for name, column in whole.reweighter.samples().items():
+        assert torch.equal(column, again.reweighter.samples()[name]), name
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("optimizers", "settings", "text"),
+    [
+        (2, {}, "a module of one optimizer, and this one has 2"),
+        (1, {"meta": None}, "needs clean examples: give meta="),
+        (1, {"clipp": 1}, "did you mean 'clip'"),
+    ],
+)
+def test_what_cannot_be_is_told_before_the_first_step(optimizers, settings, text, tmp_path):
+    with pytest.raises(UserError, match=text):
+        trained(tmp_path, Module(optimizers), callback(**settings))
