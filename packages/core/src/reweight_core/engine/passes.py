@@ -22,8 +22,9 @@ from reweight_core.errors import UserError
 Direction = Mapping[str, Tensor]
 """A tensor for each parameter, by name."""
 
-Pass = Literal["forward", "forward-at", "features", "backward", "pullback", "pushforward", "difference"]
-"""Kinds of passes: forwards with a graph, at other parameters, as far as the head; the products D^T J and J v."""
+Pass = Literal["forward", "forward-at", "features", "backward", "pullback", "pushforward", "tangents", "difference"]
+"""Kinds of passes: forwards with a graph, at other parameters, as far as the head; the products D^T J and J v, the
+latter by a forward pass with tangents, by tangents alone beside the values of the real pass, or as a difference."""
 
 
 def ignore_pass(kind: Pass, inputs: int) -> None:
@@ -210,11 +211,12 @@ class Passes:
         """
         if self._lean or self.wrapper is not None:
             self.forward()
-        self.on_pass("pushforward", length_of(self._inputs))
+        recalls = self._remembers and self._logits is not None
+        self.on_pass("tangents" if recalls else "pushforward", length_of(self._inputs))
         try:
             if self._logits is None:
                 product = self._real_pass_along(v)
-            elif self._remembers:
+            elif recalls:
                 try:
                     with self._remembered.recall() as recalled:
                         product = self._tangent_pass(v, recalled)

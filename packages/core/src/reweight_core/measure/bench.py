@@ -251,12 +251,13 @@ COSTS: Mapping[Pass, float] = {
     "pullback": 2,
     # the forward pass included, where it takes the product with it
     "pushforward": 3,
+    "tangents": 2,
     "difference": 1,
     # a look-ahead at other parameters is differentiated once; its features alone are not
     "forward-at": 3,
     "features": 1,
 }
-"""What a pass costs: a forward pass is 1, a backward pass 2, forward mode 3."""
+"""What a pass costs: a forward pass is 1, a backward pass 2, forward mode 3, of which tangents alone are 2."""
 
 
 def floor(parts: Parts) -> float | None:
