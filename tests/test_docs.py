@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import attrs
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -58,6 +59,9 @@ def workplace(tmp_path, monkeypatch):
     (tmp_path / "table").mkdir()
     rows = [f"{('no', 'yes')[i % 2]},{20 + i % 50},{1.5 + i % 2}" for i in range(200)]
     (tmp_path / "table" / "train.csv").write_text("\n".join(["label,age,height", *rows]))
+    (tmp_path / "embeddings").mkdir()
+    np.save(tmp_path / "embeddings" / "train.npy", rng.randn(200, 8).astype(np.float16))
+    np.save(tmp_path / "embeddings" / "train_labels.npy", np.arange(200) % 2)
     return tmp_path
 
 
@@ -106,6 +110,9 @@ def test_documented_command_works(command, workplace, documented_plugins, capsys
         assert run("audit", "finished") == 0
     if "corrected" in arguments and arguments[0] == "train":
         shutil.copytree("photos", "corrected")
+    if "reviews" in arguments:
+        texts = {"text": ["good", "a bad one", "fine"] * 20, "label": [1, 0, 1] * 20}
+        datasets.Dataset.from_dict(texts).save_to_disk("reviews")
     if "FILE" in arguments:
         (workplace / "FILE").write_text(blocks("docs/runs.md", "toml")[0])
     if arguments[0] == "train" and "--help" not in arguments:

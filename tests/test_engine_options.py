@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from reweight_core.cli.main import main
+from reweight_core.engine.cuda_graphs import RecordingError
 from reweight_core.errors import UserError
 from reweight_core.measure import bench
 from reweight_core.testing import tiny_parts
 from reweight_core.testing.method_suite import feed, run_steps
+from reweight_core.testing.recorder import CpuBackend
 
 TINY = bench.Setting(
     model="resnet20", shape=(3, 8, 8), batch_size=8, meta_batch_size=4, device="cpu", options={"probe_size": 6}
@@ -130,6 +132,62 @@ def test_the_benchmark_describes_every_subject(capsys):
             assert row["peak_bytes"] is None
     assert rows[0]["ratio_to_plain"] == rows[1]["ratio_to_erm"] == 1
     assert [row["floor"] for row in rows] == pytest.approx([1, 1, (4 + 1.5) / 3, 3.5 / 3])
+
+
+class CountingBackend(CpuBackend):
+    """Stands for CUDA graphs; counts what it does."""
+
+    def __init__(self, done):
+        self.done = done
+
+    def run(self, take):
+        self.done.append("run")
+        super().run(take)
+
+    def record(self, take):
+        self.done.append("record")
+        replay = super().record(take)
+        return lambda: self.done.append("replay") or replay()
+
+
+def test_a_plain_loop_is_recorded_beside_the_one_that_is_not(monkeypatch):
+    done = []
+    monkeypatch.setattr(bench, "CudaGraphs", lambda device: CountingBackend(done))
+    monkeypatch.setattr(bench, "peak_bytes", bench.measure_memory)
+    setting = attrs.evolve(TINY, model="mlp")
+    rows = bench.run(setting, [bench.Subject("plain", graph=True), bench.Subject("erm")], repetitions=2)
+    assert [(row["method"], row["graph"]) for row in rows] == [("plain", False), ("plain", True), ("erm", False)]
+    # four steps whose time is taken, then three whose memory is
+    assert done == ["run", "record", "replay", "replay", "run", "record", "replay"]
+    assert rows[1]["floor"] == 1
+
+
+def test_a_recorded_plain_loop_trains_as_the_loop_does(monkeypatch):
+    monkeypatch.setattr(bench, "CudaGraphs", lambda device: CpuBackend())
+    networks = []
+    build = bench.build_model
+    monkeypatch.setattr(bench, "build_model", lambda *given: networks.append(build(*given)) or networks[-1])
+    for graph in (False, True):
+        step = bench.plain_steps(TINY, graph)
+        for _ in range(4):
+            step()
+    one, other = (network.state_dict() for network in networks)
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+def test_what_cannot_be_recorded_is_a_row_of_the_benchmark_and_takes_no_other_with_it(monkeypatch, reweight):
+    class Refusing(CpuBackend):
+        def record(self, take):
+            raise RecordingError("it cannot be")
+
+    monkeypatch.setattr(bench, "CudaGraphs", lambda device: Refusing())
+    rows = bench.run(TINY, [bench.Subject("plain", graph=True), bench.Subject("erm")], repetitions=1)
+    assert [row.get("error") for row in rows] == [None, "it cannot be; use --graph off", None]
+    assert "seconds_per_step" not in rows[1] and rows[2]["seconds_per_step"] > 0
+    monkeypatch.setattr(bench, "run", lambda *given: rows)
+    told = reweight("bench", "--methods", "erm", "--device", "cpu").out.splitlines()
+    assert told[-1] == "plain, recorded: it cannot be; use --graph off"
 
 
 def test_the_check_compares_every_look_ahead_with_double_backward(capsys):

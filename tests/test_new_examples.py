@@ -99,10 +99,10 @@ def test_they_are_read_by_its_plugin_with_the_options_of_the_run(words):
         ("return None", "returned NoneType, not a pair"),
         (
             "return list(texts), texts",
-            "of type list; they must be uint8 or float32 of shape (N, 3, 1, 1)",
+            "of type list; they must be uint8, float32 or float64 of shape (N, 3, 1, 1)",
         ),
         ("return vectors(config, texts)[:, :2], texts", "returned examples of float32, shape (2, 2, 1, 1)"),
-        ("return vectors(config, texts).astype(float), texts", "returned examples of float64"),
+        ("return vectors(config, texts).astype(np.float16), texts", "returned examples of float16"),
         ("return vectors(config, texts), texts[1:]", "must return a name for each of the 2 examples"),
         ("return {}[path.suffix]", "KeyError: '.txt' (words_data.py, line 29)"),
     ],

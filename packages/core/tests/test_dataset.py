@@ -84,7 +84,11 @@ def test_a_wrong_field_of_a_split_is_named_with_what_was_found(part, field, valu
         ("train", None, "a Split"),
         ("test", make_split().images, "a Split or None"),
         ("meta", (1, 2), "a Split or None"),
-        ("test", attrs.evolve(make_split(), images=IN_FILES), "a numpy array or ImageFiles, the same in all splits"),
+        (
+            "test",
+            attrs.evolve(make_split(), images=IN_FILES),
+            "a numpy array or what stands for one, the same in all splits",
+        ),
         ("meta", attrs.evolve(make_split(), images=np.zeros((N, 2, 3, 1), np.uint8)), "of shape (N, 2, 1, 3)"),
         ("classes", None, "a tuple of names"),
         ("classes", "abc", "a tuple of names"),

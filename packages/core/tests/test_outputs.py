@@ -138,8 +138,8 @@ def test_a_network_without_a_last_linear_layer_has_no_features(sets):
 
 def test_one_example_is_enough(sets):
     (_, files), inputs = sets
-    one = Split(files.files[:1], np.zeros(1, np.int64))
-    some = Split(files.files[:2], np.arange(2))
+    one = Split(files.stored[:1], np.zeros(1, np.int64))
+    some = Split(files.stored[:2], np.arange(2))
     dataset = Dataset(train=some, test=None, classes=("a", "b"), mean=(100.0,) * 3, std=(50.0,) * 3)
     examples = Examples(one, dataset, torch.device("cpu"), torch.float32)
     model = small_resnet((3, SIZE, SIZE), 2)

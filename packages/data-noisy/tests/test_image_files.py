@@ -150,7 +150,7 @@ def test_grey_images_have_one_channel_only_if_all_are_grey(folder):
 def test_images_that_would_fill_memory_are_read_while_training(folder, monkeypatch):
     # seven images of 4 x 4 pixels in three channels take 336 bytes
     for memory, in_files in ((672, False), (671, True)):
-        monkeypatch.setattr(image_files, "_memory", lambda memory=memory: memory)
+        monkeypatch.setattr(image_files, "total_memory", lambda memory=memory: memory)
         options = ImageOptions(image_size=4)
         if not in_files:
             assert isinstance(open_images(folder, names(folder), options), np.ndarray)

@@ -12,18 +12,20 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 import numpy as np
+from numpy.lib.format import open_memmap
 from PIL import Image
 
 from reweight_audit.audited_run import TABLES, AuditedRun
 from reweight_audit.corrections import DROPPED
-from reweight_core import ImageFiles, Split, UserError, read_table
+from reweight_core import FeatureRows, ImageFiles, Split, UserError, read_table
 
 
 def write_corrected(run: AuditedRun, labels: np.ndarray, out: Path) -> str:
     """Write the data of a run with corrected labels to a new folder.
 
     Data of ``--data csv`` become tables with the same columns, their images beside them; features of other datasets
-    become a table, and images class folders: the files themselves, or, of datasets that are no files, as PNG. The meta
+    become a table, or arrays if they are stored rows, and images class folders: the files themselves, or, of datasets
+    that are no files, as PNG. The meta
     and the test set of the run are written too, so that a training with the new data has the same ones; validation
     examples are back in the training set.
 
@@ -48,10 +50,12 @@ def write_corrected(run: AuditedRun, labels: np.ndarray, out: Path) -> str:
         partial = Path(tempfile.mkdtemp(prefix=f"{out.name}.", dir=out.parent))
     except OSError as error:
         raise UserError(f"--out {out}: {error}") from error
-    is_table = run.config.data == TABLES
+    is_table, is_rows = run.config.data == TABLES, isinstance(run.data.train.images, FeatureRows)
     try:
         if is_table:
             _write_tables(run, parts, partial)
+        elif is_rows:
+            _write_rows(run, parts, partial)
         elif run.data.dataset.features is not None:
             _write_features(run, parts, partial)
         else:
@@ -65,7 +69,8 @@ def write_corrected(run: AuditedRun, labels: np.ndarray, out: Path) -> str:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     is_table = is_table or run.data.dataset.features is not None
-    return f"--data {'csv' if is_table else 'folder'} --data-root {shlex.quote(str(out))}"
+    kind = "csv" if is_table else "features" if is_rows else "folder"
+    return f"--data {kind} --data-root {shlex.quote(str(out))}"
 
 
 def _umask() -> int:
@@ -128,6 +133,20 @@ def _write_features(run: AuditedRun, parts: Mapping[str, Split], out: Path) -> N
                 writer.writerow([classes[label], *row])
 
 
+def _write_rows(run: AuditedRun, parts: Mapping[str, Split], out: Path) -> None:
+    """Write rows as they are stored, some at a time, and the names of their classes beside them."""
+    names = np.array(run.data.dataset.classes)
+    for part, split in parts.items():
+        rows = split.images
+        assert isinstance(rows, FeatureRows), "all splits are of one kind"
+        np.save(out / f"{part}_labels.npy", names[split.labels])
+        array, start = open_memmap(out / f"{part}.npy", "w+", rows.dtype, rows.shape[:2]), 0
+        for chunk in rows.chunks():
+            array[start : start + len(chunk)] = chunk
+            start += len(chunk)
+        array.flush()
+
+
 def _write_images(run: AuditedRun, parts: Mapping[str, Split], out: Path) -> None:
     """Write a folder for each part and class."""
     root, classes = getattr(run.config.data_options, "data_root", None), run.data.dataset.classes
@@ -143,8 +162,10 @@ def _write_images(run: AuditedRun, parts: Mapping[str, Split], out: Path) -> Non
             if source is not None:
                 shutil.copyfile(source, target)
             else:
-                assert isinstance(split.images, np.ndarray), "images in files are found"
-                pixels = split.images[i].transpose(1, 2, 0)
+                images = split.images
+                pixels = (images[i] if isinstance(images, np.ndarray) else images.read(np.array([i]))[0]).transpose(
+                    1, 2, 0
+                )
                 Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(target)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -196,7 +197,7 @@ def learns_from_clean(run: AuditedRun) -> bool:
 
 def _is_small(data: PreparedData) -> bool:
     """Return whether few trusted examples can do no better than a linear network."""
-    return isinstance(data.train.images, np.ndarray) and data.train.images[0].size <= SMALL_INPUT
+    return math.prod(data.dataset.input_shape) <= SMALL_INPUT
 
 
 def _for_trusted(run: AuditedRun) -> RunConfig:

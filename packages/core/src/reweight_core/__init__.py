@@ -15,7 +15,7 @@ from reweight_core.data.fitting import fitting_defaults
 from reweight_core.engine.stage import Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.errors import DivergedError, UserError, nearest, reason
-from reweight_core.files import locked, write_json, write_text, written_whole
+from reweight_core.files import cache_folder, locked, write_json, write_text, written_whole
 from reweight_core.plugins import registry
 from reweight_core.plugins.hookspecs import hookimpl
 from reweight_core.plugins.records import (
@@ -47,8 +47,12 @@ if TYPE_CHECKING:
     from reweight_core.data.features import Features, Table, read_table, read_values
     from reweight_core.data.folds import in_fold
     from reweight_core.data.images import ImageFiles, decode
+    from reweight_core.data.mapped_array import MappedArray
+    from reweight_core.data.pixel_statistics import IMAGENET_MEAN, IMAGENET_STD, mean_and_std
     from reweight_core.data.planted import noise_estimate
     from reweight_core.data.prepare import Corruption, PreparedData
+    from reweight_core.data.rows import FeatureRows, column_statistics, refuse_unusable
+    from reweight_core.data.stored import Stored
     from reweight_core.engine.head import find_head
     from reweight_core.engine.losses import cross_entropy
     from reweight_core.engine.network import Network, ParameterOptimizer
@@ -57,7 +61,7 @@ if TYPE_CHECKING:
     from reweight_core.engine.virtual_step import VirtualSGD
     from reweight_core.engine.weighting_network import WeightingNetwork
     from reweight_core.integrations.sklearn import ReweightClassifier
-    from reweight_core.machine.device import cpu_name, usable_cpus
+    from reweight_core.machine.device import cpu_name, total_memory, usable_cpus
     from reweight_core.runs.evaluate import evaluate
     from reweight_core.runs.folder import RunRecord, read_config
     from reweight_core.runs.predict import Predictions, load, predict
@@ -74,9 +78,13 @@ _LAZY = {
     "Dataset": "reweight_core.data.dataset",
     "DeclaringCommand": "reweight_core.cli.plugin_options",
     "Examples": "reweight_core.data.examples",
+    "FeatureRows": "reweight_core.data.rows",
     "Features": "reweight_core.data.features",
     "FinishedRun": "reweight_core.training.loop",
+    "IMAGENET_MEAN": "reweight_core.data.pixel_statistics",
+    "IMAGENET_STD": "reweight_core.data.pixel_statistics",
     "ImageFiles": "reweight_core.data.images",
+    "MappedArray": "reweight_core.data.mapped_array",
     "Network": "reweight_core.engine.network",
     "Outputs": "reweight_core.engine.outputs",
     "Pace": "reweight_core.cli.progress",
@@ -90,10 +98,12 @@ _LAZY = {
     "Samples": "reweight_core.runs.samples",
     "Split": "reweight_core.data.dataset",
     "Step": "reweight_core.engine.step",
+    "Stored": "reweight_core.data.stored",
     "Table": "reweight_core.data.features",
     "VirtualSGD": "reweight_core.engine.virtual_step",
     "WeightingNetwork": "reweight_core.engine.weighting_network",
     "build_observers": "reweight_core.training.build",
+    "column_statistics": "reweight_core.data.rows",
     "config_option": "reweight_core.cli.plugin_options",
     "console": "reweight_core.cli.console",
     "cpu_name": "reweight_core.machine.device",
@@ -108,6 +118,7 @@ _LAZY = {
     "json_option": "reweight_core.cli.output_options",
     "load": "reweight_core.runs.predict",
     "load_data": "reweight_core.config.load_data",
+    "mean_and_std": "reweight_core.data.pixel_statistics",
     "noise_estimate": "reweight_core.data.planted",
     "predict": "reweight_core.runs.predict",
     "quiet_option": "reweight_core.cli.output_options",
@@ -116,10 +127,12 @@ _LAZY = {
     "read_table": "reweight_core.data.features",
     "read_values": "reweight_core.data.features",
     "refuse_misfits": "reweight_core.config.compatibility",
+    "refuse_unusable": "reweight_core.data.rows",
     "resume": "reweight_core.training.resume",
     "run_argument": "reweight_core.cli.run_argument",
     "take_given": "reweight_core.cli.plugin_options",
     "target_rows": "reweight_core.data.batch",
+    "total_memory": "reweight_core.machine.device",
     "train": "reweight_core.training.loop",
     "training_set": "reweight_core.training.training_set",
     "usable_cpus": "reweight_core.machine.device",
@@ -127,6 +140,8 @@ _LAZY = {
 }
 
 __all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
     "Batch",
     "CommandPlugin",
     "ComponentPlugin",
@@ -138,10 +153,12 @@ __all__ = [
     "DeclaringCommand",
     "DivergedError",
     "Examples",
+    "FeatureRows",
     "Features",
     "FinishedRun",
     "ImageFiles",
     "LossPlugin",
+    "MappedArray",
     "MethodPlugin",
     "ModelPlugin",
     "Network",
@@ -163,6 +180,7 @@ __all__ = [
     "Split",
     "Stage",
     "Step",
+    "Stored",
     "Table",
     "TablePlugin",
     "UserError",
@@ -171,6 +189,8 @@ __all__ = [
     "WeightingOptions",
     "as_values",
     "build_observers",
+    "cache_folder",
+    "column_statistics",
     "config_option",
     "configure",
     "console",
@@ -192,6 +212,7 @@ __all__ = [
     "load",
     "load_data",
     "locked",
+    "mean_and_std",
     "nearest",
     "noise_estimate",
     "option",
@@ -207,11 +228,13 @@ __all__ = [
     "read_values",
     "reason",
     "refuse_misfits",
+    "refuse_unusable",
     "registry",
     "resume",
     "run_argument",
     "take_given",
     "target_rows",
+    "total_memory",
     "train",
     "training_set",
     "usable_cpus",

@@ -39,6 +39,11 @@ def written_whole(path: Path, *, shared: bool = False) -> Iterator[Path]:
     flush(path.parent)
 
 
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: ``~/.cache/reweight``, or below ``$XDG_CACHE_HOME``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reweight"
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text whole (`written_whole`)."""
     with written_whole(path) as partial:

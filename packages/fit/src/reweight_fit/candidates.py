@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -166,7 +167,7 @@ class Facts:
         found = [DEFAULT]
         if self._has_small_inputs and not self._is_settled and self.default_model != "linear":
             found.append(NETWORKS["linear"])
-        if self.data.dataset.features is not None and not self._is_settled:
+        if self.data.dataset.has_features and not self._is_settled:
             found.append(NETWORKS["perceptron"])
         return found
 
@@ -178,8 +179,7 @@ class Facts:
 
     @property
     def _has_small_inputs(self) -> bool:
-        images = self.data.train.images
-        return isinstance(images, np.ndarray) and images[0].size <= SMALL_INPUT
+        return math.prod(self.data.dataset.input_shape) <= SMALL_INPUT
 
     @property
     def _is_settled(self) -> bool:

@@ -29,7 +29,7 @@ class Crust:
 
     def __init__(self, config: CrustConfig, context: Context):
         self.config, self.context = config, context
-        if config.mix and context.train.files is not None:
+        if config.mix and context.train.is_read_ahead:
             raise UserError("--mix: needs the training images in memory: give --no-mix or --stream off")
         first = context.train.batch(torch.zeros(1, dtype=torch.int64, device=context.device), None)
         head = find_head(context.model, first.inputs)

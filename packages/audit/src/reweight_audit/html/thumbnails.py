@@ -32,14 +32,15 @@ def thumbnails_of(split: Split) -> Callable[[Sequence[int]], Sequence[bytes]] | 
     from reweight_core import ImageFiles, decode, usable_cpus
 
     images = split.images
-    if images.dtype != np.uint8:
+    if images.dtype != np.uint8 or images.shape[2:] == (1, 1):
         return None
-    gain = 1.0 if isinstance(images, ImageFiles) else _gain(images)
+    gain = _gain(images) if isinstance(images, np.ndarray) else 1.0
 
     def one(position: int) -> bytes:
         if isinstance(images, ImageFiles):
             return encoded(decode(images.root / images.names[position], None)[0])
-        pixels = images[position].transpose(1, 2, 0)
+        image = images[position] if isinstance(images, np.ndarray) else images.read(np.array([position]))[0]
+        pixels = image.transpose(1, 2, 0)
         return encoded(pixels if gain == 1 else np.round(pixels * gain).astype(np.uint8))
 
     def thumbnails(positions: Sequence[int]) -> list[bytes]:

@@ -80,7 +80,8 @@ def command(
     if precision == "tf32" and not on_gpu:
         raise UserError("--precision tf32: only CUDA GPUs have it; use --precision fp32")
     graphs = {"both": (False, True) if on_gpu else (False,), "on": (True,), "off": (False,)}[graph]
-    subjects = [
+    subjects = [bench.Subject(bench.PLAIN, graph=True)] * (True in graphs)
+    subjects += [
         bench.Subject(method, strategy, graphed)
         for method in chosen
         for strategy in (lookaheads if registry.find("method", method).looks_ahead == "network" else [None])
@@ -127,13 +128,16 @@ def _print(rows: list[dict[str, Any]]) -> None:
     for title in ("method", "look-ahead", "graph", "ms a step", "x plain", "floor", "x erm", "memory MB", "x plain"):
         is_text = title in ("method", "look-ahead", "graph")
         table.add_column(title, justify="left" if is_text else "right", no_wrap=is_text)
-    memory_of_plain = rows[0]["peak_bytes"]
+    memory_of_plain, errors = rows[0]["peak_bytes"], []
     for row in rows:
+        subject = row["method"], row["strategy"] or "-", "yes" if row["graph"] else "no"
+        if "error" in row:
+            name = " ".join(filter(None, (row["method"], row["strategy"])))
+            errors.append(f"{name}{', recorded' if row['graph'] else ''}: {row['error']}")
+            continue
         peak = row["peak_bytes"]
         table.add_row(
-            row["method"],
-            row["strategy"] or "-",
-            "yes" if row["graph"] else "no",
+            *subject,
             f"{1000 * row['seconds_per_step']:.1f}",
             f"{row['ratio_to_plain']:.2f}",
             "-" if row["floor"] is None else f"{row['floor']:.2f}",
@@ -142,3 +146,5 @@ def _print(rows: list[dict[str, Any]]) -> None:
             "-" if peak is None or not memory_of_plain else f"{peak / memory_of_plain:.2f}",
         )
     console().print(table)
+    for error in errors:
+        console().print(error)

@@ -251,7 +251,7 @@ class RunConfig(DataConfig):
     channels_last: bool = option(True, "Keep images and kernels in channels-last order.", group="machine")
     workers: int | None = option(
         None,
-        "Processes that read image files while training. Default: one a CPU core. Same results for any number.",
+        "Processes that read what is read while training; any number gives the same results. Default: one a core.",
         check=ge(0),
         group="machine",
         changes_result=False,

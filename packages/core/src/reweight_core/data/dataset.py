@@ -12,7 +12,7 @@ import numpy as np
 
 from reweight_core.data.augmentations import Augmentation
 from reweight_core.data.features import Features
-from reweight_core.data.images import ImageFiles
+from reweight_core.data.stored import Stored
 from reweight_core.errors import UserError
 
 
@@ -21,13 +21,13 @@ class Split:
     """Some labelled images.
 
     Attributes:
-        images: uint8, shape (N, channels, height, width); or image files that are read while training; or float32,
-            for data that are no images: (N, features, 1, 1).
+        images: uint8, shape (N, channels, height, width); or float32, for data that are no images:
+            (N, features, 1, 1); or what stands for such an array: `ImageFiles`, `FeatureRows`, or another `Stored`.
         labels: int64 class indices, shape (N,).
         names: a name for each example (a file's path), or None.
     """
 
-    images: np.ndarray | ImageFiles
+    images: np.ndarray | Stored
     labels: np.ndarray
     names: tuple[str, ...] | None = None
 
@@ -38,12 +38,12 @@ class Split:
 
     def followed_by(self, other: Split) -> Split:
         """Return these examples with another set's behind them; they have names only if both sets have."""
-        images: np.ndarray | ImageFiles
-        if isinstance(self.images, ImageFiles) or isinstance(other.images, ImageFiles):
-            assert isinstance(self.images, ImageFiles) and isinstance(other.images, ImageFiles), "of one dataset"
-            images = self.images.followed_by(other.images)
-        else:
+        images: np.ndarray | Stored
+        if isinstance(self.images, np.ndarray):
+            assert isinstance(other.images, np.ndarray), "of one dataset"
             images = np.concatenate([self.images, other.images])
+        else:
+            images = self.images.followed_by(other.images)
         names = None if self.names is None or other.names is None else self.names + other.names
         return Split(images, np.concatenate([self.labels, other.labels]), names)
 
@@ -54,11 +54,9 @@ class Split:
 def digest_of(split: Split) -> str:
     """Return a SHA-256 (hex) of the labels and images of a split; of the names of images that are in files."""
     digest = hashlib.sha256(split.labels.astype("<i8").tobytes())
-    if isinstance(split.images, ImageFiles):
-        digest.update("\0".join(split.images.names).encode())
-        return digest.hexdigest()
-    for image in split.images:
-        digest.update(image.tobytes())
+    images = split.images
+    for mark in (image.tobytes() for image in images) if isinstance(images, np.ndarray) else images.marks():
+        digest.update(mark)
     return digest.hexdigest()
 
 
@@ -70,8 +68,8 @@ class Dataset:
         train: training examples.
         test: test examples, or None if there are none.
         classes: class names, by class index.
-        mean: per channel, in pixel values; images are normalised as (pixel - mean) / std.
-        std: per channel, in pixel values.
+        mean: per channel, in pixel values or the units of a feature; both are normalised as (value - mean) / std.
+        std: per channel, likewise.
         meta: clean examples that come with the dataset, or None.
         observed: labels of the training examples as people or machines gave them, int64 (N,), where these differ from
             the true ones: training sees them, and ``train.labels`` are the true labels. None where there are no others.
@@ -121,11 +119,16 @@ class Dataset:
             raise _wrong("padding", "a number of pixels", self.padding)
 
     def _check_split(self, name: str, split: Split) -> None:
-        images = split.images
-        if not isinstance(images, ImageFiles if isinstance(self.train.images, ImageFiles) else np.ndarray):
-            raise _wrong(f"{name}.images", "a numpy array or ImageFiles, the same in all splits", images)
-        if images.dtype not in (np.uint8, np.float32) or images.ndim != 4:
-            raise _wrong(f"{name}.images", "uint8 or float32, (N, channels, height, width)", images)
+        images, kind = (
+            split.images,
+            np.ndarray if isinstance(self.train.images, np.ndarray) else type(self.train.images),
+        )
+        if not isinstance(images, kind) or not isinstance(images, np.ndarray | Stored):
+            raise _wrong(f"{name}.images", "a numpy array or what stands for one, the same in all splits", images)
+        if images.dtype not in ((np.uint8, np.float32) if isinstance(images, np.ndarray) else _STORED):
+            raise _wrong(f"{name}.images", "uint8 or float32, if stored of any number type", images)
+        if images.ndim != 4:
+            raise _wrong(f"{name}.images", "of shape (N, channels, height, width)", images)
         if images.shape[1:] != self.train.images.shape[1:]:
             raise _wrong(f"{name}.images", f"of shape (N, {', '.join(map(str, self.input_shape))}) as train's", images)
         self._check_labels(f"{name}.labels", split.labels, len(images))
@@ -163,6 +166,14 @@ class Dataset:
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
 
+    @property
+    def has_features(self) -> bool:
+        """Whether the examples are rows of features, not images."""
+        return self.input_shape[1:] == (1, 1)
+
+
+_STORED = tuple(map(np.dtype, ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")))
+"""Number types of `Stored` examples, in the order of bytes of this machine."""
 
 _SET_NAMES = {"train": "training set", "test": "test set", "meta": "meta set"}
 
@@ -175,7 +186,7 @@ def _is_tuple_of(kind: type | tuple[type, ...], value: Any, count: int | None = 
 
 def _wrong(field: str, wanted: str, found: Any) -> UserError:
     """Return the error for a field; arrays are described by type and shape."""
-    if isinstance(found, np.ndarray | ImageFiles):
+    if isinstance(found, np.ndarray | Stored):
         text = f"{type(found).__name__} of {found.dtype}, shape {tuple(found.shape)}"
     else:
         text = reprlib.repr(found)

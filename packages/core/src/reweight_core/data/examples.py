@@ -1,4 +1,4 @@
-"""Labelled images, on the training device or in files, and batches of them: crop, flip, normalisation."""
+"""Labelled images, on the training device or stored elsewhere, and batches of them: crop, flip, normalisation."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ from torch import Tensor
 from reweight_core.data.augmentations import Augmentation
 from reweight_core.data.batch import Batch
 from reweight_core.data.dataset import Dataset, Split
-from reweight_core.data.images import ImageFiles
-from reweight_core.data.reader import ReadRequest, read_ahead
+from reweight_core.data.reader import ReadRequest, read_ahead, reads_ahead
+from reweight_core.data.rows import FeatureRows, exact_type
+from reweight_core.data.stored import Stored
 from reweight_core.errors import UserError
+
+ROWS = 65536
+"""Rows of features that are copied to a GPU at a time."""
 
 
 class Examples:
-    """A split as one uint8 tensor on a device, or as image files that are read batch by batch.
+    """A split as one tensor on a device, or as stored examples that are read batch by batch.
+
+    Rows of features go to a GPU as they are stored if they fit into half of what is free there.
 
     Args:
         split: images and labels.
@@ -29,8 +35,8 @@ class Examples:
         memory_format: order of the batches in memory.
 
     Attributes:
-        images: as given, a uint8 tensor (N, channels, height, width); None if they are in files.
-        files: the image files, or None.
+        images: as given, a tensor (N, channels, height, width); None if they are stored elsewhere.
+        stored: the stored examples, or None.
         labels: as given, int64 (N,).
         num_classes: C.
         memory_format: as given.
@@ -49,19 +55,23 @@ class Examples:
         memory_format: torch.memory_format = torch.contiguous_format,
     ):
         augment = dataset.augment if augment is None else augment
-        self.images, self.files = None, None
-        if isinstance(split.images, ImageFiles):
-            self.files = split.images
-        else:
+        self.images: Tensor | None = None
+        self.stored: Stored | None = None
+        if isinstance(split.images, np.ndarray):
             self.images = torch.from_numpy(split.images).to(device)
-            if augment == "resized-crop":
-                raise UserError(
-                    "--augment resized-crop: is for images that are read while training; give --stream on, if the "
-                    "dataset has it, or --augment crop-flip"
-                )
+        elif isinstance(split.images, FeatureRows) and _fits(split.images, device):
+            self.images = _on_device(split.images, device)
+        else:
+            self.stored = split.images
+        if augment == "resized-crop" and (self.stored is None or dataset.has_features):
+            raise UserError(
+                "--augment resized-crop: is for images that are read while training; give --stream on, if the "
+                "dataset has it, or --augment crop-flip"
+            )
         self.labels, self.num_classes = torch.from_numpy(split.labels).to(device), len(dataset.classes)
-        self._mean = torch.tensor(dataset.mean, dtype=dtype, device=device)[:, None, None]
-        self._std = torch.tensor(dataset.std, dtype=dtype, device=device)[:, None, None]
+        self._dtype, exact = dtype, exact_type(split.images.dtype, dtype)
+        self._mean = torch.tensor(dataset.mean, dtype=exact, device=device)[:, None, None]
+        self._std = torch.tensor(dataset.std, dtype=exact, device=device)[:, None, None]
         self.memory_format = memory_format
         self._padding = dataset.padding if augment in ("crop", "crop-flip") else 0
         self._flip = augment in ("flip", "crop-flip")
@@ -70,38 +80,43 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def is_read_ahead(self) -> bool:
+        """Whether batches are read before the steps that take them, by processes of their own."""
+        return self.stored is not None and reads_ahead(self.stored, self.labels.device)
+
     def batch(self, ids: Tensor, generator: torch.Generator | None, pixels: Tensor | None = None) -> Batch:
         """Return the examples at positions `ids` (n,), augmented with draws from `generator` unless it is None.
 
         Args:
             ids: positions.
             generator: source of the draws.
-            pixels: their images, uint8 (n, channels, height, width), where they were read before. Without them
-                images in files are read now, which no step may wait for.
+            pixels: their images, (n, channels, height, width), where they were read before. Without them stored
+                ones are read now, which no step may wait for.
         """
-        if pixels is None and self.files is not None:
+        if pixels is None and self.stored is not None:
             pixels = self._read(ids, generator)
         if pixels is None:
             images, positions = self.images, ids
         else:
             images, positions = pixels, torch.arange(len(ids), device=ids.device)
-        assert images is not None, "images are on the device if not in files"
-        if generator is None or not (self._padding or self._flip):
-            images = images.index_select(0, positions)
-        else:
+        assert images is not None, "images are on the device if not stored elsewhere"
+        if generator is not None and (self._padding or self._flip):
             images = self._augmented(images, positions, generator)
-        inputs = ((images.to(self._mean.dtype) - self._mean) / self._std).contiguous(memory_format=self.memory_format)
-        return Batch(ids, inputs, self.labels.index_select(0, ids))
+        elif pixels is None:
+            images = images.index_select(0, positions)
+        inputs = (images.to(self._mean.dtype) - self._mean).div_(self._std).to(self._dtype)
+        return Batch(ids, inputs.contiguous(memory_format=self.memory_format), self.labels.index_select(0, ids))
 
     def in_order(self, size: int, workers: int) -> Iterator[Batch]:
         """Go through all examples once, not augmented, in batches of `size`.
 
         Args:
             size: examples in a batch.
-            workers: processes that read image files.
+            workers: processes that read stored examples.
         """
         parts = torch.arange(len(self), device=self.labels.device).split(size)
-        if self.files is None:
+        if self.stored is None:
             yield from (self.batch(ids, None) for ids in parts)
             return
         requests = [self.request(ids.cpu().numpy(), None) for ids in parts]
@@ -116,25 +131,25 @@ class Examples:
         """
         joint = copy.copy(self)
         joint.labels = torch.cat([self.labels, other.labels])
-        if self.files is not None and other.files is not None:
-            joint.files = self.files.followed_by(other.files)
+        if self.stored is not None and other.stored is not None:
+            joint.stored = self.stored.followed_by(other.stored)
         elif self.images is not None and other.images is not None and self.images.shape[1:] == other.images.shape[1:]:
             joint.images = torch.cat([self.images, other.images])
         else:
-            raise UserError("the training and the meta set cannot be joined: both must be in memory, or both in files")
+            raise UserError("the training and the meta set cannot be joined: one is on the device, the other is not")
         return joint
 
     def request(self, ids: np.ndarray, seed: tuple[int, ...] | None) -> ReadRequest:
-        """Say which files a batch needs; random crops, if this set has them, follow from `seed` unless it is None."""
-        assert self.files is not None
-        return ReadRequest(self.files, ids, seed if self._resized_crop else None)
+        """Say what a batch needs; random crops, if this set has them, follow from `seed` unless it is None."""
+        assert self.stored is not None
+        return ReadRequest(self.stored, ids, seed if self._resized_crop else None)
 
     def _read(self, ids: Tensor, generator: torch.Generator | None) -> Tensor:
         seed = None
         if generator is not None and self._resized_crop:
             seed = (int(torch.randint(2**31, (), generator=generator, device=ids.device)),)
-        assert self.files is not None
-        return torch.from_numpy(self.files.read(ids.cpu().numpy(), seed)).to(ids.device)
+        assert self.stored is not None
+        return torch.from_numpy(self.stored.read(ids.cpu().numpy(), seed)).to(ids.device)
 
     def _augmented(self, images: Tensor, positions: Tensor, generator: torch.Generator) -> Tensor:
         _, channels, height, width = images.shape
@@ -157,6 +172,20 @@ class Examples:
             rows[:, None, :, None],
             columns[:, None, None, :],
         ]
+
+
+def _fits(rows: FeatureRows, device: torch.device) -> bool:
+    return device.type == "cuda" and rows.nbytes <= torch.cuda.mem_get_info(device)[0] / 2
+
+
+def _on_device(rows: FeatureRows, device: torch.device) -> Tensor:
+    """Copy rows to a device some at a time, so that they are never in memory as a whole."""
+    whole = torch.empty(rows.shape, dtype=torch.from_numpy(np.empty(0, rows.dtype)).dtype, device=device)
+    start = 0
+    for chunk in rows.chunks(ROWS):
+        whole[start : start + len(chunk), :, 0, 0] = torch.from_numpy(np.array(chunk)).to(device)
+        start += len(chunk)
+    return whole
 
 
 def _reflected(positions: Tensor, size: int) -> Tensor:

@@ -22,7 +22,7 @@ class Fed:
     Attributes:
         ids: positions in the stage's source, int64 (n,).
         meta_ids: positions in the meta set, int64 (m,); m = 0 if the method supplies the meta batches itself.
-        pixels: the images of `ids`, uint8 (n, channels, height, width), or None if they lie on the device.
+        pixels: the images of `ids`, (n, channels, height, width) as stored, or None if they lie on the device.
         meta_pixels: likewise of `meta_ids`.
     """
 
@@ -47,14 +47,14 @@ class Fed:
 
 
 class Feeder:
-    """Orders the examples of every epoch and reads those that are in files ahead of the steps.
+    """Orders the examples of every epoch and reads those that are stored elsewhere ahead of the steps.
 
     Args:
         train: training examples.
         meta: what meta batches come from, or None.
         meta_batch_size: m, at most the meta set.
         seed: seed of the run; the order follows from it and the epoch, random crops also from the example's position.
-        workers: processes that read image files.
+        workers: processes that read stored examples.
         both: the training examples and the meta set's behind them, if any stage trains on the two.
     """
 
@@ -101,18 +101,18 @@ class Feeder:
         # the whole order goes to the device at once: a copy a step would wait for it
         on_device = (torch.from_numpy(order).to(self._device), torch.from_numpy(meta_ids).to(self._device))
         for part, meta_part in zip(on_device[0].split(list(sizes)), on_device[1], strict=True):
-            pixels = None if examples.files is None else next(images)
-            meta_pixels = None if self._meta is None or self._meta.files is None else next(images)
+            pixels = None if examples.stored is None else next(images)
+            meta_pixels = None if self._meta is None or self._meta.stored is None else next(images)
             yield Fed(part, meta_part, pixels, meta_pixels)
 
     def _requests(
         self, epoch: int, examples: Examples, ids: Sequence[np.ndarray], meta_ids: np.ndarray
     ) -> Iterator[ReadRequest]:
-        """Say which files the steps need, in the order in which they take them."""
+        """Say what the steps need to have read, in the order in which they take them."""
         for part, meta_part in zip(ids, meta_ids, strict=True):
-            if examples.files is not None:
+            if examples.stored is not None:
                 yield examples.request(part, (self._seed, Stream.TRAIN_CROPS, epoch))
-            if self._meta is not None and self._meta.files is not None:
+            if self._meta is not None and self._meta.stored is not None:
                 yield self._meta.request(meta_part, (self._seed, Stream.META_CROPS, epoch))
 
 

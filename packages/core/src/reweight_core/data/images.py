@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import attrs
 import numpy as np
@@ -35,6 +36,7 @@ class ImageFiles:
     size: int
     dtype = np.dtype(np.uint8)
     ndim = 4
+    slow = True
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -70,16 +72,24 @@ class ImageFiles:
             image[:] = decode(self.root / self.names[i], (self.size, self.size), rng)[0].transpose(2, 0, 1)
         return images
 
+    def marks(self) -> Iterator[bytes]:
+        """Give the names of the files."""
+        yield "\0".join(self.names).encode()
+
 
 def decode(
-    path: str | Path, size: tuple[int, int] | None, rng: np.random.RandomState | None = None
+    path: str | Path | IO[bytes],
+    size: tuple[int, int] | None,
+    rng: np.random.RandomState | None = None,
+    name: str | None = None,
 ) -> tuple[np.ndarray, bool]:
     """Read an image, upright, as uint8 (H, W, 3), and whether it is grey.
 
     Args:
-        path: the file.
+        path: the file, by its path or open.
         size: height and width to bring it to: resized to cover them, then cut around the centre; None to leave it.
         rng: source of a random crop (`random_crop`), which is resized to `size`, and of a flip in half of the cases.
+        name: how to call it in messages; None for its path.
 
     Raises:
         UserError: if it cannot be read, or is grey with more than 8 bits (colour with more is cut to 8).
@@ -90,9 +100,9 @@ def decode(
             mode = image.mode
             rgb = image.convert("RGB")
     except Exception as error:  # for a broken file Pillow's decoders raise nearly anything
-        raise UserError(f"{path}: cannot be read as an image ({error})") from error
+        raise UserError(f"{name or path}: cannot be read as an image ({error})") from error
     if mode.startswith(("I", "F")):
-        raise UserError(f"{path}: has more than 8 bits per channel; convert it to 8 bits")
+        raise UserError(f"{name or path}: has more than 8 bits per channel; convert it to 8 bits")
     if size is not None and rng is not None:
         rgb = rgb.resize((size[1], size[0]), Image.Resampling.BILINEAR, random_crop(rgb.width, rgb.height, rng))
         if rng.random_sample() < 0.5:

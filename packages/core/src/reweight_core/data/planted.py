@@ -5,11 +5,14 @@ What a run knows of them tells how well it finds wrong labels, where nobody know
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import attrs
 import numpy as np
 
 from reweight_core.data.dataset import Split
 from reweight_core.data.prepare import PreparedData
+from reweight_core.data.rows import FeatureRows
 from reweight_core.data.seeds import Stream, random_state
 from reweight_core.errors import UserError
 
@@ -21,6 +24,10 @@ SIDE = 8
 
 ROWS = 4096
 """Training examples whose distances are computed at a time; it changes the memory, not the result."""
+
+
+_COMPARED = (np.ndarray, FeatureRows)
+"""Images that are compared with each other: those in memory, and rows of features wherever they are."""
 
 
 def with_planted(data: PreparedData, count: int, seed: int, leave: bool) -> PreparedData:
@@ -98,7 +105,7 @@ def noise_estimate(train: Split, clean: Split, classes: int) -> np.ndarray:
     """
     shares = np.bincount(train.labels, minlength=classes) / len(train)
     counts = np.tile(shares, (classes, 1))
-    if isinstance(train.images, np.ndarray) and isinstance(clean.images, np.ndarray):
+    if isinstance(train.images, _COMPARED) and isinstance(clean.images, _COMPARED):
         near = train.labels[_nearest(train.images, clean.images)]
         np.add.at(counts, (np.repeat(clean.labels, near.shape[1]), near.ravel()), 1)
     np.fill_diagonal(counts, 0)
@@ -109,21 +116,32 @@ def noise_estimate(train: Split, clean: Split, classes: int) -> np.ndarray:
     return found
 
 
-def _nearest(images: np.ndarray, queries: np.ndarray) -> np.ndarray:
+def _nearest(images: np.ndarray | FeatureRows, queries: np.ndarray | FeatureRows) -> np.ndarray:
     """Return the positions of the images that are nearest to each query (q, k), by Euclidean distance.
 
     Each number of an example is taken relative to its mean and standard deviation over all.
     """
+    mean = sum(rows.sum(0) for rows in _in_parts(images)) / len(images)
+    std = np.sqrt(sum(((rows - mean) ** 2).sum(0) for rows in _in_parts(images)) / len(images))
+    scale = 1 / np.where(std > 0, std, 1)
+    wanted = ((np.concatenate([*_in_parts(queries)]) - mean) * scale).astype(np.float32)
+    near, distances, start = np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32), 0
+    for part in _in_parts(images):
+        rows = ((part - mean) * scale).astype(np.float32)
+        further = np.broadcast_to(np.arange(start, start + len(rows)), (len(queries), len(rows)))
+        near = np.concatenate([near, further], axis=1)
+        distances = np.concatenate([distances, (rows**2).sum(1) - 2 * wanted @ rows.T], axis=1)
+        k, start = min(NEIGHBOURS, near.shape[1]), start + len(rows)
+        kept = np.argpartition(distances, k - 1, axis=1)[:, :k]
+        near, distances = np.take_along_axis(near, kept, axis=1), np.take_along_axis(distances, kept, axis=1)
+    return near
+
+
+def _in_parts(images: np.ndarray | FeatureRows) -> Iterator[np.ndarray]:
+    """Go through the numbers of images, `ROWS` of these at a time, float64 (n, numbers)."""
     # of large images, 8 by 8 pixels: what is alike as a whole is near
     thin = (slice(None), slice(None), *(slice(None, None, max(1, side // SIDE)) for side in images.shape[2:]))
-    images, queries = images[thin], queries[thin]
-    flat, wanted = images.reshape(len(images), -1), queries.reshape(len(queries), -1).astype(np.float32)
-    mean, std = flat.mean(0, dtype=np.float32), flat.std(0, dtype=np.float32)
-    scale = 1 / np.where(std > 0, std, 1)
-    wanted = (wanted - mean) * scale
-    distances = np.empty((len(queries), len(images)), np.float32)
     for start in range(0, len(images), ROWS):
-        rows = (flat[start : start + ROWS] - mean) * scale
-        distances[:, start : start + ROWS] = (rows**2).sum(1) - 2 * wanted @ rows.T
-    k = min(NEIGHBOURS, len(images))
-    return np.argpartition(distances, k - 1, axis=1)[:, :k]
+        ids = np.arange(start, min(start + ROWS, len(images)))
+        some = images.read(ids) if isinstance(images, FeatureRows) else images[start : start + ROWS]
+        yield some[thin].reshape(len(ids), -1).astype(np.float64)

@@ -17,9 +17,10 @@ import numpy as np
 
 from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.folds import in_fold, refuse_lost_class
-from reweight_core.data.images import ImageFiles
+from reweight_core.data.rows import FeatureRows
 from reweight_core.data.seeds import Stream, random_state
 from reweight_core.errors import UserError
+from reweight_core.machine.device import total_memory
 
 Corruption = Callable[..., np.ndarray]
 """``corrupt(labels, num_classes, rng) -> labels``: int64 arrays of shape (N,), all draws from `rng`.
@@ -155,7 +156,7 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
     labels = (dataset.train.labels if dataset.observed is None else dataset.observed).copy()
     rest = np.sort(np.concatenate(pools))
     if corrupt is not None:
-        further = [_in_memory(dataset.train)[rest]] if plan.noise_needs_images else []
+        further = [_in_memory(dataset, rest)] if plan.noise_needs_images else []
         if plan.noise_needs_mask:
             further.append(np.isin(np.arange(len(labels)), rest))
         labels[rest] = corrupt(labels[rest], classes, noise_rng, *further)
@@ -216,14 +217,18 @@ def _with_labels(split: Split, ids: np.ndarray, labels: np.ndarray) -> Split | N
     return attrs.evolve(split.take(ids), labels=labels[ids]) if len(ids) else None
 
 
-def _in_memory(split: Split) -> np.ndarray:
-    """Return the images that noise is to see."""
-    if isinstance(split.images, ImageFiles):
-        raise UserError(
-            "--noise: this kind looks at the images, which are read while training here; give --stream off, if the "
-            "dataset has it, or another kind"
-        )
-    return split.images
+def _in_memory(dataset: Dataset, ids: np.ndarray) -> np.ndarray:
+    """Return the training images that noise is to see; of stored features the standardised ones."""
+    images = dataset.train.images
+    if isinstance(images, np.ndarray):
+        return images[ids]
+    if isinstance(images, FeatureRows) and 8 * len(ids) * images.shape[1] <= total_memory() / 2:
+        found: np.ndarray = (images.read(ids)[:, :, 0, 0] - np.array(dataset.mean)) / np.array(dataset.std)
+        return found.astype(np.float32)[:, :, None, None]
+    raise UserError(
+        "--noise: this kind looks at the images, which are read while training here; give --stream off, if the "
+        "dataset has it, or another kind"
+    )
 
 
 def _fingerprint(drawn: Sequence[np.ndarray], names: Sequence[tuple[str, ...] | None]) -> str:
@@ -252,12 +257,12 @@ def _refuse_overlap(dataset: Dataset) -> None:
     not looked at here.
     """
     train = dataset.train.images
-    if isinstance(train, ImageFiles) or train.dtype != np.uint8 or dataset.trusted:
+    if not isinstance(train, np.ndarray) or train.dtype != np.uint8 or dataset.trusted:
         return
     for what, split in (("meta", dataset.meta), ("test", dataset.test)):
         if split is None:
             continue
-        assert not isinstance(split.images, ImageFiles), "either all splits are in files or none is"
+        assert isinstance(split.images, np.ndarray), "either all splits are stored elsewhere or none is"
         of_split = {zlib.crc32(image.tobytes()): i for i, image in enumerate(split.images)}
         for i, image in enumerate(train):
             j = of_split.get(zlib.crc32(image.tobytes()))

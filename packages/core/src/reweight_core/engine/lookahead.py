@@ -154,10 +154,12 @@ class Strategy:
         start: begins a look-ahead.
         head_alone: whether it changes the last linear layer alone. The meta batch's features can then be computed
             before the training batch's pass, and take least memory there.
+        takes_tangents: whether it takes tangents through the real pass.
     """
 
     start: Callable[[LookAheadRequest], LookAhead]
     head_alone: bool = False
+    takes_tangents: bool = False
 
 
 def jvp(request: LookAheadRequest) -> LookAhead:
@@ -175,7 +177,7 @@ def finite_difference(length: float) -> Strategy:
 
 
 STRATEGIES: dict[str, Strategy] = {
-    "jvp": Strategy(jvp),
+    "jvp": Strategy(jvp, takes_tangents=True),
     "fd": finite_difference(FD_LENGTH),
     "head": Strategy(HeadLookAhead, head_alone=True),
     "double": Strategy(DoubleBackward),

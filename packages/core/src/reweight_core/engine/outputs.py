@@ -41,7 +41,7 @@ def outputs_of(
         model: the network.
         examples: the examples.
         size: examples in a batch.
-        workers: processes that read image files.
+        workers: processes that read them, where they are stored elsewhere.
         autocast: number type that the network computes in, or None for its parameters' own.
         heads: kinds of layers that count as the last one.
     """

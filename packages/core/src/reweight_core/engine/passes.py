@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from reweight_core.data.inputs import Inputs, arguments, length_of, logits_of
 from reweight_core.engine.compiled import is_compiled, original, uncompiled
 from reweight_core.engine.random_tape import RandomTape
+from reweight_core.engine.remembered import OtherOperatorsError, Recall, Remembered
 from reweight_core.engine.tangent_rules import TangentRules
 from reweight_core.errors import UserError
 
@@ -67,6 +68,7 @@ class Passes:
         self.parameters: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._model, self._compiled = model, is_compiled(model)
         self._tape = RandomTape(generator)
+        self._remembered, self._remembers = Remembered(), False
         self.on_pass: Callable[[Pass, int], object] = ignore_pass
         self.wrapper: nn.Module | None = None
         self.autocast = autocast
@@ -84,9 +86,16 @@ class Passes:
         """Whether the last real pass drew random numbers."""
         return self._tape.drew
 
-    def begin(self, inputs: Inputs) -> None:
-        """Begin a step on the inputs of n examples, whose real pass has not run yet."""
+    def begin(self, inputs: Inputs, remembers: bool = False) -> None:
+        """Begin a step on the inputs of n examples, whose real pass has not run yet.
+
+        Args:
+            inputs: the inputs.
+            remembers: whether a `pushforward` is to come, for which the real pass notes what it computed.
+        """
         self._inputs, self._logits, self._has_graph = inputs, None, False
+        # with its graph freed, nothing of it is kept
+        self._remembers = remembers and not self._lean
         self.features = self._meta_features = None
 
     def forward(self) -> Tensor:
@@ -98,7 +107,8 @@ class Passes:
     def _real_pass(self) -> Tensor:
         self.on_pass("forward", length_of(self._inputs))
         positional, keywords = arguments(self._inputs)
-        with self._tape.record(), self._computing(), self._features_kept():
+        noted = self._remembered.record() if self._remembers else nullcontext()
+        with noted, self._tape.record(), self._computing(), self._features_kept():
             return logits_of((self.wrapper or self._model)(*positional, **keywords))
 
     def backward(self, D: Tensor) -> None:
@@ -202,15 +212,17 @@ class Passes:
             self.forward()
         self.on_pass("pushforward", length_of(self._inputs))
         try:
-            # gradient mode is on also without a graph, so that the network's own no_grad regions can be told
-            with torch.enable_grad(), fwad.dual_level(), TangentRules(), _differentiable_attention():
-                if self._logits is None:
-                    self._logits, product = self._real_pass_along(v)
-                    self._has_graph = True
-                else:
-                    duals = {name: fwad.make_dual(p.detach(), v[name]) for name, p in self.parameters.items()}
-                    with self._tape.replay():
-                        _, product = fwad.unpack_dual(self._call(duals, self._inputs))
+            if self._logits is None:
+                product = self._real_pass_along(v)
+            elif self._remembers:
+                try:
+                    with self._remembered.recall() as recalled:
+                        product = self._tangent_pass(v, recalled)
+                except OtherOperatorsError:
+                    # the network does not do the same twice
+                    product = self._tangent_pass(v)
+            else:
+                product = self._tangent_pass(v)
         except NotImplementedError as error:
             raise UserError(
                 f"--lookahead jvp: the model has an operator without a forward-mode derivative "
@@ -220,11 +232,20 @@ class Passes:
             raise UserError("--lookahead jvp: the model's output does not depend on its parameters")
         return product.detach()
 
-    def _real_pass_along(self, v: Direction) -> tuple[Tensor, Tensor | None]:
-        """Run the real pass with tangents; return its logits, attached, and J v."""
-        duals = {name: fwad.make_dual(p, v[name]) for name, p in self.parameters.items()}
-        with self._tape.record(), self._computing(), self._features_kept():
-            return fwad.unpack_dual(logits_of(functional_call(self._model, duals, *arguments(self._inputs))))
+    def _real_pass_along(self, v: Direction) -> Tensor | None:
+        """Run the real pass with tangents; return J v."""
+        with _tangents(), self._tape.record(), self._computing(), self._features_kept():
+            duals = {name: fwad.make_dual(p, v[name]) for name, p in self.parameters.items()}
+            logits = logits_of(functional_call(self._model, duals, *arguments(self._inputs)))
+            self._logits, product = fwad.unpack_dual(logits)
+        self._has_graph = True
+        return product
+
+    def _tangent_pass(self, v: Direction, recalled: Recall | None = None) -> Tensor | None:
+        """Run the real pass again, with tangents and without a graph; return J v."""
+        with _tangents(recalled), self._tape.replay():
+            duals = {name: fwad.make_dual(p.detach(), v[name]) for name, p in self.parameters.items()}
+            return fwad.unpack_dual(self._call(duals, self._inputs)).tangent
 
     @torch.no_grad()
     def difference(self, v: Direction, length: float) -> Tensor:
@@ -276,6 +297,14 @@ class Passes:
         autocast = torch.autocast(self._device, self.autocast, enabled=self.autocast is not None, cache_enabled=False)
         with autocast, uncompiled(self._compiled):
             yield
+
+
+@contextmanager
+def _tangents(recalled: Recall | None = None) -> Iterator[None]:
+    """Carry tangents inside the block, by the rules of this package; of what is recalled, tangents alone."""
+    # gradient mode is on also without a graph, so that the network's own no_grad regions can be told
+    with torch.enable_grad(), fwad.dual_level(), TangentRules(recalled), _differentiable_attention():
+        yield
 
 
 @contextmanager

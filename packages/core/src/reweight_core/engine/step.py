@@ -95,7 +95,7 @@ class Step:
         self.weights: Tensor | None = None
         self.D_prime: Tensor | None = None
         self._passes, self._strategy, self._update = passes, strategy, update
-        passes.begin(self.inputs)
+        passes.begin(self.inputs, remembers=looks_ahead and strategy is not None and strategy.takes_tangents)
         self._draw_meta_batch, self._is_followed = draw_meta_batch, False
 
     @property

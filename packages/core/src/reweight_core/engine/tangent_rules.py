@@ -8,7 +8,7 @@ values on tensors without tangents, with a graph where one is wanted, and tangen
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.autograd.forward_ad as fwad
@@ -16,21 +16,42 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+Operator = Callable[..., Tensor]
+
+BILINEAR: frozenset[Operator] = frozenset({torch.conv1d, torch.conv2d, torch.conv3d, F.linear})
+RELU: frozenset[Operator] = frozenset({F.relu, torch.relu, Tensor.relu})
+
+
+class Recalled(Protocol):
+    """What a pass at the same inputs and parameters returned; see `reweight_core.engine.remembered.Recall`."""
+
+    def next(self, operator: Operator) -> tuple[Tensor | None, tuple[Tensor, Tensor] | None]:
+        """Give an operator's result and a BatchNorm's statistics, each None if it is not at hand."""
+
 
 class TangentRules(TorchFunctionMode):
-    """Inside its ``with`` block, dual tensors take the rules of this module in place of torch's."""
+    """Inside its ``with`` block, dual tensors take the rules of this module in place of torch's.
+
+    Args:
+        recalled: values that need not be computed again.
+    """
+
+    def __init__(self, recalled: Recalled | None = None):
+        super().__init__()
+        self._recalled = recalled
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if not torch.is_grad_enabled():
             # a region that the network itself keeps out of differentiation
             return func(*args, **kwargs)
-        if func is F.batch_norm:
-            return batch_norm(*args, **kwargs)
-        if func in _BILINEAR:
-            return bilinear(func, *args, **kwargs)
-        if func in _RELU:
-            return relu(*args, **kwargs)
+        if func is F.batch_norm or func in BILINEAR or func in RELU:
+            result, statistics = (None, None) if self._recalled is None else self._recalled.next(func)
+            if func in BILINEAR:
+                return bilinear(func, result, *args, **kwargs)
+            if func in RELU:
+                return relu(result, *args, **kwargs)
+            return batch_norm(result, statistics, *args, **kwargs)
         result = func(*args, **kwargs)
         if isinstance(result, Tensor):
             tangent = fwad.unpack_dual(result).tangent
@@ -40,12 +61,9 @@ class TangentRules(TorchFunctionMode):
         return result
 
 
-_BILINEAR: frozenset[Callable[..., Tensor]] = frozenset({torch.conv1d, torch.conv2d, torch.conv3d, F.linear})
-_RELU: frozenset[Callable[..., Tensor]] = frozenset({F.relu, torch.relu, Tensor.relu})
-
-
 def bilinear(
-    operator: Callable[..., Tensor],
+    operator: Operator,
+    result: Tensor | None,
     /,
     input: Tensor,
     weight: Tensor,
@@ -53,10 +71,10 @@ def bilinear(
     *args: Any,
     **kwargs: Any,
 ) -> Tensor:
-    """Apply a convolution or linear map B(x, w) + b, whose tangent is B(x', w) + B(x, w') + b'."""
+    """Apply a convolution or linear map B(x, w) + b, whose tangent is B(x', w) + B(x, w') + b'; `result` if known."""
     (x, x_tangent), (weight, weight_tangent) = fwad.unpack_dual(input), fwad.unpack_dual(weight)
     bias, bias_tangent = (None, None) if bias is None else fwad.unpack_dual(bias)
-    y = operator(x, weight, bias, *args, **kwargs)
+    y = operator(x, weight, bias, *args, **kwargs) if result is None else result
     with torch.no_grad():
         parts = []
         if x_tangent is not None:
@@ -70,18 +88,21 @@ def bilinear(
     return fwad.make_dual(y, parts[0]) if parts else y
 
 
-def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """Rectify, with a tangent where the result is positive."""
+def relu(result: Tensor | None, /, input: Tensor, inplace: bool = False) -> Tensor:
+    """Rectify, with a tangent where the result is positive; `result` if known."""
     value, tangent = fwad.unpack_dual(input)
     if tangent is None or inplace:
         return F.relu(input, inplace)
-    y = F.relu(value)
+    y = F.relu(value) if result is None else result
     with torch.no_grad():
         moved = torch.ops.aten.threshold_backward(tangent, y, 0)
     return fwad.make_dual(y, moved)
 
 
 def batch_norm(
+    result: Tensor | None,
+    statistics: tuple[Tensor, Tensor] | None,
+    /,
     input: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
@@ -96,18 +117,27 @@ def batch_norm(
     With x^ = (x - mean) r, r = 1/std, the derivative of y = gamma x^ + beta in x is gamma r (I - P) in every channel,
     where P projects on the constants and on x^. That matrix is symmetric, so what carries gradients back carries
     tangents forward; gamma and beta add x^ gamma' + beta'.
+
+    Args:
+        result: what is returned, if it is known.
+        statistics: mean and r of the batch, if they are known.
+        input: the others as torch has them.
     """
     value, tangent = fwad.unpack_dual(input)
     if not training or tangent is None or (weight is not None and weight.dtype != value.dtype):
         return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     gamma, gamma_tangent = (None, None) if weight is None else fwad.unpack_dual(weight)
     beta, beta_tangent = (None, None) if bias is None else fwad.unpack_dual(bias)
-    y, mean, r = torch.native_batch_norm(value, gamma, beta, running_mean, running_var, True, momentum, eps)
+    shape = (1, -1, *(1,) * (value.dim() - 2))
+    if statistics is None:
+        y, mean, r = torch.native_batch_norm(value, gamma, beta, running_mean, running_var, True, momentum, eps)
+    else:
+        mean, r = statistics
+        y = _normalised(value, gamma, beta, mean, r, shape) if result is None else result
     with torch.no_grad():
         moved, _, _ = torch.ops.aten.native_batch_norm_backward(
             tangent, value, gamma, running_mean, running_var, mean, r, True, eps, [True, False, False]
         )
-        shape = (1, -1, *(1,) * (value.dim() - 2))
         if gamma_tangent is not None:
             slope = r * gamma_tangent
             offset = -mean * slope if beta_tangent is None else beta_tangent - mean * slope
@@ -115,3 +145,11 @@ def batch_norm(
         elif beta_tangent is not None:
             moved = moved.add_(beta_tangent.view(shape))
     return fwad.make_dual(y, moved)
+
+
+def _normalised(
+    value: Tensor, gamma: Tensor | None, beta: Tensor | None, mean: Tensor, r: Tensor, shape: tuple[int, ...]
+) -> Tensor:
+    slope = r if gamma is None else r * gamma
+    offset = -mean * slope if beta is None else beta - mean * slope
+    return torch.addcmul(offset.view(shape), value, slope.view(shape))

@@ -55,7 +55,7 @@ class FitError(UserError, ValueError):
     """What the user gave cannot be trained on; a `ValueError`, as scikit-learn's own errors are."""
 
 
-class ReweightClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class ReweightClassifier(ClassifierMixin, BaseEstimator):
     """A classifier for noisy or unbalanced labels, as an estimator of scikit-learn.
 
     Without arguments it trains as ``reweight train --data csv --method erm`` does on a table of the same rows: what is

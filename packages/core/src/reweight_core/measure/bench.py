@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -18,7 +19,9 @@ from reweight_core.config.run_config import OWNER, RunConfig
 from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.examples import Examples
 from reweight_core.data.prepare import PreparedData
+from reweight_core.engine.cuda_graphs import CudaGraphs, RecordingError
 from reweight_core.engine.passes import Pass, ignore_pass
+from reweight_core.errors import UserError
 from reweight_core.machine.device import memory_format, resolve_device
 from reweight_core.machine.meters import elapsed, fresh_process, high_water_mark
 from reweight_core.machine.precision import products
@@ -81,7 +84,7 @@ class Setting:
 
 
 def run(setting: Setting, subjects: list[Subject], repetitions: int) -> list[dict[str, Any]]:
-    """Measure every subject and the reference, interleaved in one process, and the memory of each in one of its own.
+    """Measure every subject and the reference, interleaved in one process; on a CPU, the memory in others.
 
     Args:
         setting: what the subjects share.
@@ -92,36 +95,46 @@ def run(setting: Setting, subjects: list[Subject], repetitions: int) -> list[dic
         One object a subject, the reference first: ``method``, ``strategy``, ``graph``, ``batch_size``,
         ``meta_batch_size``, ``seconds_per_step`` (median), ``ratio_to_plain``, ``ratio_to_erm`` (to erm's without a
         graph; None without such a subject), ``floor`` (arithmetic of the passes over that of plain training; None where
-        it is not known) and ``peak_bytes``.
+        it is not known) and ``peak_bytes``; ``error`` in place of the last five where a step cannot be recorded.
     """
     device = resolve_device(setting.device)
     with products(setting.precision):
-        built = {subject: parts_of(setting, subject) for subject in subjects}
-        steps = {REFERENCE: plain_step(setting)} | {subject: one_step(parts) for subject, parts in built.items()}
-        times: dict[Subject, list[float]] = {subject: [] for subject in steps}
-        for repetition in range(repetitions + WARM_UP):
-            for subject, step in steps.items():
-                seconds_taken = elapsed(step, device)
-                if repetition >= WARM_UP:
-                    times[subject].append(seconds_taken)
-        floors = {subject: floor(parts) for subject, parts in built.items()} | {REFERENCE: 1.0}
-    seconds = {subject: statistics.median(values) for subject, values in times.items()}
-    meta_sizes = {subject: meta_batch_size(parts) for subject, parts in built.items()}
-    meta_sizes[REFERENCE] = setting.meta_batch_size
-    erm = seconds.get(Subject("erm"))
-    return [
-        {
-            **attrs.asdict(subject),
-            "batch_size": setting.batch_size,
-            "meta_batch_size": meta_sizes[subject],
-            "seconds_per_step": seconds[subject],
-            "ratio_to_plain": seconds[subject] / seconds[REFERENCE],
-            "ratio_to_erm": None if erm is None else seconds[subject] / erm,
-            "floor": floors[subject],
-            "peak_bytes": peak_bytes(setting, subject),
-        }
-        for subject in steps
-    ]
+        built = {subject: parts_of(setting, subject) for subject in subjects if subject.method != PLAIN}
+        steps = {s: one_step(built[s]) if s in built else plain_steps(setting, s.graph) for s in (REFERENCE, *subjects)}
+        seconds, errors = _medians(steps, repetitions, device)
+        erm = seconds.get(Subject("erm"))
+        rows = []
+        for subject in steps:
+            parts = built.get(subject)
+            row = attrs.asdict(subject) | {"batch_size": setting.batch_size}
+            row["meta_batch_size"] = setting.meta_batch_size if parts is None else meta_batch_size(parts)
+            if subject in errors:
+                row["error"] = errors[subject]
+            else:
+                row["seconds_per_step"] = seconds[subject]
+                row["ratio_to_plain"] = seconds[subject] / seconds[REFERENCE]
+                row["ratio_to_erm"] = None if erm is None else seconds[subject] / erm
+                row["floor"] = 1.0 if parts is None else floor(parts)
+                row["peak_bytes"] = peak_bytes(setting, subject)
+            rows.append(row)
+    return rows
+
+
+def _medians(
+    steps: Mapping[Subject, Callable[[], None]], repetitions: int, device: torch.device
+) -> tuple[dict[Subject, float], dict[Subject, str]]:
+    """Take interleaved steps; return the median seconds of each subject, or why its steps cannot be recorded."""
+    times: dict[Subject, list[float]] = {subject: [] for subject in steps}
+    errors: dict[Subject, str] = {}
+    for _ in range(repetitions + WARM_UP):
+        for subject, step in steps.items():
+            try:
+                if subject not in errors:
+                    times[subject].append(elapsed(step, device))
+            except UserError as problem:
+                errors[subject] = str(problem)
+    timed = {subject: values[WARM_UP:] for subject, values in times.items() if subject not in errors}
+    return {subject: statistics.median(values) for subject, values in timed.items()}, errors
 
 
 def parts_of(setting: Setting, subject: Subject) -> Parts:
@@ -197,6 +210,34 @@ def plain_step(setting: Setting) -> Callable[[], None]:
     return step
 
 
+def plain_steps(setting: Setting, graph: bool) -> Callable[[], None]:
+    """Return what takes a step of plain training, by itself or as a recording."""
+    step = plain_step(setting)
+    return recorded(step, resolve_device(setting.device)) if graph else step
+
+
+def recorded(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """Return a function that takes the step by itself, then records it, and replays it from the third call on.
+
+    It raises `UserError` if the step cannot be recorded.
+    """
+    graphs = CudaGraphs(device)
+
+    def calls() -> Iterator[None]:
+        graphs.run(step)
+        yield
+        try:
+            replay = graphs.record(step)
+        except RecordingError as problem:
+            raise UserError(f"{problem}; use --graph off") from problem
+        while True:
+            yield
+            replay()
+
+    taken = calls()
+    return lambda: next(taken)
+
+
 def meta_batch_size(parts: Parts) -> int:
     """Return how many examples the meta batch of a subject has."""
     if parts.meta is None or isinstance(parts.meta, Examples):
@@ -237,23 +278,34 @@ def floor(parts: Parts) -> float | None:
 
 
 def peak_bytes(setting: Setting, subject: Subject) -> int | None:
-    """Measure the memory of three steps in a fresh process: its high-water mark less that before the first step."""
+    """Measure the memory of three steps: the high-water mark less that before the first.
+
+    That of a process can be raised by what it did before, so on a CPU a fresh one measures; a GPU's memory is counted.
+    """
+    if resolve_device(setting.device).type == "cuda":
+        # what is freed meanwhile would be subtracted
+        gc.collect()
+        return measure_memory(setting, subject)
     given = json.dumps({"setting": attrs.asdict(setting), "subject": attrs.asdict(subject)})
     peak: int | None = fresh_process("reweight_core.measure.bench", given)
     return peak
 
 
-def _measure_memory(text: str) -> int | None:
-    given = json.loads(text)
-    shape = tuple(given["setting"].pop("shape"))
-    setting, subject = Setting(**given["setting"], shape=shape), Subject(**given["subject"])
+def measure_memory(setting: Setting, subject: Subject) -> int | None:
+    """Measure it in this process (`peak_bytes`)."""
     device = resolve_device(setting.device)
-    step = plain_step(setting) if subject == REFERENCE else one_step(parts_of(setting, subject))
+    step = plain_steps(setting, subject.graph) if subject.method == PLAIN else one_step(parts_of(setting, subject))
     with high_water_mark(device) as mark:
         for _ in range(3):
             step()
     return mark[0]
 
 
+def _measure_here(text: str) -> int | None:
+    given = json.loads(text)
+    shape = tuple(given["setting"].pop("shape"))
+    return measure_memory(Setting(**given["setting"], shape=shape), Subject(**given["subject"]))
+
+
 if __name__ == "__main__":
-    print(json.dumps(_measure_memory(sys.argv[1])))
+    print(json.dumps(_measure_here(sys.argv[1])))

@@ -24,7 +24,7 @@ from reweight_core.runs.judgement import Judgement, figures_of
 from reweight_core.runs.predict import load
 
 BATCH_SIZE, FROM_FILES = 500, 100
-"""Examples in one evaluation batch, and where their images are read; it changes the speed, not the result."""
+"""Examples in one evaluation batch, and where they are read ahead; it changes the speed, not the result."""
 
 
 @torch.no_grad()
@@ -34,12 +34,12 @@ def judge(model: nn.Module, examples: Examples, workers: int = 0) -> Judgement:
     Args:
         model: the network.
         examples: what to test on.
-        workers: processes that read image files, where the examples are in files.
+        workers: processes that read them, where they are stored elsewhere.
     """
     was_training = model.training
     model.eval()
     predicted, confidence, classes = [], [], 0
-    for batch in examples.in_order(BATCH_SIZE if examples.files is None else FROM_FILES, workers):
+    for batch in examples.in_order(FROM_FILES if examples.is_read_ahead else BATCH_SIZE, workers):
         logits = model(batch.inputs)
         predicted.append(logits.argmax(1))
         confidence.append(logits.softmax(1, dtype=torch.float64).amax(1))
@@ -56,7 +56,7 @@ class HeldOutSet:
 
     Attributes:
         examples: the examples, on the device.
-        workers: processes that read image files.
+        workers: processes that read them, where they are stored elsewhere.
     """
 
     examples: Examples
@@ -74,12 +74,12 @@ class HeldOutSet:
         return judge(model, self.examples, self.workers)
 
     def try_reading(self) -> None:
-        """Read every image that is in a file once.
+        """Read every example once whose reading takes long, and may fail: every image that is in a file.
 
         Raises:
             UserError: if one cannot be read.
         """
-        if self.examples.files is not None:
+        if self.examples.stored is not None and self.examples.stored.slow:
             for _ in self.examples.in_order(FROM_FILES, self.workers):
                 pass
 

@@ -31,7 +31,7 @@ def read_new(run: Path, data: str, path: Path, shape: tuple[int, ...]) -> tuple[
         shape: of one example.
 
     Returns:
-        The examples, uint8 or float32 (N, *shape), and their names.
+        The examples, uint8, float32 or float64 (N, *shape), and their names.
 
     Raises:
         UserError: if there is nothing at the path, the plugin or the run's options are missing, or it gives something
@@ -69,10 +69,10 @@ def _problem(found: Any, shape: tuple[int, ...]) -> str:
     if not isinstance(found, tuple) or len(found) != 2:
         return f"returned {type(found).__name__}, not a pair (examples, names)"
     examples, names = found
-    wanted = f"uint8 or float32 of shape (N, {', '.join(map(str, shape))})"
+    wanted = f"uint8, float32 or float64 of shape (N, {', '.join(map(str, shape))})"
     if not isinstance(examples, np.ndarray):
         return f"returned examples of type {type(examples).__name__}; they must be {wanted}"
-    if examples.dtype not in (np.uint8, np.float32) or examples.shape[1:] != shape or not len(examples):
+    if examples.dtype not in (np.uint8, np.float32, np.float64) or examples.shape[1:] != shape or not len(examples):
         return f"returned examples of {examples.dtype}, shape {examples.shape}; they must be {wanted}"
     if len(names) != len(examples) or not all(isinstance(name, str) for name in names):
         return f"must return a name for each of the {len(examples)} examples"

@@ -58,12 +58,14 @@ class Classifier(nn.Module):
         super().__init__()
         self.network, self.manifest, self._run = network, manifest, run
         self.classes, self.input_shape, self.features = manifest.classes, manifest.input_shape, manifest.features
-        self.register_buffer("mean", torch.tensor(manifest.mean)[:, None, None])
-        self.register_buffer("std", torch.tensor(manifest.std)[:, None, None])
+        self.register_buffer("mean", torch.tensor(manifest.mean, dtype=torch.float64)[:, None, None])
+        self.register_buffer("std", torch.tensor(manifest.std, dtype=torch.float64)[:, None, None])
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits."""
-        logits: Tensor = self.network((images.to(self.mean.dtype) - self.mean) / self.std)
+        exact = torch.float64 if images.dtype == torch.float64 else torch.float32
+        inputs = (images.to(exact) - self.mean.to(exact)) / self.std.to(exact)
+        logits: Tensor = self.network(inputs.float())
         return logits
 
     @property
@@ -115,7 +117,7 @@ class Classifier(nn.Module):
         """Let the plugin of the run's dataset read examples.
 
         Returns:
-            The examples, uint8 or float32 (N, channels, height, width), and a name for each.
+            The examples, uint8, float32 or float64 (N, channels, height, width), and a name for each.
 
         Raises:
             UserError: if it does not read new examples, is not installed, or cannot read these.

@@ -12,15 +12,13 @@ from reweight_core.config.load_data import load_data, load_dataset
 from reweight_core.config.resolve import configure
 from reweight_core.config.run_config import DataConfig
 from reweight_core.data.dataset import Dataset, Split
-from reweight_core.data.images import ImageFiles
 from reweight_core.testing.record_suite import RecordSuite
 
 
 def pixels(split: Split, i: int) -> np.ndarray:
     """Return an image of a split, or the features of an example, (channels, height, width)."""
-    if isinstance(split.images, ImageFiles):
-        return split.images.read(np.array([i]))[0]
-    image: np.ndarray = split.images[i]
+    images = split.images
+    image: np.ndarray = images[i] if isinstance(images, np.ndarray) else images.read(np.array([i]))[0]
     return image
 
 
@@ -72,3 +70,16 @@ class DataSuite(RecordSuite):
         assert data.meta is not None and len(data.meta) == self.meta_size
         counts = np.bincount(dataset.train.labels[data.ids], minlength=len(dataset.classes))
         assert counts[-1] == int(counts[0] * 0.5)
+
+    def test_training_sees_observed_labels_and_is_judged_by_true_ones(
+        self, dataset: Dataset, given: dict[str, Any]
+    ) -> None:
+        given |= {"meta_size": self.meta_size, "imb": 0.5}
+        data = load_data(configure(DataConfig, data=self.name, **given))
+        true = dataset.train.labels[data.ids]
+        assert np.array_equal(data.train.labels, true if dataset.observed is None else dataset.observed[data.ids])
+        if dataset.trusted:
+            assert np.array_equal(data.true_labels, true)
+            assert data.noise_rate == np.mean(data.train.labels != true)
+        else:
+            assert data.noise_rate is None

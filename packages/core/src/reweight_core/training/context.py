@@ -156,7 +156,7 @@ class Contexts:
     def _predict(self, examples: Examples, model: nn.Module | None = None) -> Outputs:
         """See `Context.predict`."""
         workers = usable_cpus() if self._config.workers is None else self._config.workers
-        size = BATCH_SIZE if examples.files is None else FROM_FILES
+        size = FROM_FILES if examples.is_read_ahead else BATCH_SIZE
         chosen = self._model if model is None else model
         return outputs_of(chosen, examples, size, workers, autocast_of(self._config), HEADS)
 

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -33,8 +32,7 @@ def build_network(config: RunConfig, data: PreparedData, device: torch.device) -
     """
     dataset = data.dataset
     model = build_model(config.model, dataset.input_shape, len(dataset.classes), config.head)
-    is_image = data.train.images.dtype == np.uint8
-    if not is_image and any(isinstance(module, nn.Conv2d) for module in model.modules()):
+    if dataset.has_features and any(isinstance(module, nn.Conv2d) for module in model.modules()):
         raise UserError(f"--model {config.model}: is for images, but the data are features; give --model linear or mlp")
     _initialise(model, config, dataset)
     return model.train().to(device).to(memory_format=memory_format(config.channels_last))

@@ -8,11 +8,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from reweight_core import Dataset, Features, ImageFiles, Split, Table, UserError, read_table, read_values
+from reweight_core import Dataset, Features, ImageFiles, Split, Table, UserError, mean_and_std, read_table, read_values
 from reweight_data_noisy.options import CsvOptions
 from reweight_data_noisy.readers.file_lists import data_root, stays_inside
 from reweight_data_noisy.readers.image_files import open_images
-from reweight_data_noisy.readers.statistics import mean_and_std
 
 COLUMNS = ("file", "label", "true_label", "id")
 """Columns with a meaning; where there is no ``file``, all others are numeric features."""

@@ -8,8 +8,7 @@ from pathlib import Path, PurePosixPath
 import attrs
 import numpy as np
 
-from reweight_core import Dataset, ImageFiles, Split, UserError
-from reweight_data_noisy.readers.statistics import IMAGENET_MEAN, IMAGENET_STD
+from reweight_core import IMAGENET_MEAN, IMAGENET_STD, Dataset, ImageFiles, Split, UserError
 
 
 @attrs.frozen

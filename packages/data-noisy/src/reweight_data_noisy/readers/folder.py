@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from reweight_core import Dataset, Split, UserError
+from reweight_core import Dataset, Split, UserError, mean_and_std
 from reweight_data_noisy.options import FolderOptions
 from reweight_data_noisy.readers.file_lists import data_root
 from reweight_data_noisy.readers.image_files import open_images
-from reweight_data_noisy.readers.statistics import mean_and_std
 
 
 def load(config: FolderOptions) -> Dataset:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import multiprocessing
 import os
 import sys
@@ -19,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from reweight_core import ImageFiles, UserError, decode, written_whole
+from reweight_core import ImageFiles, UserError, cache_folder, decode, total_memory, written_whole
 from reweight_data_noisy.options import ImageOptions
 
 CHUNK = 256
@@ -50,7 +49,7 @@ def open_images(root: Path, names: Sequence[str], options: ImageOptions) -> np.n
 def _is_too_much(root: Path, names: Sequence[str], image_size: int | None) -> bool:
     """Whether the decoded images would take more than half of the memory; says so."""
     size = None if image_size is None else (image_size, image_size)
-    needed, memory = len(names) * decode(root / names[0], size)[0].nbytes, _memory()
+    needed, memory = len(names) * decode(root / names[0], size)[0].nbytes, total_memory()
     if needed <= memory / 2:
         return False
     warnings.warn(
@@ -59,14 +58,6 @@ def _is_too_much(root: Path, names: Sequence[str], image_size: int | None) -> bo
         stacklevel=3,
     )
     return True
-
-
-def _memory() -> float:
-    """Return the machine's memory in bytes; infinity where that is unknown."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return math.inf
 
 
 def read_images(root: Path, names: Sequence[str], image_size: int | None, cached: bool) -> np.ndarray:
@@ -84,7 +75,7 @@ def read_images(root: Path, names: Sequence[str], image_size: int | None, cached
     if not cached:
         return _decode_all(root, names, image_size)
     state = _state(root, names, image_size)
-    path = _cache_folder() / f"{_digest([str(root.absolute()), image_size])[:32]}.safetensors"
+    path = cache_folder() / f"{_digest([str(root.absolute()), image_size])[:32]}.safetensors"
     images = _load(path, state)
     if images is None:
         images = _decode_all(root, names, image_size)
@@ -133,10 +124,6 @@ def _workers(images: int) -> Executor:
         # forked like a DataLoader's workers: a spawned process would run the user's script again
         return ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("fork"))
     return ThreadPoolExecutor(os.cpu_count())
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reweight"
 
 
 def _state(root: Path, names: Sequence[str], image_size: int | None) -> str:

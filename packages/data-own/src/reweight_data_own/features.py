@@ -1,0 +1,125 @@
+"""A user's own embeddings and tables: arrays that are mapped where they lie, with labels inside or beside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import numpy as np
+
+from reweight_core import (
+    Dataset,
+    FeatureRows,
+    MappedArray,
+    Split,
+    UserError,
+    column_statistics,
+    refuse_unusable,
+)
+from reweight_data_own.arrays import SUFFIXES
+from reweight_data_own.files import data_root, feature_entry, find_file, labels_of
+from reweight_data_own.labels import LABEL_NAMES, TRUE_LABEL_NAMES, Labels, index
+from reweight_data_own.options import FeaturesOptions
+from reweight_data_own.parquet import PARQUET, ParquetTable
+
+ID = "id"
+"""The column of Parquet whose values are names of the rows."""
+
+
+@attrs.frozen(eq=False)
+class Part:
+    """What the files of one part of a dataset hold.
+
+    Attributes:
+        rows: its features.
+        labels: its labels.
+        names: a name for each row, or None.
+    """
+
+    rows: FeatureRows
+    labels: Labels
+    names: tuple[str, ...] | None
+
+
+def load(config: FeaturesOptions) -> Dataset:
+    """Load ROOT/train, and ROOT/test and ROOT/meta if there, each .npy, .npz, .safetensors or .parquet.
+
+    The features stay where they are and are standardised batch by batch, by the training set. Classes are its labels,
+    in numeric order if all are numbers, else by name. Where there are true labels too, training sees the others all
+    the same; true labels serve to judge, and clean sets have them.
+
+    Raises:
+        UserError: if a file, an array, a value or a label is wrong: with its place.
+    """
+    root = data_root(config)
+    files = {part: file for part in ("train", "test", "meta") if (file := find_file(root, part)) is not None}
+    if "train" not in files:
+        raise UserError(f"{root}: holds no train{', train'.join((*SUFFIXES, PARQUET))}")
+    parts = {part: _read(file, config) for part, file in files.items()}
+    train = parts["train"]
+    width = train.rows.shape[1]
+    for part, read in parts.items():
+        if read.rows.shape[1] != width:
+            raise UserError(f"{files[part]}: has {read.rows.shape[1]} features, but {files['train']} has {width}")
+    classes, labels = index({part: read.labels for part, read in parts.items()})
+    mean, std = column_statistics(train.rows, str(files["train"]))
+    for part in parts.keys() - {"train"}:
+        refuse_unusable(parts[part].rows, mean, std, str(files[part]))
+    splits = {part: Split(read.rows, labels[part].best, read.names) for part, read in parts.items()}
+    observed = None if labels["train"].true is None else labels["train"].seen
+    return Dataset(
+        train=splits["train"],
+        test=splits.get("test"),
+        meta=splits.get("meta"),
+        classes=classes,
+        mean=mean,
+        std=std,
+        observed=observed,
+        trusted=observed is not None,
+    )
+
+
+def read_new(config: FeaturesOptions, path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Read rows without labels: (N, features, 1, 1), and their names: FILE:ROW, or what the column ``id`` says.
+
+    Raises:
+        UserError: if the file holds no features.
+    """
+    if path.suffix not in (*SUFFIXES, PARQUET):
+        raise UserError(f"{path}: features are read from {', '.join(SUFFIXES)} and {PARQUET}")
+    rows, names = _rows_of(path, config)
+    values = rows.read(np.arange(len(rows)))
+    exact = np.float32 if np.can_cast(values.dtype, np.float32) else np.float64
+    return values.astype(exact), names or tuple(f"{path}:{row}" for row in range(len(rows)))
+
+
+def _read(file: Path, config: FeaturesOptions) -> Part:
+    rows, names = _rows_of(file, config)
+    if names is not None and len(set(names)) < len(names):
+        raise UserError(f"{file}: two rows have one {ID}")
+    seen = labels_of(file, config.label_column, LABEL_NAMES, "labels", len(rows))
+    if seen is None:
+        raise UserError(
+            f"{file}: has no labels: put them into it ({', '.join(LABEL_NAMES)}, or --label-column), or beside it as "
+            f"{file.stem}_labels.npy or {file.stem}_labels.txt"
+        )
+    true = labels_of(file, config.true_label_column, TRUE_LABEL_NAMES, "true_labels", len(rows))
+    return Part(rows, Labels(seen, true, str(file)), names)
+
+
+def _rows_of(file: Path, config: FeaturesOptions) -> tuple[FeatureRows, tuple[str, ...] | None]:
+    """Return the features of a file, and the names of its rows if it has any."""
+    array: np.ndarray | MappedArray
+    if file.suffix != PARQUET:
+        array = feature_entry(file, config.feature_column).rows()
+        return FeatureRows((array,)), None
+    table = ParquetTable.open(file)
+    others = {config.label_column, config.true_label_column, *LABEL_NAMES, *TRUE_LABEL_NAMES, ID}
+    columns = config.feature_column or [name for name in table.columns if name not in others]
+    for name in columns:
+        if name not in table.columns:
+            raise UserError(f"{file}: has no column '{name}'")
+    if not columns:
+        raise UserError(f"{file}: has no columns of features beside labels")
+    names = tuple(map(str, table.vector(ID).tolist())) if ID in table.columns else None
+    return FeatureRows((table.rows(columns),)), names
