@@ -26,8 +26,8 @@ test: lint
 test-floor: BIN := $(FLOOR)/bin
 test-floor: $(FLOOR)/installed
 	$(PYTEST) packages/core packages/losses packages/method-* tests/test_cli.py tests/test_components.py tests/test_core_alone.py \
-		tests/test_gpu_script.py tests/test_recorded_training.py tests/test_resume.py tests/test_startup.py \
-		tests/test_third_party_plugin.py
+		tests/test_gpu_script.py tests/test_recorded_training.py tests/test_resume.py tests/test_reweighter.py \
+		tests/test_startup.py tests/test_third_party_plugin.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

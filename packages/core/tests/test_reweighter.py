@@ -471,8 +471,8 @@ def test_what_was_compiled_runs_as_it_was_written():
             reweighter.step(inputs, labels, range(8))
         assert any("is compiled" in str(w.message) for w in told) == (len(found) > 0)
         found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found[2], found[0], rtol=1e-12, atol=1e-12)
 
 
 class Checkpointed(nn.Module):
