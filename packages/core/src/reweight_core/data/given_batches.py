@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from reweight_core.data.batch import Batch, Source
-from reweight_core.data.inputs import Inputs, mapped
+from reweight_core.data.inputs import Inputs, length_of, mapped, tensors_of
 from reweight_core.errors import UserError
 
 
@@ -31,33 +31,42 @@ class Expected:
     device: torch.device
     source: Source = "train"
 
-    def batch(self, inputs: Inputs, labels: Any, ids: Any = None) -> Batch:
-        """Return the batch on the device; values are looked at only where they lie on the CPU.
+    def batch(self, inputs: Inputs, labels: Any) -> Batch:
+        """Return a batch without positions on the device; values are looked at only where they lie on the CPU.
 
         Args:
             inputs: whatever the network takes.
             labels: observed labels (n,).
-            ids: positions in the set (n,); None for none.
 
         Raises:
-            UserError: if labels or ids are not n whole numbers of their range.
+            UserError: if labels are not n whole numbers of their range, or the inputs not as many.
         """
+        return self._batch(inputs, labels, None)
+
+    def numbered(self, inputs: Inputs, labels: Any, ids: Any) -> Batch:
+        """Return a batch with the examples' positions in the set, whole numbers (n,); else as `batch`."""
+        return self._batch(inputs, labels, self._whole("ids", ids, self.size))
+
+    def _batch(self, inputs: Inputs, labels: Any, ids: Tensor | None) -> Batch:
         labels = self._whole("labels", labels, self.num_classes)
         if ids is None:
             ids = torch.arange(len(labels))
-        elif (ids := self._whole("ids", ids, self.size)).shape != labels.shape:
+        elif ids.shape != labels.shape:
             raise UserError(f"the batch has {len(ids)} ids for {len(labels)} labels")
+        if next(tensors_of(inputs), None) is not None and length_of(inputs) != len(labels):
+            raise UserError(f"the batch has {length_of(inputs)} inputs for {len(labels)} labels")
         labels, ids = (tensor.to(self.device, non_blocking=True) for tensor in (labels, ids))
         moved = mapped(lambda tensor: tensor.to(self.device, non_blocking=True), inputs)
         return Batch(ids, moved, labels, source=self.source)
 
     def _whole(self, what: str, given: Any, end: int | None) -> Tensor:
-        values = torch.as_tensor(given)
+        problem = f"the {what} of a batch must be whole numbers, a tensor (n,), but are"
+        try:
+            values = torch.as_tensor(given)
+        except (TypeError, ValueError, RuntimeError):
+            raise UserError(f"{problem} no numbers at all ({type(given).__name__})") from None
         if values.dim() != 1 or values.is_floating_point() or values.dtype == torch.bool or not len(values):
-            raise UserError(
-                f"the {what} of a batch must be whole numbers, a tensor (n,), but are {values.dtype}, shape "
-                f"{tuple(values.shape)}"
-            )
+            raise UserError(f"{problem} {values.dtype}, shape {tuple(values.shape)}")
         values = values.to(torch.int64)
         if end is not None and values.device.type == "cpu" and ((values < 0) | (values >= end)).any():
             name = "num_classes" if what == "labels" else "train_size"

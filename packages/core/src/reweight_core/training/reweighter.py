@@ -29,6 +29,7 @@ from reweight_core.errors import UserError
 from reweight_core.plugins import registry
 from reweight_core.training.auto import choose_lookahead
 from reweight_core.training.context import build_hooks
+from reweight_core.training.loop_arguments import first_trained, refuse_change
 from reweight_core.training.loop_context import LoopContexts
 from reweight_core.training.metrics import means
 from reweight_core.training.networks import seeded
@@ -99,7 +100,7 @@ class Reweighter:
         self._wrapper = model if isinstance(model, DistributedDataParallel) else None
         self._compiled = is_compiled(model)
         self._model = model = original(model)
-        parameter = _first_trained(model)
+        parameter = first_trained(model)
         # wrappers of other libraries have the optimizer itself inside
         while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
             optimizer = inner
@@ -160,7 +161,8 @@ class Reweighter:
             raise UserError("the reweighter is called where gradients are off (torch.no_grad): it is for training only")
         if next(iter(self._step.passes.parameters.values())).device != self._expected.device:
             raise UserError("the model was moved to another device: make the Reweighter after model.to(device)")
-        batch = self._expected.batch(inputs, labels, ids)
+        refuse_change(self._model, self._step.passes.parameters)
+        batch = self._expected.numbered(inputs, labels, ids)
         if self._meta is not None:
             self._meta.next()
         self._step.feed(batch)
@@ -324,17 +326,3 @@ class Reweighter:
             )
         step, self._weighed = self._weighed, None
         self._step.manipulate(step)
-
-
-def _first_trained(model: nn.Module) -> nn.Parameter:
-    """Return a parameter of a network that can be trained here."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not trained:
-        raise UserError("the model has no parameter to train: every one is frozen (requires_grad=False)")
-    if isinstance(model, nn.DataParallel):
-        raise UserError("torch.nn.DataParallel: a look-ahead cannot go through its copies; use DistributedDataParallel")
-    if any(hasattr(parameter, "full_tensor") for parameter in trained):
-        raise UserError(
-            "the model's parameters are sharded (FSDP), which a look-ahead cannot follow; use DistributedDataParallel"
-        )
-    return trained[0]
