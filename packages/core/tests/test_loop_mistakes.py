@@ -1,11 +1,14 @@
 """What goes wrong in a loop of the user's own is told in one line, where it was given."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from reweight_core import Reweighter, UserError
+from reweight_core.data.given_batches import Expected, MetaBatches
 from reweight_core.errors import PluginError
+from reweight_core.plugins.hooks import MethodHooks
 
 C, N = 4, 24
 
@@ -63,3 +66,74 @@ def test_other_parameters_than_those_it_was_made_for_are_told(change, begun):
     with pytest.raises(UserError, match="are trained has changed: make the Reweighter anew") as caught:
         reweighter(*batch)
     told(caught)
+
+
+class Clean:
+    """Examples by position."""
+
+    def __init__(self, examples):
+        self.examples = examples
+
+    def __len__(self):
+        return len(self.examples)
+
+    def __getitem__(self, position):
+        return self.examples[position]
+
+
+class Endless:
+    """Has items, but no length."""
+
+    def __getitem__(self, position):
+        return X[0], 0
+
+
+X, Y = torch.randn(10, 5, generator=torch.Generator().manual_seed(1)), torch.arange(10) % C
+
+
+@pytest.mark.parametrize(
+    ("meta", "text"),
+    [
+        ((X, Y[:9]), "meta= has 10 inputs for 9 labels"),
+        ((X, Y + 1), "labels of meta= go from 1 to 4; num_classes=4"),
+        ((X, Y.float()), "labels of meta= must be whole numbers"),
+        ((X[:0], Y[:0]), "labels of meta= must be .* shape .0,."),
+        ((["a"] * 10, Y), "meta=: the inputs of a pair or mapping must be tensors"),
+        ((X, np.array(["a"] * 10)), "meta=: an array that cannot be a tensor"),
+        ({"x": X}, "meta=: a batch or example must be .* a mapping with 'labels'"),
+        (X, "meta=: a batch or example must be"),
+        ([], "meta= is empty"),
+        ([(X, Y[:9])], "meta= has 10 inputs for 9 labels"),
+        ("clean.csv", "meta=: a batch or example must be"),
+        (3, "meta= must be a loader, a dataset, or .* but is a int"),
+        (Clean([]), "meta= is empty"),
+        (Clean([(X[0], 7)]), "labels of meta= go from 7 to 7"),
+        (Clean({1: (X[0], 0)}), "meta=: the first example cannot be had: KeyError: 0"),
+        (Endless(), "meta=: the length of the dataset is not known"),
+    ],
+)
+def test_what_cannot_be_clean_examples_is_told_when_it_is_made(meta, text):
+    with pytest.raises(UserError, match=text) as caught:
+        made(meta=meta)
+    told(caught)
+
+
+def test_clean_batches_that_fail_later_say_so_without_a_plugin_of_no_name():
+    meta = iter([])
+    source = MetaBatches(meta, Expected(C, None, torch.device("cpu"), "meta"), 4, torch.Generator())
+    hooks = MethodHooks(object(), "x")
+    with pytest.raises(UserError, match=r"^meta= gives no batch") as caught:
+        hooks.provide_meta_set(source).draw_batch()
+    told(caught)
+
+
+@pytest.mark.parametrize("meta", [(X.numpy(), Y.numpy()), {"x": X, "labels": Y}, {"x": X.numpy(), "label": Y.numpy()}])
+def test_arrays_and_mappings_are_drawn_from_as_tensors_are(meta):
+    def drawn(meta):
+        seeded = torch.Generator().manual_seed(0)
+        source = MetaBatches(meta, Expected(C, None, torch.device("cpu"), "meta"), 4, seeded)
+        batch = source.draw_batch()
+        return batch.inputs["x"] if isinstance(batch.inputs, dict) else batch.inputs, batch.labels
+
+    for mine, theirs in zip(drawn(meta), drawn((X, Y)), strict=True):
+        assert torch.equal(mine, theirs)
