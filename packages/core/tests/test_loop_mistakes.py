@@ -137,3 +137,38 @@ def test_arrays_and_mappings_are_drawn_from_as_tensors_are(meta):
 
     for mine, theirs in zip(drawn(meta), drawn((X, Y)), strict=True):
         assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"optimizer": None}, "optimizer= must be a torch.optim.Optimizer, but is a NoneType"),
+        ({"optimizer": "adam"}, "optimizer= must be a torch.optim.Optimizer, but is a str"),
+        ({"optimizer": torch.optim.LBFGS([nn.Parameter(X)])}, "LBFGS computes the loss several times"),
+        ({"model": "mlp"}, "model= must be a torch.nn.Module, but is a str"),
+        ({"train_size": 0}, "train_size= must be a whole number from 1 on, but is 0"),
+        ({"num_classes": 1}, "num_classes= must be a whole number from 2 on, but is 1"),
+        ({"num_classes": 4.0}, "num_classes= must be a whole number from 2 on, but is 4.0"),
+        ({"steps": 0}, "steps= must be a whole number from 1 on"),
+        ({"epochs": 0}, "epochs= must be a whole number from 1 on"),
+        ({"components": "ema"}, r"components= must be a list of names: components=\['ema'\]"),
+        ({"new_model": nn.Parameter(X)}, "new_model= must be a function without arguments .* is a Parameter"),
+        ({"meta_every": 0}, "^meta_every"),
+    ],
+)
+def test_arguments_of_another_kind_are_told_by_their_names_in_python(change, text):
+    model = model_of()
+    settings = {"optimizer": torch.optim.SGD(model.parameters(), lr=0.1), "model": model, "num_classes": C}
+    with pytest.raises(UserError, match=text) as caught:
+        Reweighter("erm", **{"train_size": N} | settings | change)
+    told(caught)
+    assert "--" not in str(caught.value)
+
+
+def test_lazy_layers_that_have_not_run_are_told():
+    model = nn.Sequential(nn.LazyLinear(7), nn.Tanh(), nn.Linear(7, C))
+    with pytest.raises(UserError, match="run it on one batch first, then make optimizer and Reweighter") as caught:
+        made(model)
+    told(caught)
+    model(torch.zeros(3, 5))
+    made(model).step(torch.zeros(3, 5), [0, 1, 2], range(3))

@@ -25,11 +25,11 @@ from reweight_core.engine.loop_step import LoopStep
 from reweight_core.engine.losses import cross_entropy
 from reweight_core.engine.stage import Stage
 from reweight_core.engine.step import Step
-from reweight_core.errors import UserError
+from reweight_core.errors import UserError, told_in_python
 from reweight_core.plugins import registry
 from reweight_core.training.auto import choose_lookahead
 from reweight_core.training.context import build_hooks
-from reweight_core.training.loop_arguments import first_trained, refuse_change
+from reweight_core.training.loop_arguments import check_arguments, first_trained, innermost, refuse_change
 from reweight_core.training.loop_context import LoopContexts
 from reweight_core.training.metrics import means
 from reweight_core.training.networks import seeded
@@ -70,6 +70,7 @@ class Reweighter:
         UserError: if something does not fit, or the method needs what only a run has: stages or an order of its own.
     """
 
+    @told_in_python()
     def __init__(
         self,
         method: str,
@@ -89,6 +90,7 @@ class Reweighter:
         seed: int = 0,
         **options: Any,
     ):
+        check_arguments(model, components, new_model, num_classes, train_size, epochs, steps)
         self._config = config = loop_config(method, loss, tuple(components), seed, options)
         self._record = record = registry.find("method", method)
         records = {name: registry.find("component", name) for name in config.with_}
@@ -101,9 +103,7 @@ class Reweighter:
         self._compiled = is_compiled(model)
         self._model = model = original(model)
         parameter = first_trained(model)
-        # wrappers of other libraries have the optimizer itself inside
-        while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
-            optimizer = inner
+        optimizer = innermost(optimizer)
         self._optimizer, device = optimizer, parameter.device
         self._expected = Expected(num_classes, train_size, device)
         lr = torch.full((), float(optimizer.param_groups[0]["lr"]), device=device)
@@ -144,6 +144,7 @@ class Reweighter:
         if hooks.implementers("follow_update"):
             optimizer.register_step_post_hook(lambda *_: hooks.follow_update(self._step.passes.parameters))
 
+    @told_in_python()
     def __call__(self, inputs: Inputs, labels: Any, ids: Any) -> Tensor:
         """Run the network on a batch, look ahead and weigh it; return its loss, a scalar.
 
@@ -215,6 +216,7 @@ class Reweighter:
         averaged = {f"mean_{name}": table.mean(name) for name in ("weight", "loss", "margin")}
         return {name: tensor.to("cpu", copy=True) for name, tensor in (seen | averaged).items()}
 
+    @told_in_python()
     def epoch_ended(self) -> dict[str, Any]:
         """Do an epoch's last work; return its figures, named as in ``metrics.jsonl``.
 
