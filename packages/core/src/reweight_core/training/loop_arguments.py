@@ -4,12 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Integral
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from reweight_core.config.run_config import RunConfig
+from reweight_core.engine.stage import Stage
 from reweight_core.errors import UserError
+from reweight_core.plugins import registry
+from reweight_core.plugins.blame import blamed
+from reweight_core.plugins.hooks import MethodHooks
+from reweight_core.plugins.records import Imported
+
+_ONLY_IN_A_RUN = {
+    "plan_stages": "trains in stages of its own",
+    "order_epoch": "gives the examples an order of its own",
+    "final_model": "makes another network of a finished run",
+}
+"""Hook that a loop does not call -> what a plugin does by it."""
+
+
+def refuse_before_build(config: RunConfig) -> None:
+    """Raise `UserError` for a chosen plugin whose class shows that it needs a run."""
+    chosen = [("method", config.method), ("loss", config.loss), *(("component", name) for name in config.with_)]
+    for kind, name in chosen:
+        built, whose = registry.find(kind, name).build, f"{kind} '{name}'"
+        if isinstance(built, Imported):
+            with blamed(whose, "build", built.target):
+                built = resolve_name(built.target)
+        for hook in _ONLY_IN_A_RUN if isinstance(built, type) else ():
+            if hasattr(built, hook):
+                raise _needs_a_run(whose, hook)
+
+
+def refuse_what_only_a_run_has(hooks: MethodHooks, stage: Stage) -> None:
+    """Raise `UserError` for built plugins that need a run; `stage` is the loop's one."""
+    for hook in _ONLY_IN_A_RUN:
+        whose = hooks.implementers(hook)
+        if whose and (hook != "plan_stages" or hooks.plan_stages(stage) != [stage]):
+            raise _needs_a_run(whose, hook)
+
+
+def _needs_a_run(whose: str, hook: str) -> UserError:
+    return UserError(
+        f"{whose} {_ONLY_IN_A_RUN[hook]}, which a loop of your own does not have: use reweight train, or another method"
+    )
 
 
 def check_arguments(

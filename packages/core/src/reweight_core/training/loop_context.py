@@ -21,6 +21,7 @@ from reweight_core.training.networks import seeded
 
 _GIVE = {
     "train": "needs the training examples' labels: give labels=, a tensor (N,), or dataset=",
+    "meta": "asks for the clean examples themselves, and a loop gives them in batches: use reweight train",
     "epochs": "needs to know how long training takes: give epochs=",
     "new_network": "trains a second network: give new_model=, a function without arguments that returns one",
 }

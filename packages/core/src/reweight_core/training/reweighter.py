@@ -29,7 +29,15 @@ from reweight_core.errors import UserError, told_in_python
 from reweight_core.plugins import registry
 from reweight_core.training.auto import choose_lookahead
 from reweight_core.training.context import build_hooks
-from reweight_core.training.loop_arguments import check_arguments, first_trained, innermost, refuse_change, refuse_state
+from reweight_core.training.loop_arguments import (
+    check_arguments,
+    first_trained,
+    innermost,
+    refuse_before_build,
+    refuse_change,
+    refuse_state,
+    refuse_what_only_a_run_has,
+)
 from reweight_core.training.loop_context import LoopContexts
 from reweight_core.training.metrics import means
 from reweight_core.training.networks import seeded
@@ -94,6 +102,7 @@ class Reweighter:
         self._config = config = loop_config(method, loss, tuple(components), seed, options)
         self._record = record = registry.find("method", method)
         records = {name: registry.find("component", name) for name in config.with_}
+        refuse_before_build(config)
         needing = [f"method '{method}'"] * record.needs_meta_set
         needing += [f"component '{name}'" for name, component in records.items() if component.needs_meta_set]
         if needing and meta is None:
@@ -115,7 +124,7 @@ class Reweighter:
             self._hooks = hooks = build_hooks(config, contexts)
         contexts.close()
         self._stage = Stage("train", epochs or 1, float(lr))
-        self._refuse_what_only_a_run_has()
+        refuse_what_only_a_run_has(hooks, self._stage)
         generator = torch.Generator().manual_seed(derived_seed(seed, "meta"))
         of_meta = attrs.evolve(self._expected, size=None, source="meta")
         self._meta = None if meta is None else MetaBatches(meta, of_meta, config.meta_batch_size, generator)
@@ -282,22 +291,8 @@ class Reweighter:
     @property
     def _made_for(self) -> dict[str, Any]:
         config = self._config
-        return {
-            "method": config.method,
-            "loss": config.loss,
-            "components": list(config.with_),
-            "train_size": self._expected.size,
-            "num_classes": self._expected.num_classes,
-        }
-
-    def _refuse_what_only_a_run_has(self) -> None:
-        hooks, use = self._hooks, "which a loop of your own does not have: use reweight train, or another method"
-        if hooks.plan_stages(self._stage) != [self._stage]:
-            raise UserError(f"{hooks.implementers('plan_stages')} trains in stages of its own, {use}")
-        if hooks.implementers("order_epoch"):
-            raise UserError(f"{hooks.implementers('order_epoch')} gives the examples an order of its own, {use}")
-        if hooks.implementers("final_model"):
-            raise UserError(f"{hooks.implementers('final_model')} makes another network of a finished run, {use}")
+        names = {"method": config.method, "loss": config.loss, "components": list(config.with_)}
+        return names | {"train_size": self._expected.size, "num_classes": self._expected.num_classes}
 
     def _begin(self, inputs: Inputs, n: int) -> None:
         """Before the first step try the network out; before the first of an epoch choose the look-ahead."""
