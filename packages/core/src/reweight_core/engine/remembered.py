@@ -29,14 +29,12 @@ class _Call:
 
     Attributes:
         operator: what was called.
-        shape: of its result.
         result: what it returned, alive for as long as autograd keeps it.
         version: how often the result had been changed in place.
         statistics: of a BatchNorm in train mode, else None.
     """
 
     operator: Operator
-    shape: torch.Size
     result: TensorWeakRef
     version: int
     statistics: Statistics | None
@@ -83,7 +81,7 @@ class _Recording(TorchFunctionMode):
             # those that autograd keeps for BatchNorm's own backward
             mean = getattr(result.grad_fn, "_saved_result1", None)
             statistics = None if mean is None or not len(mean) else (mean, result.grad_fn._saved_result2)
-            self._calls.append(_Call(func, result.shape, TensorWeakRef(result), result._version, statistics))
+            self._calls.append(_Call(func, TensorWeakRef(result), result._version, statistics))
         return result
 
 
