@@ -124,6 +124,7 @@ class Passes:
         """Return the logits (n, C) of the real pass, attached, and keep nothing of the step."""
         self.forward()
         logits = self._attached()
+        self._remembered.forget()
         del self._inputs
         self._logits = self._meta_features = None
         return logits
