@@ -78,6 +78,18 @@ def test_it_trains_evaluates_and_knows_every_example(tmp_path):
     assert figures[2]["reweight_train_loss"] < figures[0]["reweight_train_loss"]
 
 
+def test_the_training_set_can_be_evaluated_too(tmp_path):
+    trainer = trainer_of(tmp_path, per_device_eval_batch_size=N, num_train_epochs=1)
+    batch = padded(sentences(N, 1))
+    for _ in range(2):
+        with torch.no_grad():
+            expected = trainer.model.eval()(**batch)
+        found = trainer.predict(trainer.train_dataset)
+        torch.testing.assert_close(torch.tensor(found.predictions), expected.logits)
+        assert trainer.evaluate(trainer.train_dataset)["eval_loss"] == pytest.approx(expected.loss.item(), rel=1e-5)
+        trainer.train()
+
+
 def test_plain_training_is_that_of_the_trainer_itself(tmp_path):
     """Accumulation and clipping included; without dropout, whose draws are the reweighter's."""
     from transformers import Trainer

@@ -77,11 +77,12 @@ class ReweightTrainer(Trainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Return the loss of the reweighter in training, the model's own in evaluation."""
-        if IDS not in inputs:
+        inputs = dict(inputs)
+        ids = inputs.pop(IDS, None)
+        # the training set may be evaluated too
+        if ids is None or not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         assert self.reweighter is not None, "it is made when training begins"
-        inputs = dict(inputs)
-        ids = inputs.pop(IDS)
         if "labels" not in inputs:
             raise UserError("the training examples have no labels: give each a 'label' or 'labels', its class")
         return self.reweighter(inputs, inputs.pop("labels"), ids)
