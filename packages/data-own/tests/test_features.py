@@ -177,14 +177,6 @@ def test_what_is_not_used_may_be_anything(tmp_path):
     assert "train.safetensors, x: numbers of type BF16 are not read; save F16 or F32" in refusal(tmp_path)
 
 
-def test_ids_of_a_table_are_names(tmp_path):
-    table = {"x": np.arange(4.0), "label": ["a", "b"] * 2, "id": ["p", "q", "r", "s"]}
-    pq.write_table(pa.table(table), tmp_path / "train.parquet")
-    assert read(tmp_path).train.names == ("p", "q", "r", "s")
-    pq.write_table(pa.table(table | {"id": [1, 2, 2, 3]}), tmp_path / "train.parquet")
-    assert "train.parquet: two rows have one id" in refusal(tmp_path)
-
-
 def with_value(row, column, value):
     values = VALUES.copy()
     values[row, column] = value
@@ -272,25 +264,6 @@ def test_what_is_compressed_must_fit_into_memory(tmp_path, monkeypatch):
     assert "is compressed, cannot be mapped and would take" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("column", "message"),
-    [
-        (pa.array([[1.0, 2.0], [3.0]]), "has embeddings of several lengths"),
-        (pa.array([1.0, None]), "x has missing values"),
-        (pa.array([[1.0, 2.0], None]), "x has missing values"),
-        (pa.array(["1", "2"]), "x is no column of numbers (string)"),
-    ],
-)
-def test_a_column_of_parquet_that_holds_no_features_is_refused(column, message, tmp_path):
-    pq.write_table(pa.table({"x": column, "label": ["a", "b"]}), tmp_path / "train.parquet")
-    assert message in refusal(tmp_path)
-
-
-def test_a_missing_label_of_parquet_is_refused(tmp_path):
-    pq.write_table(pa.table({"x": [1.0, 2.0], "label": ["a", None]}), tmp_path / "train.parquet")
-    assert "train.parquet, row 1: label is missing" in refusal(tmp_path)
-
-
 def test_defaults_follow_from_the_number_of_rows(tmp_path):
     for write in (write_npy, write_columns):
         root = tmp_path / write.__name__
@@ -339,13 +312,3 @@ class TestFeatures(DataSuite):
 
 class TestFeaturesLongTail(TestFeatures):
     name = "features-lt"
-
-
-class TestFeaturesOfParquet(DataSuite):
-    name, meta_size = "features", 9
-
-    @pytest.fixture
-    def given(self, tmp_path):
-        write_columns(tmp_path, "train", VALUES, SEEN)
-        write_columns(tmp_path, "test", VALUES, TRUE)
-        return {"data_root": tmp_path}
