@@ -293,6 +293,20 @@ def test_new_rows_are_predicted_as_those_of_the_test_set(tmp_path):
         predict(load_run(run.folder), [tmp_path / "run" / "config.json"])
 
 
+def test_new_rows_that_the_network_cannot_take_are_refused(tmp_path):
+    write_npy(tmp_path, "train", VALUES, TRUE)
+    run = train(configure(data="features", data_root=tmp_path, test_from="none", steps=2, out=tmp_path / "run"))
+    for values, message in (
+        (with_value(9, 2, np.nan), "new.npy, row 9, column 2: nan is no finite number"),
+        (with_value(9, 2, np.inf), "new.npy, row 9, column 2: inf is no finite number"),
+        (1e300 * VALUES.astype(np.float64), "is too large"),
+        (VALUES[:, :3], "new.npy: has 3 features, but the run was trained on 4"),
+    ):
+        np.save(tmp_path / "new.npy", values)
+        with pytest.raises(UserError, match=message):
+            predict(load_run(run.folder), [tmp_path / "new.npy"])
+
+
 def test_new_rows_keep_the_precision_of_the_stored_ones(tmp_path):
     np.save(tmp_path / "new.npy", VALUES)
     rows, names = read_new(FeaturesOptions(), tmp_path / "new.npy")

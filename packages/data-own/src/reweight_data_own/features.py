@@ -91,13 +91,13 @@ def read_new(config: FeaturesOptions, path: Path) -> tuple[np.ndarray, tuple[str
     """
     if path.suffix not in (*SUFFIXES, PARQUET):
         raise UserError(f"{path}: features are read from {', '.join(SUFFIXES)} and {PARQUET}")
-    columns = config.feature_column
+    columns: Sequence[str] = config.feature_column
     if path.suffix == PARQUET and not columns:
         root = data_root(config)
         train = find_file(root, "train")
         if train is None:
             raise UserError(f"{root}: holds no train{PARQUET} any more, whose columns {path} must have; bring it back")
-        columns: Sequence[str] = _columns_of_train(train, config)
+        columns = _columns_of_train(train, config)
     rows, names = _rows_of(path, config, columns)
     values = rows.read(np.arange(len(rows)))
     exact = np.float32 if np.can_cast(values.dtype, np.float32) else np.float64
