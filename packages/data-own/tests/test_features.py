@@ -145,6 +145,8 @@ def test_numbers_in_texts_and_gaps_between_numbers(tmp_path):
     write_text_labels(tmp_path, "train", VALUES, np.array([9, 10, 200])[SEEN])
     assert read(tmp_path).classes == ("9", "10", "200")
     assert (read(tmp_path).train.labels == SEEN).all()
+    (tmp_path / "train_labels.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(["a\u2028b", "c\x0cd"] * 30).encode())
+    assert read(tmp_path).classes == ("a\u2028b", "c\x0cd")
 
 
 def test_options_name_what_is_called_otherwise(tmp_path):
@@ -197,6 +199,7 @@ def object_array():
             np.where(np.arange(ROWS) == 4, -1, SEEN),
             "train_labels.npy, row 4: label -1 is negative; leave rows without a label out",
         ),
+        (VALUES, np.where(np.arange(ROWS) == 4, "-1", SEEN.astype(str)), "row 4: label -1 is negative; leave rows"),
         (VALUES, np.where(SEEN == 0, "", "a"), "the label is empty"),
         (VALUES, np.eye(3)[SEEN], "labels must be one for each row, not an array of shape (60, 3)"),
         (VALUES, 0 * SEEN, "the data have 1 class"),
@@ -256,6 +259,14 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "train.npz", "w") as archive:
         archive.writestr("x.npy", b"no array")
     assert "train.npz: cannot be read" in refusal(tmp_path)
+
+
+def test_a_damaged_compressed_file_is_refused(tmp_path):
+    write_compressed_npz(tmp_path, "train", np.random.RandomState(0).randn(400, COLUMNS), np.arange(400) % 3)
+    damaged = bytearray((tmp_path / "train.npz").read_bytes())
+    damaged[5000:5100] = bytes(100)
+    (tmp_path / "train.npz").write_bytes(damaged)
+    assert "train.npz, features: cannot be read (" in refusal(tmp_path)
 
 
 def test_what_is_compressed_must_fit_into_memory(tmp_path, monkeypatch):
