@@ -1,7 +1,9 @@
 """What went wrong, told to whoever can mend it."""
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -22,6 +24,21 @@ class PluginError(UserError):
 def reason(error: BaseException) -> str:
     """Return the type and the first line of an exception."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def in_python(text: str) -> str:
+    """Return a message with the options by their names in Python, ``max_weight`` and not ``--max-weight``."""
+    return re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), text)
+
+
+@contextmanager
+def told_in_python() -> Iterator[None]:
+    """Tell the user's mistakes with the options by their names in Python."""
+    try:
+        yield
+    except UserError as error:
+        error.args = (in_python(str(error)),)
+        raise
 
 
 def means_full_memory(error: BaseException) -> bool:

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
 from reweight_core.data.batch import Batch, Source
-from reweight_core.data.inputs import Inputs, mapped
-from reweight_core.errors import UserError
+from reweight_core.data.inputs import Inputs, length_of, mapped, tensors_of
+from reweight_core.errors import UserError, reason
 
 
 @attrs.frozen
@@ -31,44 +32,67 @@ class Expected:
     device: torch.device
     source: Source = "train"
 
-    def batch(self, inputs: Inputs, labels: Any, ids: Any = None) -> Batch:
-        """Return the batch on the device; values are looked at only where they lie on the CPU.
+    def batch(self, inputs: Inputs, labels: Any) -> Batch:
+        """Return a batch without positions on the device; values are looked at only where they lie on the CPU.
 
         Args:
             inputs: whatever the network takes.
             labels: observed labels (n,).
-            ids: positions in the set (n,); None for none.
 
         Raises:
-            UserError: if labels or ids are not n whole numbers of their range.
+            UserError: if labels are not n whole numbers of their range, or the inputs not as many.
         """
+        return self._batch(inputs, labels, None)
+
+    def numbered(self, inputs: Inputs, labels: Any, ids: Any) -> Batch:
+        """Return a batch with the examples' positions in the set, whole numbers (n,); else as `batch`."""
+        return self._batch(inputs, labels, self._whole("ids", ids, self.size))
+
+    def labels(self, inputs: Inputs, labels: Any) -> Tensor:
+        """Return the labels of inputs as int64 where they lie (errors as `batch`)."""
         labels = self._whole("labels", labels, self.num_classes)
+        if next(tensors_of(inputs), None) is not None and length_of(inputs) != len(labels):
+            raise UserError(f"{self._where} has {length_of(inputs)} inputs for {len(labels)} labels")
+        return labels
+
+    def _batch(self, inputs: Inputs, labels: Any, ids: Tensor | None) -> Batch:
+        labels = self.labels(inputs, labels)
         if ids is None:
             ids = torch.arange(len(labels))
-        elif (ids := self._whole("ids", ids, self.size)).shape != labels.shape:
+        elif ids.shape != labels.shape:
             raise UserError(f"the batch has {len(ids)} ids for {len(labels)} labels")
         labels, ids = (tensor.to(self.device, non_blocking=True) for tensor in (labels, ids))
         moved = mapped(lambda tensor: tensor.to(self.device, non_blocking=True), inputs)
         return Batch(ids, moved, labels, source=self.source)
 
+    @property
+    def _where(self) -> str:
+        return "meta=" if self.source == "meta" else "the batch"
+
     def _whole(self, what: str, given: Any, end: int | None) -> Tensor:
-        values = torch.as_tensor(given)
+        where = "meta=" if self.source == "meta" else "a batch"
+        problem = f"the {what} of {where} must be whole numbers, a tensor (n,), but are"
+        try:
+            values = torch.as_tensor(given)
+        except (TypeError, ValueError, RuntimeError):
+            raise UserError(f"{problem} no numbers at all ({type(given).__name__})") from None
         if values.dim() != 1 or values.is_floating_point() or values.dtype == torch.bool or not len(values):
-            raise UserError(
-                f"the {what} of a batch must be whole numbers, a tensor (n,), but are {values.dtype}, shape "
-                f"{tuple(values.shape)}"
-            )
+            raise UserError(f"{problem} {values.dtype}, shape {tuple(values.shape)}")
         values = values.to(torch.int64)
         if end is not None and values.device.type == "cpu" and ((values < 0) | (values >= end)).any():
             name = "num_classes" if what == "labels" else "train_size"
             raise UserError(
-                f"the {what} of a batch go from {values.min()} to {values.max()}; {name}={end} allows 0 to {end - 1}"
+                f"the {what} of {where} go from {values.min()} to {values.max()}; {name}={end} allows 0 to {end - 1}"
             )
         return values
 
 
-def inputs_and_labels(batch: Any) -> tuple[Inputs, Any]:
-    """Take a batch of a loader apart: ``(inputs, labels, ...)``, or a mapping with ``labels`` or ``label`` in it.
+def inputs_and_labels(batch: Any, argument: str) -> tuple[Inputs, Any]:
+    """Take a batch or example apart: ``(inputs, labels, ...)``, or a mapping with ``labels`` or ``label`` in it.
+
+    Args:
+        batch: what was given.
+        argument: where, for messages: ``meta=``.
 
     Raises:
         UserError: if it is neither.
@@ -81,7 +105,8 @@ def inputs_and_labels(batch: Any) -> tuple[Inputs, Any]:
     elif isinstance(batch, Sequence) and len(batch) >= 2:
         return batch[0], batch[1]
     raise UserError(
-        f"a batch or example must be (inputs, labels), or a mapping with 'labels', but is a {type(batch).__name__}"
+        f"{argument}: a batch or example must be (inputs, labels), or a mapping with 'labels', but is a "
+        f"{type(batch).__name__}"
     )
 
 
@@ -108,7 +133,7 @@ class GivenExamples:
     def __init__(self, expected: Expected, dataset: Any, labels: Any):
         self._expected, self._dataset, self.num_classes = expected, dataset, expected.num_classes
         if labels is None:
-            labels = [int(inputs_and_labels(dataset[i])[1]) for i in range(expected.size or 0)]
+            labels = [int(inputs_and_labels(dataset[i], "dataset=")[1]) for i in range(expected.size or 0)]
         self.labels = attrs.evolve(expected, size=None).batch((), labels).labels
         if len(self) != expected.size:
             raise UserError(f"labels= has {len(self)} labels for train_size={expected.size}")
@@ -120,7 +145,7 @@ class GivenExamples:
         """Return the examples at some positions, as the dataset gives them."""
         if self._dataset is None:
             raise UserError("looks at training examples between steps: give dataset=, of (input, label) by position")
-        inputs, labels = inputs_and_labels(_collated(self._dataset, ids))
+        inputs, labels = inputs_and_labels(_collated(self._dataset, ids), "dataset=")
         return attrs.evolve(self._expected.batch(inputs, labels), ids=ids)
 
     def in_order(self, size: int, workers: int) -> Iterator[Batch]:
@@ -129,31 +154,81 @@ class GivenExamples:
             yield self.batch(ids, None)
 
 
+def _is_pair(source: Any) -> bool:
+    return isinstance(source, tuple) and len(source) == 2 and hasattr(source[1], "__array__")
+
+
+def _tensors(given: Any) -> Any:
+    """Return the structure with tensors in the place of arrays."""
+    if isinstance(given, Mapping):
+        return {name: _tensors(part) for name, part in given.items()}
+    if isinstance(given, tuple | list):
+        return tuple(map(_tensors, given))
+    if isinstance(given, Tensor) or not hasattr(given, "__array__"):
+        return given
+    try:
+        return torch.as_tensor(np.asarray(given))
+    except TypeError as error:
+        raise UserError(f"meta=: an array that cannot be a tensor ({reason(error)})") from error
+
+
 class MetaBatches:
     """The clean batches of a loop.
 
     Args:
         source: a loader, or anything else that gives ``(inputs, labels)`` again and again; a dataset of such examples,
-            which may have a ``collate_fn``; or the two as tensors. Of the last two a batch is drawn in random order,
-            without repeats.
+            which may have a ``collate_fn``; or all of them, as tensors or arrays, in a pair or a mapping. Of the last
+            two a batch is drawn in random order, without repeats.
         expected: what batches fit.
         size: m, where they are drawn.
         generator: source of these draws, on the CPU.
+
+    Raises:
+        UserError: if the source is none of these, is empty, or its first batch does not fit.
     """
 
     def __init__(self, source: Any, expected: Expected, size: int, generator: torch.Generator):
         self._source, self._expected, self._generator = source, expected, generator
         self._at_hand: Batch | None = None
         self._order, self._place = torch.empty(0, dtype=torch.int64), torch.zeros((), dtype=torch.int64)
+        if isinstance(source, Mapping) or _is_pair(source):
+            inputs, labels = inputs_and_labels(source, "meta=")
+            inputs, labels = _tensors(inputs), _tensors(labels)
+            if next(tensors_of(inputs), None) is None:
+                raise UserError("meta=: the inputs of a pair or mapping must be tensors or arrays")
+            self._source = inputs, expected.labels(inputs, labels)
         self._drawn = self._passed_through()
         self._count = self._number_of_examples()
         self._m = min(size, self._count or size)
+        self._check_first()
 
     def _number_of_examples(self) -> int | None:
-        if isinstance(self._source, tuple) and len(self._source) == 2 and isinstance(self._source[1], Tensor):
+        if _is_pair(self._source):
             return len(self._source[1])
-        is_dataset = hasattr(self._source, "__getitem__") and not isinstance(self._source, Sequence)
-        return len(self._source) if is_dataset else None
+        if not hasattr(self._source, "__getitem__") or isinstance(self._source, Sequence):
+            return None
+        if not hasattr(self._source, "__len__"):
+            raise UserError("meta=: the length of the dataset is not known: give a loader of its batches")
+        return len(self._source)
+
+    def _check_first(self) -> None:
+        """Refuse what gives no batch, as far as that is seen without going through a loader."""
+        source = self._source
+        if self._count is None and not hasattr(source, "__iter__"):
+            raise UserError(
+                f"meta= must be a loader, a dataset, or (inputs, labels) as tensors, but is a {type(source).__name__}"
+            )
+        if self._count == 0 or (isinstance(source, Sequence) and not len(source)):
+            raise UserError("meta= is empty: give at least one clean example")
+        if self._count is None and not isinstance(source, Sequence):
+            return
+        try:
+            first = (
+                inputs_and_labels(source[0], "meta=") if self._count is None else self._chosen(torch.zeros(1).long())
+            )
+        except (LookupError, TypeError) as error:
+            raise UserError(f"meta=: the first example cannot be had: {reason(error)}") from error
+        self._expected.labels(*first)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -180,7 +255,7 @@ class MetaBatches:
             empty = True
             for batch in source:
                 empty = False
-                yield inputs_and_labels(batch)
+                yield inputs_and_labels(batch, "meta=")
             if empty:
                 raise UserError(
                     "meta= gives no batch (any more): give a loader, a dataset or a pair of tensors, which can be gone "
@@ -196,12 +271,12 @@ class MetaBatches:
         return self._order[place : place + self._m]
 
     def _chosen(self, positions: Tensor) -> tuple[Inputs, Any]:
-        if isinstance(self._source, tuple):
+        if _is_pair(self._source):
             inputs, labels = self._source
             return mapped(lambda tensor: tensor[positions.to(tensor.device)], inputs), labels[
                 positions.to(labels.device)
             ]
-        return inputs_and_labels(_collated(self._source, positions))
+        return inputs_and_labels(_collated(self._source, positions), "meta=")
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return which examples come next; where a loader is is not known here."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import csv
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from reweight_core.config.load_data import load_data
 from reweight_core.config.resolve import as_values, configure
 from reweight_core.config.run_config import RunConfig
 from reweight_core.data.dataset import Dataset, Split
-from reweight_core.errors import UserError
+from reweight_core.errors import UserError, in_python
 from reweight_core.integrations.arrays import ArrayReader
 from reweight_core.machine.device import resolve_device
 from reweight_core.machine.precision import products
@@ -244,7 +243,7 @@ def _told_to_the_caller() -> Iterator[None]:
         yield
     except UserError as error:
         text = str(error).replace(GIVE_CLEAN, "give fit some as X_meta and y_meta")
-        raise FitError(re.sub(r"--([a-z][a-z-]*)", lambda found: found[1].replace("-", "_"), text)) from error
+        raise FitError(in_python(text)) from error
 
 
 def _write_weights(path: Path, weights: np.ndarray) -> None:

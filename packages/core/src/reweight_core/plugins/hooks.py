@@ -179,8 +179,8 @@ class MethodHooks:
     def provide_meta_set(self, held_out: Examples | None) -> Examples | BatchSource | None:
         """See `Hooks.provide_meta_set`."""
         meta = self._called["provide_meta_set"](held_out=held_out)
-        if meta is None and held_out is None:
-            return None
+        if meta is held_out:
+            return held_out
         if not isinstance(meta, Examples) and not callable(getattr(meta, "draw_batch", None)):
             raise self._wrong(
                 "provide_meta_set",

@@ -25,10 +25,11 @@ from reweight_core.engine.loop_step import LoopStep
 from reweight_core.engine.losses import cross_entropy
 from reweight_core.engine.stage import Stage
 from reweight_core.engine.step import Step
-from reweight_core.errors import UserError
+from reweight_core.errors import UserError, told_in_python
 from reweight_core.plugins import registry
 from reweight_core.training.auto import choose_lookahead
 from reweight_core.training.context import build_hooks
+from reweight_core.training.loop_arguments import check_arguments, first_trained, innermost, refuse_change
 from reweight_core.training.loop_context import LoopContexts
 from reweight_core.training.metrics import means
 from reweight_core.training.networks import seeded
@@ -69,6 +70,7 @@ class Reweighter:
         UserError: if something does not fit, or the method needs what only a run has: stages or an order of its own.
     """
 
+    @told_in_python()
     def __init__(
         self,
         method: str,
@@ -88,6 +90,7 @@ class Reweighter:
         seed: int = 0,
         **options: Any,
     ):
+        check_arguments(model, components, new_model, num_classes, train_size, epochs, steps)
         self._config = config = loop_config(method, loss, tuple(components), seed, options)
         self._record = record = registry.find("method", method)
         records = {name: registry.find("component", name) for name in config.with_}
@@ -99,10 +102,8 @@ class Reweighter:
         self._wrapper = model if isinstance(model, DistributedDataParallel) else None
         self._compiled = is_compiled(model)
         self._model = model = original(model)
-        parameter = _first_trained(model)
-        # wrappers of other libraries have the optimizer itself inside
-        while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
-            optimizer = inner
+        parameter = first_trained(model)
+        optimizer = innermost(optimizer)
         self._optimizer, device = optimizer, parameter.device
         self._expected = Expected(num_classes, train_size, device)
         lr = torch.full((), float(optimizer.param_groups[0]["lr"]), device=device)
@@ -143,6 +144,7 @@ class Reweighter:
         if hooks.implementers("follow_update"):
             optimizer.register_step_post_hook(lambda *_: hooks.follow_update(self._step.passes.parameters))
 
+    @told_in_python()
     def __call__(self, inputs: Inputs, labels: Any, ids: Any) -> Tensor:
         """Run the network on a batch, look ahead and weigh it; return its loss, a scalar.
 
@@ -160,7 +162,8 @@ class Reweighter:
             raise UserError("the reweighter is called where gradients are off (torch.no_grad): it is for training only")
         if next(iter(self._step.passes.parameters.values())).device != self._expected.device:
             raise UserError("the model was moved to another device: make the Reweighter after model.to(device)")
-        batch = self._expected.batch(inputs, labels, ids)
+        refuse_change(self._model, self._step.passes.parameters)
+        batch = self._expected.numbered(inputs, labels, ids)
         if self._meta is not None:
             self._meta.next()
         self._step.feed(batch)
@@ -213,6 +216,7 @@ class Reweighter:
         averaged = {f"mean_{name}": table.mean(name) for name in ("weight", "loss", "margin")}
         return {name: tensor.to("cpu", copy=True) for name, tensor in (seen | averaged).items()}
 
+    @told_in_python()
     def epoch_ended(self) -> dict[str, Any]:
         """Do an epoch's last work; return its figures, named as in ``metrics.jsonl``.
 
@@ -324,17 +328,3 @@ class Reweighter:
             )
         step, self._weighed = self._weighed, None
         self._step.manipulate(step)
-
-
-def _first_trained(model: nn.Module) -> nn.Parameter:
-    """Return a parameter of a network that can be trained here."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not trained:
-        raise UserError("the model has no parameter to train: every one is frozen (requires_grad=False)")
-    if isinstance(model, nn.DataParallel):
-        raise UserError("torch.nn.DataParallel: a look-ahead cannot go through its copies; use DistributedDataParallel")
-    if any(hasattr(parameter, "full_tensor") for parameter in trained):
-        raise UserError(
-            "the model's parameters are sharded (FSDP), which a look-ahead cannot follow; use DistributedDataParallel"
-        )
-    return trained[0]
