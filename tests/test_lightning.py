@@ -4,7 +4,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from reweight_core import Reweighter, UserError
 from reweight_core.integrations.lightning import Reweighting
@@ -46,18 +46,19 @@ def callback(method="gdw", **settings):
     return Reweighting(method, **given)
 
 
-def trained(folder, module, reweighting, path=None, **arguments):
+def trained(folder, module, reweighting, path=None, batches=None, **arguments):
     settings = {"max_epochs": EPOCHS, "accelerator": "cpu", "logger": False, "enable_progress_bar": False}
     settings |= {"enable_model_summary": False, "default_root_dir": folder, "callbacks": [reweighting]}
     trainer = pl.Trainer(**settings | arguments)
-    trainer.fit(module, loader(), ckpt_path=path)
+    trainer.fit(module, loader() if batches is None else batches, ckpt_path=path)
     return trainer
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_it_is_the_loop_of_pytorch(tmp_path):
     module = Module()
-    trainer = trained(tmp_path, module, callback(), accumulate_grad_batches=2, gradient_clip_val=0.3)
+    reweighting = callback()
+    trainer = trained(tmp_path, module, reweighting, accumulate_grad_batches=2, gradient_clip_val=0.3)
     plain = Module().train()
     (optimizer,) = [plain.configure_optimizers()]
     reweighter = Reweighter(
@@ -74,8 +75,9 @@ def test_it_is_the_loop_of_pytorch(tmp_path):
         figures = reweighter.epoch_ended()
     for mine, p in zip(module.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(mine, p, rtol=0, atol=1e-6)
-    assert module.reweighter.samples()["visits"].tolist() == [EPOCHS] * N
-    torch.testing.assert_close(module.reweighter.samples()["mean_weight"], reweighter.samples()["mean_weight"])
+    found = reweighting.reweighter.samples()
+    assert found["visits"].tolist() == [EPOCHS] * N
+    torch.testing.assert_close(found["mean_weight"], reweighter.samples()["mean_weight"])
     assert trainer.callback_metrics["reweight_train_loss"].item() == pytest.approx(figures["train_loss"], rel=1e-5)
 
 
@@ -85,13 +87,40 @@ def test_a_training_that_is_resumed_ends_with_the_same_bits(tmp_path):
         return pl.callbacks.ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
 
     whole, again = Module(), Module()
-    reweighting = callback()
-    trained(tmp_path, whole, reweighting, callbacks=[reweighting, keeping()])
-    reweighting = callback()
-    trained(tmp_path, again, reweighting, tmp_path / "epoch=0.ckpt", callbacks=[reweighting])
+    first, second = callback(), callback()
+    trained(tmp_path, whole, first, callbacks=[first, keeping()])
+    trained(tmp_path, again, second, tmp_path / "epoch=0.ckpt")
     assert all(map(torch.equal, whole.parameters(), again.parameters()))
-    for name, column in whole.reweighter.samples().items():
-        assert torch.equal(column, again.reweighter.samples()[name]), name
+    for name, column in first.reweighter.samples().items():
+        assert torch.equal(column, second.reweighter.samples()[name]), name
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trained_module_can_be_pickled(tmp_path):
+    module = Module()
+    trained(tmp_path, module, callback(), max_epochs=1)
+    torch.save(module, tmp_path / "module.pt")
+    again = torch.load(tmp_path / "module.pt", weights_only=False)
+    assert all(map(torch.equal, module.parameters(), again.parameters()))
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(loader().dataset)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("batches", [list(loader()), {"a": loader()}, DataLoader(Stream(), BATCH)], ids=type)
+def test_a_training_set_of_unknown_size_needs_to_be_told_its_size(batches, tmp_path):
+    with pytest.raises(UserError, match="how many training examples there are cannot be seen: give train_size="):
+        trained(tmp_path, Module(), callback(), batches=batches)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_stream_is_trained_on_when_its_size_is_given(tmp_path):
+    reweighting = callback(train_size=N)
+    trained(tmp_path, Module(), reweighting, batches=DataLoader(Stream(), BATCH), max_epochs=1)
+    assert reweighting.reweighter.samples()["visits"].tolist() == [1] * N
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -101,7 +101,7 @@ def test_they_are_read_by_its_plugin_with_the_options_of_the_run(words):
             "return list(texts), texts",
             "of type list; they must be uint8, float32 or float64 of shape (N, 3, 1, 1)",
         ),
-        ("return vectors(config, texts)[:, :2], texts", "returned examples of float32, shape (2, 2, 1, 1)"),
+        ("return vectors(config, texts)[:, :2, 0], texts", "returned examples of float32, shape (2, 2, 1)"),
         ("return vectors(config, texts).astype(np.float16), texts", "returned examples of float16"),
         ("return vectors(config, texts), texts[1:]", "must return a name for each of the 2 examples"),
         ("return {}[path.suffix]", "KeyError: '.txt' (words_data.py, line 29)"),
@@ -112,6 +112,11 @@ def test_a_mistake_of_the_reader_names_its_plugin(words, new, problem, capsys):
     line = refusal(capsys)
     assert line.startswith("Error: data 'words': read_new")
     assert problem in line
+
+
+def test_another_number_of_features_is_told_as_the_users_mistake(words, capsys):
+    change(words, "return vectors(config, texts), texts", "return vectors(config, texts)[:, :2], texts")
+    assert refusal(capsys) == "Error: new.txt: has 2 features, but the run was trained on 3"
 
 
 def test_without_its_plugin_the_missing_one_is_named_and_the_network_loads(words, capsys):

@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
-from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
+from torch import nn
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
 from reweight_core import Reweighter, UserError
 from reweight_core.integrations.transformers import ReweightTrainer
@@ -46,7 +47,19 @@ def padded(features):
     return batch
 
 
-def trainer_of(folder, method="gdw", model=None, meta=True, reweight=None, train=None, **arguments):
+class Own(nn.Module):
+    """A network without a config."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.out = nn.Embedding(40, 8), nn.Linear(8, CLASSES)
+
+    def forward(self, input_ids, attention_mask=None, labels=None):
+        logits = self.out(self.words(input_ids).mean(1))
+        return {"logits": logits} if labels is None else {"loss": F.cross_entropy(logits, labels), "logits": logits}
+
+
+def trainer_of(folder, method="gdw", model=None, meta=True, reweight=None, train=None, loss=None, **arguments):
     settings = {
         "output_dir": str(folder), "per_device_train_batch_size": 4, "num_train_epochs": 2, "report_to": "none",
         "disable_tqdm": True, "use_cpu": True, "learning_rate": 1e-2, "save_strategy": "no", "logging_steps": 1,
@@ -60,6 +73,7 @@ def trainer_of(folder, method="gdw", model=None, meta=True, reweight=None, train
         method=method,
         meta_dataset=sentences(9, 3) if meta else None,
         reweight=reweight,
+        compute_loss_func=loss,
     )
 
 
@@ -78,10 +92,20 @@ def test_it_trains_evaluates_and_knows_every_example(tmp_path):
     assert figures[2]["reweight_train_loss"] < figures[0]["reweight_train_loss"]
 
 
+def test_the_training_set_can_be_evaluated_too(tmp_path):
+    trainer = trainer_of(tmp_path, per_device_eval_batch_size=N, num_train_epochs=1)
+    batch = padded(sentences(N, 1))
+    for _ in range(2):
+        with torch.no_grad():
+            expected = trainer.model.eval()(**batch)
+        found = trainer.predict(trainer.train_dataset)
+        torch.testing.assert_close(torch.tensor(found.predictions), expected.logits)
+        assert trainer.evaluate(trainer.train_dataset)["eval_loss"] == pytest.approx(expected.loss.item(), rel=1e-5)
+        trainer.train()
+
+
 def test_plain_training_is_that_of_the_trainer_itself(tmp_path):
     """Accumulation and clipping included; without dropout, whose draws are the reweighter's."""
-    from transformers import Trainer
-
     model, args = model_of(dropout=0.0), {"gradient_accumulation_steps": 2, "max_grad_norm": 0.1}
     plain = copy.deepcopy(model)
     ours = trainer_of(tmp_path / "ours", "erm", model, meta=False, **args)
@@ -107,6 +131,23 @@ def test_a_run_that_is_resumed_ends_with_the_same_bits(tmp_path):
         assert torch.equal(column, again.reweighter.samples()[name]), name
 
 
+def test_a_checkpoint_of_another_trainer_is_refused_before_training(tmp_path):
+    ours = trainer_of(tmp_path, "erm", Own(), meta=False, reweight={"num_classes": CLASSES})
+    arguments = copy.copy(ours.args)
+    arguments.save_strategy, arguments.max_steps = "epoch", 3
+    Trainer(Own(), arguments, data_collator=padded, train_dataset=sentences(N, 1)).train()
+    for given in (True, str(tmp_path / "checkpoint-3")):
+        with pytest.raises(UserError, match=r"checkpoint-3': there is no reweighter.pt in it"):
+            ours.train(resume_from_checkpoint=given)
+    assert ours.reweighter is None
+
+
+def test_a_network_without_a_config_is_trained(tmp_path):
+    trainer = trainer_of(tmp_path, model=Own(), reweight={"num_classes": CLASSES})
+    trainer.train()
+    assert trainer.reweighter.samples()["visits"].tolist() == [2] * N
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -117,6 +158,9 @@ def test_a_run_that_is_resumed_ends_with_the_same_bits(tmp_path):
         ({"method": "glc"}, "use reweight train"),
         ({"reweight": {"components": ["mixup"]}, "method": "l2rw"}, "mixup: .* cannot be mixed"),
         ({"method": "fsr"}, "fsr: keeps a dictionary of examples, whose inputs must be one tensor each"),
+        ({"loss": lambda *_, **__: None}, "compute_loss_func: .* give reweight={'loss': NAME}"),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1: .*'label-smoothing'"),
+        ({"model": Own()}, "give reweight={'num_classes': C}"),
         ({"train": [{"input_ids": [1, 2], "label": [1, 0, 1]}] * 8}, "labels of a batch must be whole numbers"),
     ],
 )

@@ -133,6 +133,32 @@ def test_the_rules_of_layers_agree_with_torchs_where_parameters_are_frozen(layer
     torch.testing.assert_close(product(TangentRules()), product(nullcontext()))
 
 
+class Scaled(nn.Module):
+    """Divides by a number that its own pass changes, as spectral normalisation does."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(12, 3)
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, x):
+        self.scale.mul_(2)
+        return self.linear(x.flatten(1)) / self.scale
+
+
+def test_products_are_those_of_the_real_pass_where_it_changes_what_it_reads():
+    passes = Passes(Scaled(), torch.Generator())
+    images = torch.randn(4, 3, 2, 2)
+    v = {name: torch.randn_like(p) for name, p in passes.parameters.items()}
+    passes.begin(images, remembers=True)
+    passes.forward()
+    expected = (images.flatten(1) @ v["linear.weight"].T + v["linear.bias"]) / 2
+    torch.testing.assert_close(passes.pushforward(v), expected)
+    torch.testing.assert_close(passes.difference(v, 0.1), expected, rtol=1e-4, atol=1e-5)
+    gradients = passes.gradients_at({}, images, lambda logits: torch.ones_like(logits))
+    torch.testing.assert_close(gradients["linear.bias"], torch.full((3,), 4 / 2.0))
+
+
 @pytest.mark.parametrize("length", [1e-3, 0.5])
 def test_a_difference_is_taken_at_its_length_along_v(length):
     class Noting(RectifiedInPlace):

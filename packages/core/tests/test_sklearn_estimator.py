@@ -245,7 +245,8 @@ def test_a_wrong_parameter_is_told_in_one_line(blobs, given, message):
         ({"y_meta": ["pear"]}, "X_meta and y_meta belong together"),
         ({"X_meta": np.eye(4), "y_meta": ["pear"]}, "X_meta has 4 rows, and y_meta 1 labels"),
         ({"X_meta": np.eye(4), "y_meta": list("abcd")}, "y_meta has the label 'a', which y has not"),
-        ({"X_meta": np.eye(4), "y_meta": ["pear"] * 4}, "class 'apple' has no example in the meta set"),
+        ({"X_meta": np.eye(4), "y_meta": [1, 2, 3, 1]}, "y_meta holds numbers, y text"),
+        ({"X_meta": np.eye(4), "y_meta": np.array(["pear", None] * 2)}, "y_meta has NaN"),
         ({"X_meta": np.eye(3), "y_meta": ["pear"] * 3}, "X_meta: X has 3 features.*transform_input"),
         ({"sample_weight": np.zeros(120)}, "weight"),
         ({"sample_weight": -np.ones(120)}, "sample_weight has negative weights"),
@@ -254,6 +255,29 @@ def test_a_wrong_parameter_is_told_in_one_line(blobs, given, message):
 def test_wrong_data_are_told_in_one_line(blobs, given, message):
     with pytest.raises(ValueError, match=message):
         quick().fit(*blobs, **given)
+
+
+@pytest.mark.parametrize(
+    ("y_meta", "message"),
+    [
+        (["0", "1", "2", "0"], "^y_meta holds text, y numbers"),
+        ([0, 1, np.nan, 2], "^y_meta has NaN"),
+        ([0, 1, 2, 3], "^y_meta has the label '3', which y has not"),
+    ],
+)
+def test_clean_labels_of_another_kind_than_numbers_are_told(blobs, y_meta, message):
+    X, y = blobs
+    with pytest.raises(ValueError, match=message):
+        quick().fit(X, np.unique(y, return_inverse=True)[1], X_meta=X[:4], y_meta=y_meta)
+
+
+def test_clean_examples_that_nobody_asks_for_are_left_alone(blobs):
+    X, y = blobs
+    clean = {"X_meta": X[y == "pear"], "y_meta": y[y == "pear"]}
+    assert torch.equal(parameters(quick().fit(X, y, **clean)), parameters(quick().fit(X, y)))
+    for options in ({"meta_use": "both"}, {"plant": 3}, {"val_fold": "1/3"}, {"meta_size": 3}):
+        with pytest.raises(ValueError, match="class 'apple' has no example in the meta set"):
+            quick(options={"steps": 30, **options}).fit(X, y, **clean)
 
 
 def test_a_value_too_large_for_the_network_is_told(blobs):

@@ -145,6 +145,8 @@ def test_numbers_in_texts_and_gaps_between_numbers(tmp_path):
     write_text_labels(tmp_path, "train", VALUES, np.array([9, 10, 200])[SEEN])
     assert read(tmp_path).classes == ("9", "10", "200")
     assert (read(tmp_path).train.labels == SEEN).all()
+    (tmp_path / "train_labels.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(["a\u2028b", "c\x0cd"] * 30).encode())
+    assert read(tmp_path).classes == ("a\u2028b", "c\x0cd")
 
 
 def test_options_name_what_is_called_otherwise(tmp_path):
@@ -177,14 +179,6 @@ def test_what_is_not_used_may_be_anything(tmp_path):
     assert "train.safetensors, x: numbers of type BF16 are not read; save F16 or F32" in refusal(tmp_path)
 
 
-def test_ids_of_a_table_are_names(tmp_path):
-    table = {"x": np.arange(4.0), "label": ["a", "b"] * 2, "id": ["p", "q", "r", "s"]}
-    pq.write_table(pa.table(table), tmp_path / "train.parquet")
-    assert read(tmp_path).train.names == ("p", "q", "r", "s")
-    pq.write_table(pa.table(table | {"id": [1, 2, 2, 3]}), tmp_path / "train.parquet")
-    assert "train.parquet: two rows have one id" in refusal(tmp_path)
-
-
 def with_value(row, column, value):
     values = VALUES.copy()
     values[row, column] = value
@@ -205,6 +199,7 @@ def object_array():
             np.where(np.arange(ROWS) == 4, -1, SEEN),
             "train_labels.npy, row 4: label -1 is negative; leave rows without a label out",
         ),
+        (VALUES, np.where(np.arange(ROWS) == 4, "-1", SEEN.astype(str)), "row 4: label -1 is negative; leave rows"),
         (VALUES, np.where(SEEN == 0, "", "a"), "the label is empty"),
         (VALUES, np.eye(3)[SEEN], "labels must be one for each row, not an array of shape (60, 3)"),
         (VALUES, 0 * SEEN, "the data have 1 class"),
@@ -266,29 +261,18 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
     assert "train.npz: cannot be read" in refusal(tmp_path)
 
 
+def test_a_damaged_compressed_file_is_refused(tmp_path):
+    write_compressed_npz(tmp_path, "train", np.random.RandomState(0).randn(400, COLUMNS), np.arange(400) % 3)
+    damaged = bytearray((tmp_path / "train.npz").read_bytes())
+    damaged[5000:5100] = bytes(100)
+    (tmp_path / "train.npz").write_bytes(damaged)
+    assert "train.npz, features: cannot be read (" in refusal(tmp_path)
+
+
 def test_what_is_compressed_must_fit_into_memory(tmp_path, monkeypatch):
     write_compressed_npz(tmp_path, "train", VALUES, SEEN)
     monkeypatch.setattr(arrays, "total_memory", lambda: VALUES.nbytes)
     assert "is compressed, cannot be mapped and would take" in refusal(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("column", "message"),
-    [
-        (pa.array([[1.0, 2.0], [3.0]]), "has embeddings of several lengths"),
-        (pa.array([1.0, None]), "x has missing values"),
-        (pa.array([[1.0, 2.0], None]), "x has missing values"),
-        (pa.array(["1", "2"]), "x is no column of numbers (string)"),
-    ],
-)
-def test_a_column_of_parquet_that_holds_no_features_is_refused(column, message, tmp_path):
-    pq.write_table(pa.table({"x": column, "label": ["a", "b"]}), tmp_path / "train.parquet")
-    assert message in refusal(tmp_path)
-
-
-def test_a_missing_label_of_parquet_is_refused(tmp_path):
-    pq.write_table(pa.table({"x": [1.0, 2.0], "label": ["a", None]}), tmp_path / "train.parquet")
-    assert "train.parquet, row 1: label is missing" in refusal(tmp_path)
 
 
 def test_defaults_follow_from_the_number_of_rows(tmp_path):
@@ -320,6 +304,20 @@ def test_new_rows_are_predicted_as_those_of_the_test_set(tmp_path):
         predict(load_run(run.folder), [tmp_path / "run" / "config.json"])
 
 
+def test_new_rows_that_the_network_cannot_take_are_refused(tmp_path):
+    write_npy(tmp_path, "train", VALUES, TRUE)
+    run = train(configure(data="features", data_root=tmp_path, test_from="none", steps=2, out=tmp_path / "run"))
+    for values, message in (
+        (with_value(9, 2, np.nan), "new.npy, row 9, column 2: nan is no finite number"),
+        (with_value(9, 2, np.inf), "new.npy, row 9, column 2: inf is no finite number"),
+        (1e300 * VALUES.astype(np.float64), "is too large"),
+        (VALUES[:, :3], "new.npy: has 3 features, but the run was trained on 4"),
+    ):
+        np.save(tmp_path / "new.npy", values)
+        with pytest.raises(UserError, match=message):
+            predict(load_run(run.folder), [tmp_path / "new.npy"])
+
+
 def test_new_rows_keep_the_precision_of_the_stored_ones(tmp_path):
     np.save(tmp_path / "new.npy", VALUES)
     rows, names = read_new(FeaturesOptions(), tmp_path / "new.npy")
@@ -339,13 +337,3 @@ class TestFeatures(DataSuite):
 
 class TestFeaturesLongTail(TestFeatures):
     name = "features-lt"
-
-
-class TestFeaturesOfParquet(DataSuite):
-    name, meta_size = "features", 9
-
-    @pytest.fixture
-    def given(self, tmp_path):
-        write_columns(tmp_path, "train", VALUES, SEEN)
-        write_columns(tmp_path, "test", VALUES, TRUE)
-        return {"data_root": tmp_path}

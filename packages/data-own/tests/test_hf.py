@@ -141,6 +141,19 @@ def test_true_labels_beside_those_that_training_sees(tmp_path):
     assert data.noise_rate == (SEEN != TRUE)[data.ids].mean() > 0
 
 
+@pytest.mark.parametrize(
+    ("names", "true"), [(["ant", "bird"], (1 - TRUE).tolist()), (None, np.array(["bird", "ant"])[TRUE].tolist())]
+)
+def test_true_labels_are_matched_by_the_names_of_their_classes(tmp_path, names, true):
+    kind = datasets.ClassLabel(names=names) if names else datasets.Value("string")
+    table = text_rows().cast_column("label", CLASSES)
+    dataset = read(save(tmp_path, train=table.add_column("true_label", true).cast_column("true_label", kind)))
+    assert (dataset.train.labels == TRUE).all() and (dataset.observed == SEEN).all()
+    other = table.add_column("true_label", ["ant", "cat"] * (ROWS // 2))
+    message = "true_label, row 1: 'cat' is none of the labels' classes (bird, ant)"
+    assert message in refusal(save(tmp_path / "other", train=other))
+
+
 def test_texts_become_tf_idf_of_the_training_texts(tmp_path):
     name = save(tmp_path, train=text_rows(), test=text_rows(["a great unheard thing", "awful"], np.array([0, 1])))
     dataset = read(name)
@@ -197,7 +210,8 @@ def test_texts_become_mean_hidden_states_of_a_given_model(tmp_path, bert):
 
 def test_new_texts_and_images_are_predicted(tmp_path, bert):
     name = save(tmp_path, train=text_rows(labels=TRUE), test=text_rows(TEXTS[:5], TRUE[:5]))
-    (tmp_path / "new.txt").write_text("\n".join(TEXTS[:5]))
+    texts = [text.replace(" ", space) for text, space in zip(TEXTS[:5], " \x0c\u2028\x85 ", strict=True)]
+    (tmp_path / "new.txt").write_bytes(b"\xef\xbb\xbf" + "\n".join([*texts, ""]).encode())
     for further in ({}, {"text_model": str(bert)}):
         out = tmp_path / f"run{len(further)}"
         run = train(configure(data="hf", hf_name=name, steps=60, out=out, **further))

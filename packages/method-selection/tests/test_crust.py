@@ -192,7 +192,7 @@ class TestMixing:
 
 class TestRefusals:
     def test_images_in_files_cannot_be_mixed(self):
-        context = make_context(train=SimpleNamespace(files=object()))
+        context = make_context(train=SimpleNamespace(is_read_ahead=True))
 
         with pytest.raises(UserError, match=r"--mix: .*--no-mix or --stream off"):
             make(context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +26,9 @@ _TYPES = {
 
 _LOCAL_HEADER, _NAME_LENGTH, _EXTRA_LENGTH = 30, 26, 28
 """Of a file in a zip archive: bytes before its name, and where its header has the lengths of name and extra field."""
+
+_DAMAGES = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, SafetensorError)
+"""What reading a damaged file raises."""
 
 
 @attrs.frozen
@@ -85,9 +89,12 @@ class Entry:
         """
         self._refuse_unreadable()
         if self.offset is None:
-            with np.load(self.path, allow_pickle=False) as file:
-                whole: np.ndarray = file[self.name]
-                return whole.astype(self.dtype.newbyteorder("="), copy=False)
+            try:
+                with np.load(self.path, allow_pickle=False) as file:
+                    whole: np.ndarray = file[self.name]
+            except _DAMAGES as error:
+                raise UserError(f"{self.source}: cannot be read ({error})") from error
+            return whole.astype(self.dtype.newbyteorder("="), copy=False)
         count = int(np.prod(self.shape))
         return np.fromfile(self.path, self.dtype, count, offset=self.offset).reshape(self.shape)
 
@@ -108,7 +115,7 @@ def entries(path: Path) -> Mapping[str, Entry]:
             end = 0 if entry.offset is None else entry.offset + int(np.prod(entry.shape)) * entry.dtype.itemsize
             if not entry.problem and path.stat().st_size < end:
                 raise UserError(f"{entry.source}: the file ends before its last number; was it written whole?")
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, SafetensorError) as error:
+    except _DAMAGES as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     return found
 

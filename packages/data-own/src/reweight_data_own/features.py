@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -55,12 +56,15 @@ def load(config: FeaturesOptions) -> Dataset:
     files = {part: file for part in ("train", "test", "meta") if (file := find_file(root, part)) is not None}
     if "train" not in files:
         raise UserError(f"{root}: holds no train{', train'.join((*SUFFIXES, PARQUET))}")
-    parts = {part: _read(file, config) for part, file in files.items()}
+    columns = _columns_of_train(files["train"], config)
+    parts = {part: _read(file, config, columns) for part, file in files.items()}
     train = parts["train"]
     width = train.rows.shape[1]
     for part, read in parts.items():
         if read.rows.shape[1] != width:
             raise UserError(f"{files[part]}: has {read.rows.shape[1]} features, but {files['train']} has {width}")
+    if "meta" in parts:
+        _refuse_overlap(parts["meta"], train)
     classes, labels = index({part: read.labels for part, read in parts.items()})
     mean, std = column_statistics(train.rows, str(files["train"]))
     for part in parts.keys() - {"train"}:
@@ -82,19 +86,28 @@ def load(config: FeaturesOptions) -> Dataset:
 def read_new(config: FeaturesOptions, path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """Read rows without labels: (N, features, 1, 1), and their names: FILE:ROW, or what the column ``id`` says.
 
+    Columns of Parquet are those of the training set by their names, which its file says if no option does.
+
     Raises:
-        UserError: if the file holds no features.
+        UserError: if the file holds no features, or lacks a column of the training set.
     """
     if path.suffix not in (*SUFFIXES, PARQUET):
         raise UserError(f"{path}: features are read from {', '.join(SUFFIXES)} and {PARQUET}")
-    rows, names = _rows_of(path, config)
+    columns: Sequence[str] = config.feature_column
+    if path.suffix == PARQUET and not columns:
+        root = data_root(config)
+        train = find_file(root, "train")
+        if train is None:
+            raise UserError(f"{root}: holds no train{PARQUET} any more, whose columns {path} must have; bring it back")
+        columns = _columns_of_train(train, config)
+    rows, names = _rows_of(path, config, columns)
     values = rows.read(np.arange(len(rows)))
     exact = np.float32 if np.can_cast(values.dtype, np.float32) else np.float64
     return values.astype(exact), names or tuple(f"{path}:{row}" for row in range(len(rows)))
 
 
-def _read(file: Path, config: FeaturesOptions) -> Part:
-    rows, names = _rows_of(file, config)
+def _read(file: Path, config: FeaturesOptions, columns: Sequence[str]) -> Part:
+    rows, names = _rows_of(file, config, columns)
     if names is not None and len(set(names)) < len(names):
         raise UserError(f"{file}: two rows have one {ID}")
     seen = labels_of(file, config.label_column, LABEL_NAMES, "labels", len(rows))
@@ -107,19 +120,45 @@ def _read(file: Path, config: FeaturesOptions) -> Part:
     return Part(rows, Labels(seen, true, str(file)), names)
 
 
-def _rows_of(file: Path, config: FeaturesOptions) -> tuple[FeatureRows, tuple[str, ...] | None]:
-    """Return the features of a file, and the names of its rows if it has any."""
+def _refuse_overlap(meta: Part, train: Part) -> None:
+    known = set(train.names or ())
+    for row, name in enumerate(meta.names or ()):
+        if name in known:
+            raise UserError(
+                f"{meta.labels.source}, row {row}: {ID} '{name}' is in the training set too; they must be apart"
+            )
+
+
+def _columns_of_train(file: Path, config: FeaturesOptions) -> Sequence[str]:
+    """Return which columns of Parquet are features, in the order of the training set's; none if it is an array."""
+    if config.feature_column or file.suffix != PARQUET:
+        return config.feature_column
+    return _columns_in(ParquetTable.open(file), config)
+
+
+def _columns_in(table: ParquetTable, config: FeaturesOptions) -> Sequence[str]:
+    others = {config.label_column, config.true_label_column, *LABEL_NAMES, *TRUE_LABEL_NAMES, ID, *table.index}
+    columns = [name for name in table.columns if name not in others]
+    if not columns:
+        raise UserError(f"{table.path}: has no columns of features beside labels")
+    return columns
+
+
+def _rows_of(file: Path, config: FeaturesOptions, columns: Sequence[str]) -> tuple[FeatureRows, tuple[str, ...] | None]:
+    """Return the features of a file, and the names of its rows if it has any.
+
+    Args:
+        file: the file.
+        config: what its arrays and columns are called.
+        columns: of the features in Parquet; none for all that it has.
+    """
     array: np.ndarray | MappedArray
     if file.suffix != PARQUET:
         array = feature_entry(file, config.feature_column).rows()
         return FeatureRows((array,)), None
     table = ParquetTable.open(file)
-    others = {config.label_column, config.true_label_column, *LABEL_NAMES, *TRUE_LABEL_NAMES, ID}
-    columns = config.feature_column or [name for name in table.columns if name not in others]
     for name in columns:
         if name not in table.columns:
-            raise UserError(f"{file}: has no column '{name}'")
-    if not columns:
-        raise UserError(f"{file}: has no columns of features beside labels")
+            raise UserError(f"{file}: has no column '{name}', which is a feature of the training set")
     names = tuple(map(str, table.vector(ID).tolist())) if ID in table.columns else None
-    return FeatureRows((table.rows(columns),)), names
+    return FeatureRows((table.rows(columns or _columns_in(table, config)),)), names

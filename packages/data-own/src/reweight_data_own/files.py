@@ -10,6 +10,7 @@ import numpy as np
 from reweight_core import UserError
 from reweight_data_own.arrays import SUFFIXES, Entry, entries
 from reweight_data_own.labels import checked
+from reweight_data_own.lines import lines_of
 from reweight_data_own.options import FeaturesOptions
 from reweight_data_own.parquet import PARQUET, ParquetTable
 
@@ -122,8 +123,4 @@ def _beside(path: Path) -> np.ndarray:
     """Read labels from a file of their own."""
     if path.suffix == ".npy":
         return entries(path)[""].read()
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
-    return np.array(lines, dtype=np.str_)
+    return np.array(lines_of(path), dtype=np.str_)

@@ -10,7 +10,8 @@ import numpy as np
 from reweight_core import Dataset, Split, UserError, column_statistics, decode, mean_and_std, refuse_unusable
 from reweight_data_own.encoded_images import open_images
 from reweight_data_own.hub import Opened, open_dataset
-from reweight_data_own.labels import Labels, checked, index
+from reweight_data_own.labels import Labels, alike, checked, index
+from reweight_data_own.lines import lines_of
 from reweight_data_own.options import HfOptions
 from reweight_data_own.texts import features_of, transform_of
 
@@ -70,10 +71,7 @@ def read_new(config: HfOptions, path: Path) -> tuple[np.ndarray, tuple[str, ...]
             # the weights of ITU-R 601, as Pillow turns colour into grey
             pixels = np.rint(pixels @ [0.299, 0.587, 0.114])[:, :, None].astype(np.uint8)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))[None], (str(path),)
-    try:
-        texts = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as text, one on each line ({error})") from error
+    texts = lines_of(path)
     if not texts:
         raise UserError(f"{path}: is empty")
     transform = transform_of(_texts(opened)["train"], config.text_model, config.text_features)
@@ -87,7 +85,7 @@ def _texts(opened: Opened) -> dict[str, Sequence[str]]:
 
 def _labels(opened: Opened) -> tuple[tuple[str, ...], dict[str, Labels]]:
     """Return the names of the classes and the labels of each part as class indices."""
-    parts = {}
+    parts, names = {}, opened.class_names("train", opened.label)
     for part, rows in opened.parts.items():
         where = opened.where(part)
         values = opened.labels(part, opened.label)
@@ -96,13 +94,14 @@ def _labels(opened: Opened) -> tuple[tuple[str, ...], dict[str, Labels]]:
         seen = checked(values, len(rows), f"{where}, {opened.label}")
         true = None
         if opened.true_label is not None and opened.true_label in rows.column_names:
-            true = checked(opened.labels(part, opened.true_label), len(rows), f"{where}, {opened.true_label}")
+            source = f"{where}, {opened.true_label}"
+            true = checked(opened.labels(part, opened.true_label), len(rows), source)
+            true = alike(true, opened.class_names(part, opened.true_label), seen, names, source)
         parts[part] = Labels(seen, true, where)
-    names = opened.class_names("train")
     if names is None:
         return index(parts)
     for part, labels in parts.items():
-        if opened.class_names(part) != names:
+        if opened.class_names(part, opened.label) != names:
             raise UserError(f"{opened.where(part)}: has other classes than {opened.where('train')}")
         if max(labels.best.max(), labels.seen.max()) >= len(names):
             raise UserError(f"{labels.source}: has a label outside 0..{len(names) - 1}")

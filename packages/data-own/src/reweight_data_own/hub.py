@@ -64,9 +64,9 @@ class Opened:
             raise UserError(f"{self.where(part)}, row {column.is_null().to_numpy().argmax()}: {name} is missing")
         return column
 
-    def class_names(self, part: str) -> tuple[str, ...] | None:
-        """Return what the numbers of a part's labels stand for, if the dataset says it."""
-        names = getattr(self.parts[part].features[self.label], "names", None)
+    def class_names(self, part: str, column: str) -> tuple[str, ...] | None:
+        """Return what the numbers in a column of labels stand for, if the dataset says it."""
+        names = getattr(self.parts[part].features[column], "names", None)
         return None if names is None else tuple(names)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 import attrs
 import numpy as np
@@ -65,6 +66,36 @@ def checked(labels: np.ndarray, rows: int, source: str) -> np.ndarray:
     return whole
 
 
+def alike(
+    true: np.ndarray, stand_for: Sequence[str] | None, seen: np.ndarray, names: Sequence[str] | None, source: str
+) -> np.ndarray:
+    """Return true labels in the terms of those that training sees: numbers of the same classes, or texts.
+
+    Args:
+        true: the true labels (N,).
+        stand_for: names of the classes that they are numbers of, or None.
+        seen: those that training sees (N,).
+        names: names of the classes that these are numbers of, or None.
+        source: where the true labels are from, for messages.
+
+    Raises:
+        UserError: if one is none of the classes.
+    """
+    if stand_for is not None and stand_for != names and (names is not None or seen.dtype.kind == "U"):
+        outside = np.flatnonzero(true >= len(stand_for))
+        if len(outside):
+            raise UserError(f"{source}, row {outside[0]}: {true[outside[0]]} is outside 0..{len(stand_for) - 1}")
+        true = np.array(stand_for)[true]
+    if names is None or true.dtype.kind != "U":
+        return true
+    strange = np.flatnonzero(~np.isin(true, names))
+    if len(strange):
+        known = ", ".join(names)
+        raise UserError(f"{source}, row {strange[0]}: '{true[strange[0]]}' is none of the labels' classes ({known})")
+    number_of = {name: number for number, name in enumerate(names)}
+    return np.array([number_of[name] for name in true.tolist()], np.int64)
+
+
 def index(parts: Mapping[str, Labels]) -> tuple[tuple[str, ...], dict[str, Labels]]:
     """Return the names of the classes, and the labels of each part as class indices, int64 (N,).
 
@@ -75,8 +106,12 @@ def index(parts: Mapping[str, Labels]) -> tuple[tuple[str, ...], dict[str, Label
     """
     train = parts["train"]
     found = np.unique(train.seen if train.true is None else np.concatenate([_alike(train.seen, train), train.true]))
-    if found.dtype.kind == "U" and all(name.isdecimal() for name in found.tolist()):
+    if found.dtype.kind == "U" and all(re.fullmatch(r"[+-]?\d+", name) for name in found.tolist()):
         numbers = np.array([int(name) for name in found.tolist()])
+        if numbers.min() < 0:
+            label = found[numbers.argmin()]
+            row = next(np.flatnonzero(some == label)[0] for some in (train.seen, train.best) if label in some)
+            raise UserError(f"{train.source}, row {row}: label {label} is negative; leave rows without a label out")
         repeated = np.flatnonzero(np.bincount(np.unique(numbers, return_inverse=True)[1]) > 1)
         if len(repeated):
             raise UserError(f"{train.source}: two labels are the same number, {np.unique(numbers)[repeated[0]]}")

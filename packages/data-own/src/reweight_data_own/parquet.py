@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,12 @@ class ParquetTable:
         """Names of the columns."""
         names: list[str] = self.file.schema_arrow.names
         return names
+
+    @property
+    def index(self) -> list[str]:
+        """Names of the columns that pandas keeps the labels of its rows in."""
+        index = json.loads((self.file.schema_arrow.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+        return [name for name in index if isinstance(name, str)]
 
     def vector(self, name: str) -> np.ndarray:
         """Return a column of whole numbers or texts, (N,).

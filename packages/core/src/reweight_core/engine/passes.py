@@ -76,6 +76,7 @@ class Passes:
         some = next(iter(self.parameters.values()))
         self._device, self.dtype = some.device.type, torch.promote_types(some.dtype, torch.float32)
         self._inputs: Inputs
+        self._buffers: dict[str, Tensor] = {}
         self._logits: Tensor | None = None
         self._has_graph = False
         self._lean = lean
@@ -107,6 +108,7 @@ class Passes:
 
     def _real_pass(self) -> Tensor:
         self.on_pass("forward", length_of(self._inputs))
+        self._keep_buffers()
         positional, keywords = arguments(self._inputs)
         noted = self._remembered.record() if self._remembers else nullcontext()
         with noted, self._tape.record(), self._computing(), self._features_kept():
@@ -122,6 +124,7 @@ class Passes:
         """Return the logits (n, C) of the real pass, attached, and keep nothing of the step."""
         self.forward()
         logits = self._attached()
+        self._remembered.forget()
         del self._inputs
         self._logits = self._meta_features = None
         return logits
@@ -145,7 +148,7 @@ class Passes:
         self.on_pass("forward-at", length_of(inputs))
         moved = {name: parameters.get(name, p).detach().requires_grad_() for name, p in self.parameters.items()}
         with torch.enable_grad(), self._tape.replay():
-            logits = self._call(moved, inputs)
+            logits = self._call(moved, inputs, self._buffers)
         self.on_pass("backward", length_of(inputs))
         gradients = torch.autograd.grad(
             logits, list(moved.values()), grad_outputs=D_at(logits.detach()).to(logits.dtype), materialize_grads=True
@@ -236,6 +239,7 @@ class Passes:
 
     def _real_pass_along(self, v: Direction) -> Tensor | None:
         """Run the real pass with tangents; return J v."""
+        self._keep_buffers()
         with _tangents(), self._tape.record(), self._computing(), self._features_kept():
             duals = {name: fwad.make_dual(p, v[name]) for name, p in self.parameters.items()}
             logits = logits_of(functional_call(self._model, duals, *arguments(self._inputs)))
@@ -247,7 +251,7 @@ class Passes:
         """Run the real pass again, with tangents and without a graph; return J v."""
         with _tangents(recalled), self._tape.replay():
             duals = {name: fwad.make_dual(p.detach(), v[name]) for name, p in self.parameters.items()}
-            return fwad.unpack_dual(self._call(duals, self._inputs)).tangent
+            return fwad.unpack_dual(self._call(duals, self._inputs, self._buffers)).tangent
 
     @torch.no_grad()
     def difference(self, v: Direction, length: float) -> Tensor:
@@ -259,7 +263,7 @@ class Passes:
         h = length / torch.where(norm == 0, 1, norm)
         moved = {name: p + h * v[name] for name, p in self.parameters.items()}
         with self._tape.replay():
-            return (self._call(moved, self._inputs).to(h.dtype) - logits.to(h.dtype)) / h
+            return (self._call(moved, self._inputs, self._buffers).to(h.dtype) - logits.to(h.dtype)) / h
 
     def _attached(self) -> Tensor:
         """Return the logits of the real pass with a graph."""
@@ -269,12 +273,17 @@ class Passes:
         """Return the logits of the real pass with a graph of their own."""
         self.on_pass("forward", length_of(self._inputs))
         with self._tape.replay(), _differentiable_attention():
-            return self._call(self.parameters, self._inputs)
+            return self._call(self.parameters, self._inputs, self._buffers)
 
-    def _call(self, parameters: Direction, inputs: Inputs) -> Tensor:
-        buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
+    def _keep_buffers(self) -> None:
+        # the passes that do the same again begin with what the real pass began with
+        self._buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
+
+    def _call(self, parameters: Direction, inputs: Inputs, buffers: Mapping[str, Tensor] | None = None) -> Tensor:
+        found = self._model.named_buffers() if buffers is None else buffers.items()
+        copies = {name: buffer.clone() for name, buffer in found}
         with self._computing():
-            return logits_of(functional_call(self._model, (dict(parameters), buffers), *arguments(inputs)))
+            return logits_of(functional_call(self._model, (dict(parameters), copies), *arguments(inputs)))
 
     @contextmanager
     def _features_kept(self) -> Iterator[None]:

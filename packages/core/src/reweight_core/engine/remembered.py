@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import attrs
@@ -29,15 +30,13 @@ class _Call:
 
     Attributes:
         operator: what was called.
-        shape: of its result.
-        result: what it returned, alive for as long as autograd keeps it.
+        result: gives what it returned, None if that is gone.
         version: how often the result had been changed in place.
         statistics: of a BatchNorm in train mode, else None.
     """
 
     operator: Operator
-    shape: torch.Size
-    result: TensorWeakRef
+    result: Callable[[], Tensor | None]
     version: int
     statistics: Statistics | None
 
@@ -45,8 +44,8 @@ class _Call:
 class Remembered:
     """The calls of convolutions, linear maps, rectifiers and BatchNorm in a real pass.
 
-    Results are held weakly: what autograd keeps for the backward pass is there, the rest costs no memory and is
-    computed again.
+    What autograd keeps for the backward pass is there, which costs no memory; the rest is computed again. A rectifier's
+    result is always kept; others are held weakly, because they are kept where the next operator needs them.
     """
 
     def __init__(self) -> None:
@@ -58,6 +57,10 @@ class Remembered:
         self._calls.clear()
         with _Recording(self._calls):
             yield
+
+    def forget(self) -> None:
+        """Keep nothing."""
+        self._calls.clear()
 
     @contextmanager
     def recall(self) -> Iterator[Recall]:
@@ -83,7 +86,8 @@ class _Recording(TorchFunctionMode):
             # those that autograd keeps for BatchNorm's own backward
             mean = getattr(result.grad_fn, "_saved_result1", None)
             statistics = None if mean is None or not len(mean) else (mean, result.grad_fn._saved_result2)
-            self._calls.append(_Call(func, result.shape, TensorWeakRef(result), result._version, statistics))
+            kept = TensorWeakRef(result) if func not in RELU else partial(Tensor.detach, result.detach())
+            self._calls.append(_Call(func, kept, result._version, statistics))
         return result
 
 

@@ -51,7 +51,8 @@ class TangentRules(TorchFunctionMode):
                 return bilinear(func, result, *args, **kwargs)
             if func in RELU:
                 return relu(result, *args, **kwargs)
-            return batch_norm(result, statistics, *args, **kwargs)
+            # its result is rounded otherwise when it is computed anew, and whether it is at hand is a matter of chance
+            return batch_norm(statistics, *args, **kwargs)
         result = func(*args, **kwargs)
         if isinstance(result, Tensor):
             tangent = fwad.unpack_dual(result).tangent
@@ -100,7 +101,6 @@ def relu(result: Tensor | None, /, input: Tensor, inplace: bool = False) -> Tens
 
 
 def batch_norm(
-    result: Tensor | None,
     statistics: tuple[Tensor, Tensor] | None,
     /,
     input: Tensor,
@@ -119,7 +119,6 @@ def batch_norm(
     tangents forward; gamma and beta add x^ gamma' + beta'.
 
     Args:
-        result: what is returned, if it is known.
         statistics: mean and r of the batch, if they are known.
         input: the others as torch has them.
     """
@@ -133,7 +132,7 @@ def batch_norm(
         y, mean, r = torch.native_batch_norm(value, gamma, beta, running_mean, running_var, True, momentum, eps)
     else:
         mean, r = statistics
-        y = _normalised(value, gamma, beta, mean, r, shape) if result is None else result
+        y = _normalised(value, gamma, beta, mean, r, shape)
     with torch.no_grad():
         moved, _, _ = torch.ops.aten.native_batch_norm_backward(
             tangent, value, gamma, running_mean, running_var, mean, r, True, eps, [True, False, False]

@@ -18,11 +18,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
-from reweight_core.config.compatibility import GIVE_CLEAN
+from reweight_core.config.compatibility import GIVE_CLEAN, uses_clean_examples
 from reweight_core.config.load_data import load_data
 from reweight_core.config.resolve import as_values, configure
 from reweight_core.config.run_config import RunConfig
-from reweight_core.data.dataset import Dataset, Split
+from reweight_core.data.dataset import Split
 from reweight_core.errors import UserError, in_python
 from reweight_core.integrations.arrays import ArrayReader
 from reweight_core.machine.device import resolve_device
@@ -133,12 +133,11 @@ class ReweightClassifier(ClassifierMixin, BaseEstimator):
             names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(X.shape[1])])
             self._reader = ArrayReader.of(X, names)
             splits = Split(self._reader.read(X, "X"), labels.astype(np.int64)), self._meta(X_meta, y_meta)
-            dataset = self._reader.dataset(*splits, classes=[str(name) for name in self.classes_])
             given = {"out": Path(folder) / "run", **self._given(len(labels))}
             if sample_weight is not None:
                 given["weights"] = Path(folder) / "weights.csv"
                 _write_weights(given["weights"], _check_sample_weight(sample_weight, X, dtype=np.float64))
-            self._keep(*self._trained(given, dataset), len(labels))
+            self._keep(*self._trained(given, *splits), len(labels))
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -191,9 +190,7 @@ class ReweightClassifier(ClassifierMixin, BaseEstimator):
         y_meta = column_or_1d(y_meta)
         if len(y_meta) != len(images):
             raise UserError(f"X_meta has {len(images)} rows, and y_meta {len(y_meta)} labels: give one for each")
-        unknown = np.setdiff1d(y_meta, self.classes_)
-        if len(unknown):
-            raise UserError(f"y_meta has the label '{unknown[0]}', which y has not")
+        _refuse_other_labels(y_meta, self.classes_)
         return Split(images, np.searchsorted(self.classes_, y_meta).astype(np.int64))
 
     def _given(self, examples: int) -> dict[str, Any]:
@@ -213,11 +210,14 @@ class ReweightClassifier(ClassifierMixin, BaseEstimator):
         usual = {"test_from": "none", "stop_when": "never", "checkpoint_every": LAST_EPOCH}
         return {**usual, **(self.options or {}), **own, **about}
 
-    def _trained(self, given: dict[str, Any], dataset: Dataset) -> tuple[FinishedRun, RunConfig]:
+    def _trained(self, given: dict[str, Any], examples: Split, meta: Split | None) -> tuple[FinishedRun, RunConfig]:
         self.report_ = None
+        classes = [str(name) for name in self.classes_]
         if self.method != "auto":
             config: RunConfig = configure(method=self.method, **given)
+            dataset = self._reader.dataset(examples, meta if _takes_clean(config) else None, classes)
             return train(config, data=load_data(config, dataset)), config
+        dataset = self._reader.dataset(examples, meta, classes)
         if "fit" not in registry.names("command"):
             raise UserError("method='auto' needs the package reweight-fit: install it, or name a method")
         fitted = registry.function_of("fit")(given.pop("out"), dataset=dataset, **given)
@@ -244,6 +244,27 @@ def _told_to_the_caller() -> Iterator[None]:
     except UserError as error:
         text = str(error).replace(GIVE_CLEAN, "give fit some as X_meta and y_meta")
         raise FitError(in_python(text)) from error
+
+
+def _takes_clean(config: RunConfig) -> bool:
+    """Return whether a run does anything with clean examples."""
+    asked = config.plant or config.meta_use == "both" or config.meta_size is not None or config.val_fold is not None
+    components = {name: registry.find("component", name) for name in config.with_}
+    return bool(asked) or uses_clean_examples(config, registry.find("method", config.method), components)
+
+
+def _refuse_other_labels(y_meta: np.ndarray, classes: np.ndarray) -> None:
+    """Refuse labels of clean examples that the training set has not."""
+    labels = y_meta.tolist()
+    if any(label is None or label != label for label in labels):
+        raise UserError("y_meta has NaN: give every row of X_meta its label")
+    is_text = isinstance(classes[0], str)
+    if any(isinstance(label, str) != is_text for label in labels):
+        kinds = ("numbers", "text") if is_text else ("text", "numbers")
+        raise UserError("y_meta holds {}, y {}: give both the same kind of label".format(*kinds))
+    unknown = np.setdiff1d(y_meta, classes)
+    if len(unknown):
+        raise UserError(f"y_meta has the label '{unknown[0]}', which y has not")
 
 
 def _write_weights(path: Path, weights: np.ndarray) -> None:

@@ -58,8 +58,24 @@ class ReweightTrainer(Trainer):
             raise UserError("ReweightTrainer: train_dataset must be a dataset of known length, indexed by position")
         if looks_ahead and self.args.fp16:
             raise UserError("fp16=True: the look-ahead's gradients vanish in float16; use bf16=True")
+        if self.compute_loss_func is not None:
+            raise UserError(
+                "compute_loss_func: ReweightTrainer has the loss of its Reweighter; give reweight={'loss': NAME}"
+            )
+        if self.args.label_smoothing_factor:
+            raise UserError(
+                f"label_smoothing_factor={self.args.label_smoothing_factor}: ReweightTrainer has the loss of its "
+                "Reweighter; give reweight={'components': ['label-smoothing']}"
+            )
         self.reweighter: Reweighter | None = None
         self.method, self.meta_dataset, self.reweight = method, meta_dataset, dict(reweight or {})
+        if "num_classes" not in self.reweight:
+            self.reweight["num_classes"] = getattr(getattr(self.model, "config", None), "num_labels", None)
+        if self.reweight["num_classes"] is None:
+            raise UserError(
+                "ReweightTrainer: how many classes there are cannot be seen, because the model has no "
+                "config.num_labels: give reweight={'num_classes': C}"
+            )
         # the loss is the mean of a batch: the Trainer divides it by the number of batches that are accumulated
         self.model_accepts_loss_kwargs = False
         self._examples = self.train_dataset
@@ -70,6 +86,11 @@ class ReweightTrainer(Trainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, *arguments: Any, **keywords: Any) -> Any:
         """See `transformers.Trainer.train`."""
         folder = get_last_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
+        if folder and not Path(folder, STATE).is_file():
+            raise UserError(
+                f"resume_from_checkpoint={str(folder)!r}: there is no {STATE} in it, so no ReweightTrainer wrote it; "
+                "to begin with its network, load that as the model and train without resume_from_checkpoint"
+            )
         self._resumed_from = folder or None
         return super().train(resume_from_checkpoint, *arguments, **keywords)
 
@@ -77,11 +98,12 @@ class ReweightTrainer(Trainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Return the loss of the reweighter in training, the model's own in evaluation."""
-        if IDS not in inputs:
+        inputs = dict(inputs)
+        ids = inputs.pop(IDS, None)
+        # the training set may be evaluated too
+        if ids is None or not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         assert self.reweighter is not None, "it is made when training begins"
-        inputs = dict(inputs)
-        ids = inputs.pop(IDS)
         if "labels" not in inputs:
             raise UserError("the training examples have no labels: give each a 'label' or 'labels', its class")
         return self.reweighter(inputs, inputs.pop("labels"), ids)
@@ -92,7 +114,6 @@ class ReweightTrainer(Trainer):
         batch = self.args.per_device_train_batch_size
         epochs = None if self.args.max_steps > 0 else math.ceil(self.args.num_train_epochs)
         settings = {
-            "num_classes": self.model.config.num_labels,
             "train_size": len(self._examples),
             "meta": None if self.meta_dataset is None else _Collated(self.meta_dataset, collate),
             "dataset": _Collated(self._examples, collate),

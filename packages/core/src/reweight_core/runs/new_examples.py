@@ -10,9 +10,11 @@ import numpy as np
 
 from reweight_core.config.options import fill, options_of
 from reweight_core.config.resolve import owner_of
+from reweight_core.data.rows import FeatureRows, refuse_unusable
 from reweight_core.errors import PluginError, UserError
 from reweight_core.plugins import registry
 from reweight_core.plugins.blame import blamed
+from reweight_core.runs.checkpoint import Manifest
 
 
 def reader_of(data: str) -> str | None:
@@ -21,22 +23,24 @@ def reader_of(data: str) -> str | None:
     return data if has_reader else None
 
 
-def read_new(run: Path, data: str, path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+def read_new(run: Path, manifest: Manifest, path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """Read new examples as the plugin of a run's dataset does, with the run's options.
 
     Args:
         run: the run's folder.
-        data: name of the dataset.
+        manifest: of its checkpoint.
         path: what to read.
-        shape: of one example.
 
     Returns:
         The examples, uint8, float32 or float64 (N, *shape), and their names.
 
     Raises:
-        UserError: if there is nothing at the path, the plugin or the run's options are missing, or it gives something
-            else.
+        UserError: if there is nothing at the path, the plugin or the run's options are missing, it gives something
+            else, or features are not as many as the run's, not finite or far too large.
     """
+    data, shape = manifest.reader, manifest.input_shape
+    if data is None:
+        raise UserError(f"{path}: the plugin of the run's dataset does not read new examples")
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     try:
@@ -50,7 +54,12 @@ def read_new(run: Path, data: str, path: Path, shape: tuple[int, ...]) -> tuple[
     problem = _problem(found, shape)
     if problem:
         raise PluginError(f"data '{data}': read_new {problem}: report it to the plugin's author")
-    return found[0], tuple(found[1])
+    examples, names = found
+    if examples.shape[1:] != shape:
+        raise UserError(f"{path}: has {examples.shape[1]} features, but the run was trained on {shape[0]}")
+    if shape[1:] == (1, 1):
+        refuse_unusable(FeatureRows((examples[:, :, 0, 0],)), manifest.mean, manifest.std, str(path))
+    return examples, tuple(names)
 
 
 def _options_of(run: Path, data: str) -> Any:
@@ -65,14 +74,15 @@ def _options_of(run: Path, data: str) -> Any:
 
 
 def _problem(found: Any, shape: tuple[int, ...]) -> str:
-    """Say what is wrong with the result of a reader, or nothing."""
+    """Say what is wrong with the result of a reader, or nothing; how many features it has, users may have wrong."""
     if not isinstance(found, tuple) or len(found) != 2:
         return f"returned {type(found).__name__}, not a pair (examples, names)"
     examples, names = found
     wanted = f"uint8, float32 or float64 of shape (N, {', '.join(map(str, shape))})"
     if not isinstance(examples, np.ndarray):
         return f"returned examples of type {type(examples).__name__}; they must be {wanted}"
-    if examples.dtype not in (np.uint8, np.float32, np.float64) or examples.shape[1:] != shape or not len(examples):
+    fits = examples.shape[1:] == shape or (examples.ndim == 4 and examples.shape[2:] == shape[1:] == (1, 1))
+    if examples.dtype not in (np.uint8, np.float32, np.float64) or not fits or not len(examples):
         return f"returned examples of {examples.dtype}, shape {examples.shape}; they must be {wanted}"
     if len(names) != len(examples) or not all(isinstance(name, str) for name in names):
         return f"must return a name for each of the {len(examples)} examples"

@@ -122,9 +122,7 @@ class Classifier(nn.Module):
         Raises:
             UserError: if it does not read new examples, is not installed, or cannot read these.
         """
-        if self.manifest.reader is None:
-            raise UserError(f"{path}: the plugin of the run's dataset does not read new examples")
-        examples, names = read_new(self._run, self.manifest.reader, Path(path), self.input_shape)
+        examples, names = read_new(self._run, self.manifest, Path(path))
         return torch.from_numpy(examples), names
 
     def _refusal_of_image(self, path: str | Path) -> UserError:
