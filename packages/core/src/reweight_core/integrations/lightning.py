@@ -41,7 +41,8 @@ class Reweighting(Callback):
         if len(trainer.optimizers) != 1:
             raise UserError(f"Reweighting: needs a module of one optimizer, and this one has {len(trainer.optimizers)}")
         settings: dict[str, Any] = {}
-        if math.isfinite(trainer.estimated_stepping_batches):
+        # -1 where the loader's length is not known
+        if 0 < trainer.estimated_stepping_batches < math.inf:
             settings["steps"] = int(trainer.estimated_stepping_batches) * trainer.accumulate_grad_batches
         if trainer.max_epochs is not None and trainer.max_epochs > 0:
             settings["epochs"] = trainer.max_epochs
