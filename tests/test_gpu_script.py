@@ -270,6 +270,16 @@ def test_the_goals_are_judged_by_the_figures_and_failures_come_first():
     assert "- capture: method crust: method crust: it cannot be" in text
     assert text.index("it cannot be") < text.index("## The goals") < text.index("| gdw jvp | yes | 9.00 | 0.90 |")
     assert "- check-grad: gdw tf32" in text[text.index("## Left to do") :]
+    assert "| memory MB | memory x plain |" in text and "\nfloor: " in text and "\ndifference: " in text
+
+
+def test_replays_without_a_gpu_are_said_to_be_those_of_a_stand_in():
+    from gpu_parts.report import report
+
+    figures = dict.fromkeys(("processor", "torch", "driver", "cuda", "python"), "x") | {"plugins": 1, "broken": []}
+    for gpu in ({}, {"gpu": "H", "gigabytes": 80, "capability": "9.0"}):
+        machine = {"kind": "machine", "figures": figures | gpu, "status": "done", "error": None}
+        assert ("those of a stand-in" in report({"machine": machine}, [])) == (not gpu)
 
 
 def test_a_difference_is_measured_against_that_of_equal_trainings(monkeypatch):

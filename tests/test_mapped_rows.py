@@ -115,6 +115,15 @@ def test_wrong_labels_of_mapped_rows_are_found_and_corrected(folder, tmp_path, r
     assert reweight("train", *again).status == 0
 
 
+def test_labels_of_new_rows_cannot_be_judged(folder, tmp_path, reweight):
+    train(configure(data="features", data_root=folder, out=tmp_path / "run", steps=2))
+    for new in (tmp_path / "new.csv", folder / "test.npy"):
+        done = reweight("score", tmp_path / "run", new)
+        assert done.status == 2 and done.err == (
+            f"Error: {new}: score reads folders of images and CSV files; this run was trained on --data features\n"
+        )
+
+
 def test_fit_tries_what_it_tries_with_a_table(folder, tmp_path, reweight):
     given = ("--data", "features", "--data-root", folder, "--steps", 2, "--out", tmp_path / "best")
     done = reweight("fit", *given, "--candidates", "gce", "--json")

@@ -12,6 +12,15 @@ FLOOR_FACTOR = 1.1
 
 GOAL_EPOCHS, GOAL_MINUTES = 80, 4
 
+_OF_BENCH = (
+    "floor: arithmetic of the method's passes over that of plain training; recorded: x floor: time of a recorded step "
+    "over that of a recorded plain step, over the floor."
+)
+_OF_REPLAYS = (
+    "difference: the largest of a number between training by single and by replayed steps; of equal runs: between two "
+    "trainings by single steps; deterministic: as difference, with deterministic algorithms."
+)
+
 Outcomes = dict[str, dict[str, Any]]
 
 
@@ -52,8 +61,12 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (titles, ["---"] * len(titles), *rows)]
 
 
+def _device(outcomes: Outcomes) -> dict[str, Any] | None:
+    return next((outcome["figures"] for _, outcome in _of_kind(outcomes, "machine")), None)
+
+
 def _machine(outcomes: Outcomes) -> list[str]:
-    figures = next((outcome["figures"] for _, outcome in _of_kind(outcomes, "machine")), None)
+    figures = _device(outcomes)
     if not figures:
         return ["The device has not been looked at."]
     on = f"{figures['gpu']} ({figures['gigabytes']:.0f} GB, {figures['capability']})" if "gpu" in figures else "no GPU"
@@ -157,7 +170,11 @@ def _captures(outcomes: Outcomes) -> list[str]:
         verdict: sum(row["verdict"] == verdict for row in rows) for verdict in ("equal", "within", "different", "error")
     }
     titles = ["what", "replays are", "replays", "difference", "of equal runs", "deterministic", "s, single to recorded"]
-    return [f"{', '.join(f'{count} {verdict}' for verdict, count in counts.items())}.", "", *_table(titles, measured)]
+    lines = [f"{', '.join(f'{count} {verdict}' for verdict, count in counts.items())}.", ""]
+    device = _device(outcomes)
+    if device and "gpu" not in device:
+        lines += ["The device is no GPU: the replays are those of a stand-in, the recorder of the tests.", ""]
+    return [*lines, *_table(titles, measured), "", _OF_REPLAYS]
 
 
 def _subject(row: dict[str, Any]) -> str:
@@ -181,8 +198,8 @@ def _bench(rows: Sequence[dict[str, Any]]) -> list[str]:
                 "-" if peak is None or not memory_of_plain else f"{peak / memory_of_plain:.2f}",
             ]
         )
-    titles = ["method", "recorded", "ms a step", "x plain", "floor", "recorded: x floor", "memory MB", "x plain"]
-    return _table(titles, cells)
+    titles = ["method", "recorded", "ms a step", "x plain", "floor", "recorded: x floor", "memory MB", "memory x plain"]
+    return [*_table(titles, cells), "", _OF_BENCH]
 
 
 def _check_grad(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -8,7 +8,9 @@ from torch import nn
 from reweight_core import Reweighter, UserError
 from reweight_core.data.given_batches import Expected, MetaBatches
 from reweight_core.errors import PluginError
+from reweight_core.plugins import registry
 from reweight_core.plugins.hooks import MethodHooks
+from reweight_core.plugins.records import ComponentPlugin, LossPlugin
 
 C, N = 4, 24
 
@@ -172,3 +174,32 @@ def test_lazy_layers_that_have_not_run_are_told():
     told(caught)
     model(torch.zeros(3, 5))
     made(model).step(torch.zeros(3, 5), [0, 1, 2], range(3))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"loss": "squared"}, "with loss='cross-entropy', and this one has loss='squared'"),
+        ({"components": ["twice"]}, r"with components=\[\], and this one has components=\['twice'\]"),
+        ({"train_size": N + 1}, "with train_size=24, and this one has train_size=25"),
+        ({"num_classes": C + 1}, "with num_classes=4, and this one has num_classes=5"),
+    ],
+)
+def test_a_state_of_another_reweighter_is_told_before_anything_is_restored(change, text, monkeypatch):
+    find = registry.find
+    others = {
+        "squared": LossPlugin("squared", "x", lambda config, context: object()),
+        "twice": ComponentPlugin("twice", "x", lambda config, context: object()),
+    }
+    monkeypatch.setattr(registry, "find", lambda kind, name: others.get(name) or find(kind, name))
+    one, other = made(), made(**change)
+    one.step(torch.zeros(3, 5), [0, 1, 2], range(3))
+    with pytest.raises(UserError, match=text) as caught:
+        other.load_state_dict(one.state_dict())
+    told(caught)
+    assert other.samples()["visits"].sum() == 0
+
+
+def test_what_is_no_state_is_told():
+    with pytest.raises(UserError, match="this is no state of a Reweighter"):
+        made().load_state_dict(model_of().state_dict())

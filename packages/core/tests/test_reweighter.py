@@ -340,12 +340,13 @@ def test_a_rate_that_the_loop_changes_is_that_of_the_virtual_step():
     assert not torch.allclose(weights(0.3), weights(3.0))
 
 
+@pytest.mark.parametrize("lookahead", ["auto", "jvp"])
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_its_state_goes_on_with_the_same_bits(interrupted, tmp_path):
+def test_its_state_goes_on_with_the_same_bits(interrupted, lookahead, tmp_path):
     def fresh():
         model = text_model(torch.float32, dropout=0.3)
         model.train()
-        return model, *made("softened", model, texts(3 * M, 5), meta_batch_size=M)
+        return model, *made("softened", model, texts(3 * M, 5), meta_batch_size=M, lookahead=lookahead)
 
     def steps(reweighter, optimizer, numbers):
         for number in numbers:
@@ -364,11 +365,22 @@ def test_its_state_goes_on_with_the_same_bits(interrupted, tmp_path):
             part.load_state_dict(state)
     steps(reweighter, optimizer, range(3, 6))
     once = text_model(torch.float32, dropout=0.3)
-    again, optimizer = made("softened", once.train(), texts(3 * M, 5), meta_batch_size=M)
+    again, optimizer = made("softened", once.train(), texts(3 * M, 5), meta_batch_size=M, lookahead=lookahead)
     steps(again, optimizer, range(6))
     assert all(map(torch.equal, model.parameters(), once.parameters()))
     for name, column in again.samples().items():
         assert torch.equal(column, reweighter.samples()[name]), name
+
+
+@pytest.mark.parametrize(("before", "after"), [("double", "jvp"), ("auto", "double"), ("double", "auto")])
+def test_a_restored_state_leaves_the_look_ahead_to_what_was_asked_for(before, after, monkeypatch):
+    monkeypatch.setattr("reweight_core.training.reweighter.choose_lookahead", lambda *_: Choice("fd", 1e-4))
+    one, _ = made("softened", mlp(), images(M, 5), lookahead=before)
+    one.step(*images(8, 1), range(8))
+    other, _ = made("softened", mlp(), images(M, 5), lookahead=after)
+    other.load_state_dict(one.state_dict())
+    other.step(*images(8, 1), range(8))
+    assert other._step.lookahead.name == {"auto": "fd"}.get(after, after)
 
 
 def test_plugins_change_the_gradients_that_the_loop_has_made():

@@ -68,6 +68,14 @@ def test_the_index_of_pandas_is_no_feature(tmp_path):
     assert read(tmp_path).input_shape == (2, 1, 1)
 
 
+def test_an_id_of_the_meta_set_that_is_in_the_training_set_is_refused(tmp_path):
+    write(tmp_path / "train.parquet", VALUES, label=TRUE, id=np.arange(ROWS))
+    write(tmp_path / "meta.parquet", VALUES[:6], label=TRUE[:6], id=np.arange(6) + ROWS)
+    assert len(read(tmp_path).meta) == 6
+    write(tmp_path / "meta.parquet", VALUES[:6], label=TRUE[:6], id=np.arange(6) + ROWS - 2)
+    assert "meta.parquet, row 0: id '58' is in the training set too; they must be apart" in refusal(tmp_path)
+
+
 def test_ids_of_a_table_are_names(tmp_path):
     table = {"x": np.arange(4.0), "label": ["a", "b"] * 2, "id": ["p", "q", "r", "s"]}
     pq.write_table(pa.table(table), tmp_path / "train.parquet")

@@ -31,10 +31,15 @@ def score(run: Path | str, new: Path | str) -> Audit:
             file and label.
 
     Raises:
-        UserError: if they cannot be read, or a label is none of the run's classes.
+        UserError: if they cannot be read, a label is none of the run's classes, or the run's data are read by their
+            plugin.
     """
     audited, path = AuditedRun.read(Path(run)), Path(new)
     classifier = load(audited.folder, audited.config.device)
+    if classifier.manifest.reader is not None:
+        raise UserError(
+            f"{path}: score reads folders of images and CSV files; this run was trained on --data {audited.config.data}"
+        )
     paths, labelled = _listed(path, classifier.takes_features)
     predictions = predict(classifier, paths)
     names, classes = predictions.names, list(predictions.classes)

@@ -63,6 +63,8 @@ def load(config: FeaturesOptions) -> Dataset:
     for part, read in parts.items():
         if read.rows.shape[1] != width:
             raise UserError(f"{files[part]}: has {read.rows.shape[1]} features, but {files['train']} has {width}")
+    if "meta" in parts:
+        _refuse_overlap(parts["meta"], train)
     classes, labels = index({part: read.labels for part, read in parts.items()})
     mean, std = column_statistics(train.rows, str(files["train"]))
     for part in parts.keys() - {"train"}:
@@ -116,6 +118,15 @@ def _read(file: Path, config: FeaturesOptions, columns: Sequence[str]) -> Part:
         )
     true = labels_of(file, config.true_label_column, TRUE_LABEL_NAMES, "true_labels", len(rows))
     return Part(rows, Labels(seen, true, str(file)), names)
+
+
+def _refuse_overlap(meta: Part, train: Part) -> None:
+    known = set(train.names or ())
+    for row, name in enumerate(meta.names or ()):
+        if name in known:
+            raise UserError(
+                f"{meta.labels.source}, row {row}: {ID} '{name}' is in the training set too; they must be apart"
+            )
 
 
 def _columns_of_train(file: Path, config: FeaturesOptions) -> Sequence[str]:

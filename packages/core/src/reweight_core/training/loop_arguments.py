@@ -79,3 +79,15 @@ def refuse_change(model: nn.Module, parameters: Mapping[str, Tensor]) -> None:
             "which parameters of the model are trained has changed: make the Reweighter anew (its state_dict keeps "
             "its state)"
         )
+
+
+def refuse_state(theirs: Any, ours: Mapping[str, Any]) -> None:
+    """Raise `UserError` if the reweighter of a state was made for something else (`theirs`) than this one (`ours`)."""
+    if not isinstance(theirs, Mapping):
+        raise UserError("load_state_dict: this is no state of a Reweighter: give what its state_dict() returned")
+    for name, value in ours.items():
+        if theirs.get(name) != value:
+            raise UserError(
+                f"load_state_dict: the state is of a Reweighter with {name}={theirs.get(name)!r}, and this one has "
+                f"{name}={value!r}: make it as that was made"
+            )

@@ -29,7 +29,7 @@ from reweight_core.errors import UserError, told_in_python
 from reweight_core.plugins import registry
 from reweight_core.training.auto import choose_lookahead
 from reweight_core.training.context import build_hooks
-from reweight_core.training.loop_arguments import check_arguments, first_trained, innermost, refuse_change
+from reweight_core.training.loop_arguments import check_arguments, first_trained, innermost, refuse_change, refuse_state
 from reweight_core.training.loop_context import LoopContexts
 from reweight_core.training.metrics import means
 from reweight_core.training.networks import seeded
@@ -137,7 +137,7 @@ class Reweighter:
             hooks.losses if config.meta_loss == "training" else cross_entropy,
         )
         hooks.check_state()
-        self._steps, self._epochs, self._begun, self._chosen = 0, 0, False, False
+        self._steps, self._epochs, self._rehearsed, self._begun, self._chosen = 0, 0, False, False, False
         self._weighed: Step | None = None
         if hooks.implementers("manipulate_update"):
             optimizer.register_step_pre_hook(lambda *_: self._manipulate())
@@ -244,18 +244,24 @@ class Reweighter:
         """
         meta = {} if self._meta is None else self._meta.state_dict()
         return {
+            "made_for": self._made_for,
             "plugins": dict(self._hooks.state_dict()),
             "samples": dict(self._step.samples.tensors),
             "sums": attrs.asdict(self._step.sums),
             "generators": {name: generator.get_state() for name, generator in self._step.generators.items()},
             "meta": meta,
-            "lookahead": attrs.asdict(self._step.lookahead),
+            "lookahead": attrs.asdict(self._step.lookahead) if self._config.lookahead == "auto" else {},
             "head": self._step.passes.head,
             "counts": {"steps": self._steps, "epochs": self._epochs, "begun": self._begun, "chosen": self._chosen},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned, in place."""
+        """Restore what `state_dict` returned, in place.
+
+        Raises:
+            UserError: if it is of another method, loss or training set, or other components; nothing is restored then.
+        """
+        refuse_state(state.get("made_for"), self._made_for)
         self._hooks.load_state_dict(state["plugins"])
         for name, tensor in self._step.samples.tensors.items():
             tensor.copy_(state["samples"][name])
@@ -265,10 +271,24 @@ class Reweighter:
             generator.set_state(state["generators"][name].cpu())
         if self._meta is not None:
             self._meta.load_state_dict(state["meta"])
-        self._step.lookahead, self._step.passes.head = Choice(**state["lookahead"]), state["head"]
         counts = state["counts"]
+        # a look-ahead that one of the two was told is found out anew
+        if state["lookahead"] and self._config.lookahead == "auto":
+            self._step.lookahead, self._step.passes.head = Choice(**state["lookahead"]), state["head"]
+            self._rehearsed, self._chosen = counts["begun"], counts["chosen"]
         self._steps, self._epochs = counts["steps"], counts["epochs"]
-        self._begun, self._chosen = counts["begun"], counts["chosen"]
+        self._begun = counts["begun"]
+
+    @property
+    def _made_for(self) -> dict[str, Any]:
+        config = self._config
+        return {
+            "method": config.method,
+            "loss": config.loss,
+            "components": list(config.with_),
+            "train_size": self._expected.size,
+            "num_classes": self._expected.num_classes,
+        }
 
     def _refuse_what_only_a_run_has(self) -> None:
         hooks, use = self._hooks, "which a loop of your own does not have: use reweight train, or another method"
@@ -282,7 +302,7 @@ class Reweighter:
     def _begin(self, inputs: Inputs, n: int) -> None:
         """Before the first step try the network out; before the first of an epoch choose the look-ahead."""
         step, config, model, looks_ahead = self._step, self._config, self._model, self._record.looks_ahead
-        if not self._begun:
+        if not self._rehearsed:
             if step.passes.autocast == torch.float16 and looks_ahead != "no":
                 raise UserError(
                     "the look-ahead's gradients vanish in float16, which they are not scaled for: autocast to bfloat16"
@@ -300,6 +320,8 @@ class Reweighter:
                 config.lookahead,
                 step.passes.autocast,
             )
+            self._rehearsed = True
+        if not self._begun:
             self._hooks.begin_stage(self._stage)
             self._begun = True
         if not self._chosen and config.lookahead == "auto" and step.lookahead.name in ("jvp", "fd"):
