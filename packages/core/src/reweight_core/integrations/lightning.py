@@ -77,4 +77,5 @@ def _train_size(trainer: Trainer) -> int:
     try:
         return len(trainer.train_dataloader.dataset)
     except (AttributeError, TypeError, NotImplementedError):
+        # batches without a dataset, several loaders, or a stream, which has no length
         raise UserError("Reweighting: how many training examples there are cannot be seen: give train_size=") from None
