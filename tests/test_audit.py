@@ -213,6 +213,23 @@ def test_networks_that_learned_from_the_clean_examples_are_not_measured_by_them(
     assert audit(tmp_path / "run", out_of_sample="trusted").signals[0].auroc is not None
 
 
+def test_larger_images_have_networks_of_the_trusted_examples_where_these_take_little(tmp_path):
+    root = photos(tmp_path / "photos")
+    train_on(root, tmp_path / "run", steps=40, image_size=24, batch_size=30)
+    file = tmp_path / "run" / "summary.json"
+    summary = json.loads(file.read_text())
+
+    def signals(**figures):
+        file.write_text(json.dumps(summary | figures))
+        return [signal.name for signal in audit(tmp_path / "run").signals]
+
+    # three trainings of 40 steps, of 8 examples where the run had 30: 32 steps of the run
+    assert "out-of-sample" not in signals(seconds_per_step=2.0, seconds=120.0)
+    assert "out-of-sample" in signals(seconds_per_step=2.0, seconds=129.0)
+    (tmp_path / "run" / "audit-trusted.safetensors").unlink()
+    assert "out-of-sample" in signals(seconds_per_step=1.85, seconds=1.0)
+
+
 def test_images_that_are_no_files_are_written_as_they_are(digits, tmp_path, reweight):
     audit(digits, out_of_sample="no")
     assert reweight("audit", digits, "--out-of-sample", "no").status == 0

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import softmax
 from sklearn.metrics import precision_score, roc_auc_score
 
 from reweight_audit.records import Signal
-from reweight_audit.signals import MEANINGS, Known, against, figures, measured, other_class, signals_of
+from reweight_audit.signals import MEANINGS, Known, against, figures, likeliest, measured, other_class, signals_of
 from reweight_core import Samples, UserError
 
 N, CLASSES = 40, 3
@@ -69,8 +70,22 @@ def test_the_margin_and_the_other_class_are_those_of_a_loop(seed):
     for i in range(9):
         others = {c: logits[i, c] for c in range(4) if c != labels[i]}
         best = max(others, key=others.get)
-        assert other_class(logits, labels)[i] == best
+        assert other_class(logits[None], labels)[i] == best
         assert against(logits, labels)[i] == pytest.approx(others[best] - logits[i, labels[i]])
+
+
+@given(st.integers(0, 10**6))
+def test_what_several_networks_suggest_is_the_mean_of_their_probabilities_without_the_given_class(seed):
+    rng = np.random.RandomState(seed)
+    logits, labels = rng.normal(size=(3, 9, 4)), rng.randint(4, size=9)
+    # learned by heart, and far apart
+    logits[0, np.arange(9), labels] = 1000
+    logits[1] *= 300
+    for i in range(9):
+        others = [c for c in range(4) if c != labels[i]]
+        mean = np.mean([softmax(network[i, others]) for network in logits], axis=0)
+        assert other_class(logits, labels)[i] == others[mean.argmax()]
+        assert likeliest(logits)[i] == np.mean([softmax(network[i]) for network in logits], axis=0).argmax()
 
 
 class TestMeasured:

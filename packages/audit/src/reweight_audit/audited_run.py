@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
@@ -100,6 +101,18 @@ class AuditedRun:
         if root is None or not (Path(root) / names[0]).is_file():
             raise UserError(f"{self.folder}: its examples are no image files; use --csv")
         return names
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures of the run.
+
+        Raises:
+            UserError: if they cannot be read.
+        """
+        try:
+            found: dict[str, Any] = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.folder}: summary.json cannot be read ({error})") from error
+        return found
 
     def logits(self) -> np.ndarray:
         """Return what the network that the run ended with says of each training example, float32 (N, C)."""

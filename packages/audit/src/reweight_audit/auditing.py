@@ -29,7 +29,7 @@ def audit(
         run: its folder.
         out_of_sample: ``trusted`` or a number of folds to train further networks, none of which learns from the
             examples that it judges (`reweight_audit.out_of_sample`); ``no``; or ``auto``: ``trusted`` where that takes
-            seconds and there are trusted examples enough.
+            less than a minute, or half of what the run took, and there are trusted examples enough.
         by: signal by which they are ranked; None for what is best for this run.
         progress: is told what is done next.
 
@@ -57,7 +57,7 @@ def audit_of(audited: AuditedRun, out_of_sample: str, by: str | None, progress: 
         true=data.true_labels,
         planted=audited.planted | audited.trusted,
         weights=samples.columns["mean_weight"].astype(np.float64),
-        logits=logits if further is None else further.train,
+        logits=logits[None] if further is None else np.stack([logits, further.train]),
     )
     words = _words(signals[0], known, int(audited.planted.sum()))
     return ranked(audited.folder, data.fingerprint, data.dataset.classes, examples, signals, known, words)

@@ -41,6 +41,9 @@ SMALL_INPUT = 1024
 PASSES = 150
 """Passes over the trusted examples alone, at most: so few are soon known by heart."""
 
+FEW_SECONDS, OF_THE_RUN = 60, 0.5
+"""Networks of trusted examples are trained unasked if they take less, or less of the run's own time."""
+
 NEVER = 10**6
 """Epochs between two checkpoints of a training that is made anew if it is interrupted."""
 
@@ -70,8 +73,7 @@ def choose(how: str, run: AuditedRun) -> str:
     fewest = 0 if meta is None else int(np.bincount(meta.labels, minlength=classes).min())
     enough = fewest >= TRUSTED_FOLDS
     if how == "auto":
-        takes_seconds = _is_small(run.data) and "clean-only" in registry.names("method")
-        return TRUSTED if enough and takes_seconds else NO
+        return TRUSTED if enough and "clean-only" in registry.names("method") and _is_quick(run) else NO
     if how == TRUSTED and not enough:
         raise UserError(
             f"--out-of-sample trusted: {run.folder} has {fewest} trusted examples of one class, and {TRUSTED_FOLDS} of "
@@ -200,6 +202,16 @@ def _is_small(data: PreparedData) -> bool:
     return math.prod(data.dataset.input_shape) <= SMALL_INPUT
 
 
+def _is_quick(run: AuditedRun) -> bool:
+    """Return whether training on trusted examples alone takes seconds, or little as against the run itself."""
+    if _is_small(run.data):
+        return True
+    options, of_run = _for_trusted(run), run.summary()
+    assert options.steps is not None, "set for images"
+    of_step = of_run["seconds_per_step"] * options.batch_size / min(run.config.batch_size, len(run.data.train))
+    return bool(TRUSTED_FOLDS * options.steps * of_step <= max(FEW_SECONDS, OF_THE_RUN * of_run["seconds"]))
+
+
 def _for_trusted(run: AuditedRun) -> RunConfig:
     """Return the options of a training on the trusted examples alone: small inputs have logistic regression."""
     config, trusted = run.config, len(run.data.meta_ids)
@@ -220,7 +232,8 @@ def _for_trusted(run: AuditedRun) -> RunConfig:
         }
         return attrs.evolve(alone, model="linear", head="linear", batch_size=batch_size, **of_logistic_regression)
     usual = config.steps or config.epochs * -(-len(run.data.train) // config.batch_size)
-    return attrs.evolve(alone, steps=min(usual, PASSES * max(1, trusted // batch_size)))
+    steps = min(usual, PASSES * max(1, trusted // batch_size))
+    return attrs.evolve(alone, steps=steps, batch_size=batch_size)
 
 
 def _trained(config: RunConfig, data: PreparedData) -> nn.Module:

@@ -57,7 +57,7 @@ def score(run: Path | str, new: Path | str) -> Audit:
             true=np.full(len(labels), -1),
             planted=np.zeros(len(labels), dtype=bool),
             weights=np.ones(len(labels)),
-            logits=logits,
+            logits=logits[None],
         ),
         [Signal(PREDICTION, MEANINGS[PREDICTION], against(logits, labels), None if known is None else known.auroc())],
         {} if known is None else {PREDICTION: known},
