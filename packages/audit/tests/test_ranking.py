@@ -31,8 +31,7 @@ def audit_by():
             logits=np.stack(logits),
         )
         values = np.where(SUSPICIOUS, 8.0, 0.0) + np.linspace(0, 1, 60)
-        return ranked(run=Path("."), fingerprint="", classes="abc", examples=judged, signals=[Signal("loss", "", values)],
-                      known={}, calibrated=None)  # fmt: skip
+        return ranked(Path("."), "", "abc", judged, [Signal("loss", "", values)], known={}, calibrated=None)
 
     return audit_by
 
