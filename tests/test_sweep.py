@@ -113,6 +113,53 @@ def test_an_interrupt_keeps_finished_runs(tmp_path):
     assert (metrics / "metrics.jsonl").read_bytes() == lines, "the run goes on"
 
 
+def worker(folder, *arguments):
+    """Start a sweep that takes another for dead after two seconds."""
+    code = (
+        "from reweight_experiments import leases\nleases.RENEW_SECONDS, leases.LAPSE_SECONDS = 0.2, 2\n"
+        "from reweight_core.cli.main import main\nmain()"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "sweep", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_of_two_processes_on_one_folder_one_is_killed_and_the_other_makes_the_rest(tmp_path):
+    # its steps take a while, and it tells which commands begin runs
+    (tmp_path / "slow.py").write_text(
+        "import sys, time\nfrom torch import nn\n\nopen('begun', 'a').write(' '.join(sys.argv[1:]) + '\\n')\n\n\n"
+        "class Slow(nn.Flatten):\n    def forward(self, images):\n        time.sleep(0.02)\n"
+        "        return super().forward(images)\n\n\n"
+        "def net(input_shape, num_classes):\n    return nn.Sequential(Slow(), nn.Linear(64, num_classes))\n"
+    )
+    sweep = ["--methods", "erm", "--seeds", "2", "--model", "slow:net", "--epochs", "4", "--checkpoint-every", "1"]
+    sweep += ["--device", "cpu", "--out", "s"]
+    first, second = (worker(tmp_path, *sweep) for _ in range(2))
+    deadline = time.monotonic() + 60
+    while not (begun := list(tmp_path.glob("s/erm-digits/seed-*/checkpoints/*"))) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    killed = begun[0].parents[1]
+    lease = killed.with_name(f"{killed.name}.lease-1").read_text()
+    dead, alive = (first, second) if f" {first.pid} " in lease else (second, first)
+    dead.kill()
+    _, err = alive.communicate(timeout=100)
+    dead.communicate()
+    assert alive.returncode == 0, err
+    trainings = [line.split() for line in (tmp_path / "begun").read_text().splitlines()]
+    made = sorted(words[words.index("--out") + 1] for words in trainings if words[0] == "train")
+    assert made == [f"s/erm-digits/seed-{seed}" for seed in range(2)], "each run is begun once"
+    assert [words for words in trainings if words[0] == "resume"] == [["resume", str(killed.relative_to(tmp_path))]]
+    (cell,) = figures(tmp_path / "s")
+    assert cell["n"] == 2
+    assert [run["seed"] for run in cell["runs"]] == [0, 1]
+    assert all("test_accuracy" in run for run in cell["runs"])
+    assert not list(tmp_path.rglob("*.lease-*"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

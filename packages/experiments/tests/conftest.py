@@ -152,19 +152,30 @@ def table(plugins, tmp_path, monkeypatch):
 @pytest.fixture
 def made(plugins, monkeypatch):
     """Let runs, all but those in `broken`, succeed at once with an accuracy of (70 + seed) %; tell which were made."""
-    told = SimpleNamespace(names=[], at_once=[], broken={})
+    told = SimpleNamespace(names=[], environments=[], at_once=[], broken={})
     runs = {}
 
     def arguments_for(run, real=carry_out.arguments_for):
         runs[run.name] = run
         return real(run)
 
-    def run_all(waiting, at_once, watch):
-        ended = []
-        for job in waiting:
+    class Processes:
+        running = ()
+
+        def __init__(self, at_once):
+            told.at_once.append(at_once)
+            self.made = []
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exception):
+            """Nothing runs."""
+
+        def start(self, job):
             run = runs[job.name]
             told.names.append(job.name)
-            told.at_once.append(at_once)
+            told.environments.append(job.environment)
             error = told.broken.get(job.name)
             if error is None:
                 run.folder.mkdir(parents=True)
@@ -178,12 +189,15 @@ def made(plugins, monkeypatch):
                 figures = {"test_accuracy": accuracy, "test_accuracy_mean5": accuracy - 0.1}
                 figures |= {"test_balanced_accuracy": accuracy, "noise_auroc": None, "seconds": 2.0, "health": []}
                 (run.folder / "summary.json").write_text(json.dumps(figures))
-            ended.append(jobs.Ended(job, 2.0, error))
-            watch(ended, [])
-        return ended
+            self.made.append(jobs.Ended(job, 2.0, error))
+
+        def ended(self):
+            made, self.made = self.made, []
+            return made
 
     monkeypatch.setattr(carry_out, "arguments_for", arguments_for)
-    monkeypatch.setattr(carry_out, "run_all", run_all)
+    monkeypatch.setattr(carry_out, "Processes", Processes)
+    monkeypatch.setattr(carry_out, "POLL_SECONDS", 0)
     monkeypatch.setattr(carry_out, "load_data", lambda config: SimpleNamespace(meta="some"))
     return told
 

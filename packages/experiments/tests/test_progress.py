@@ -42,11 +42,11 @@ def test_elsewhere_than_on_a_terminal_each_ended_run_is_a_line(runs, capsys, clo
     first, second, third = jobs_of(runs)
     with SweepProgress() as shown:
         shown.begin(2, runs)
-        shown.watch([], [first, second])
+        shown.watch([], [first, second], 0)
         clock.now = 10
-        shown.watch([Ended(first, 1.26, None)], [second, third])
+        shown.watch([Ended(first, 1.26, None)], [second, third], 0)
         clock.now = 20
-        shown.watch([Ended(first, 1.26, None), Ended(second, 3, "too hot")], [third])
+        shown.watch([Ended(first, 1.26, None), Ended(second, 3, "too hot")], [third], 0)
     assert capsys.readouterr().out.splitlines() == [
         "2 of 5 runs are finished already",
         # one run and three of four epochs of another took 10 s, then two and three of four took 20 s
@@ -60,10 +60,10 @@ def test_where_runs_are_long_their_epochs_are_told_now_and_then(runs, capsys, cl
     shown = SweepProgress()
     shown.begin(0, runs)
     for clock.now in range(0, 130, 10):
-        shown.watch([], [second, third])
-    shown.watch([Ended(first, 1.26, None)], [second, third])
+        shown.watch([], [second, third], 0)
+    shown.watch([Ended(first, 1.26, None)], [second, third], 0)
     for clock.now in range(130, 190, 10):
-        shown.watch([Ended(first, 1.26, None)], [second, third])
+        shown.watch([Ended(first, 1.26, None)], [second, third], 0)
     state = "running: erm-digits/seed-1 0/4, erm-digits/seed-2 3/4"
     # three quarters of a run in 60 and 120 s
     assert capsys.readouterr().out.splitlines() == [
@@ -79,7 +79,7 @@ def test_quiet_means_no_line_of_a_run(runs, capsys, clock):
     with SweepProgress(quiet=True) as shown:
         shown.begin(2, runs)
         clock.now = 1000
-        shown.watch([Ended(first, 1.26, None)], [second, third])
+        shown.watch([Ended(first, 1.26, None)], [second, third], 0)
     assert capsys.readouterr() == ("", "")
 
 
@@ -91,7 +91,7 @@ def test_on_a_terminal_running_runs_are_a_table(runs, monkeypatch, clock):
     shown.begin(0, runs)
     with shown:
         clock.now = 10
-        shown.watch([Ended(first, 10, "too hot")], [second, third])
+        shown.watch([Ended(first, 10, "too hot")], [second, third], 0)
     text = screen.getvalue()
     # one run and three of four epochs of another took 10 s: 1.25 runs are left
     assert "1 of 3 runs done, 1 failed, 7 s left" in text

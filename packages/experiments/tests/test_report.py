@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from reweight_core import UserError
 from reweight_experiments.cells import Cell
+from reweight_experiments.claims import Outcome
 from reweight_experiments.report import Report, Results, RunResult, Spread, collect, environments, keep
 from reweight_experiments.sweep import sweep_report
 
@@ -72,7 +73,7 @@ def cells(tmp_path):
         run(bad, 0, None),
         run(bad, 1, None),
     ]
-    return collect(runs, {"a/seed-2": "too hot", "b/seed-0": "no file", "b/seed-1": "no file"})
+    return collect(runs, Outcome({"a/seed-2": "too hot", "b/seed-0": "no file", "b/seed-1": "no file"}, []))
 
 
 def test_figures_are_those_of_the_finished_runs(cells):
@@ -100,10 +101,10 @@ def test_errors_are_those_of_all_cells(cells, tmp_path):
 def test_a_finished_run_without_a_result_is_an_error(tmp_path):
     run = planned(Cell("a", {}, {}), 0, tmp_path)
     with pytest.raises(UserError, match=r"summary\.json: cannot be read"):
-        collect([run], {})
+        collect([run], Outcome({}, []))
     (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(UserError, match=r"summary\.json: has no 'test_accuracy'"):
-        collect([run], {})
+        collect([run], Outcome({}, []))
 
 
 def test_the_balanced_accuracy_is_shown_where_it_is_another_one(cells):

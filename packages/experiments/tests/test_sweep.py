@@ -78,14 +78,14 @@ def test_a_watcher_is_told_how_the_runs_get_on(made):
         def begin(self, finished, runs):
             self.begun.append((finished, list(runs)))
 
-        def watch(self, ended, running):
-            self.seen.append(len(ended))
+        def watch(self, ended, running, elsewhere):
+            self.seen.append((len(ended), elsewhere))
 
     told = Told()
     run_sweep("erm", "s", seeds=2, watcher=told)
     run_sweep("erm", "s", seeds=3, watcher=told)
     assert told.begun == [(0, ["erm-digits/seed-0", "erm-digits/seed-1"]), (2, ["erm-digits/seed-2"])]
-    assert told.seen == [1, 2, 1]
+    assert told.seen == [(1, 0), (2, 0), (1, 0)]
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import time
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import attrs
 
 from reweight_core import DataConfig, UserError, load_data, reason
 from reweight_experiments.cells import PlannedRun, refuse_misfit
-from reweight_experiments.folder import arguments_for, unfinished
-from reweight_experiments.jobs import Ended, Job, python_command, run_all
+from reweight_experiments.claims import Claims, Outcome
+from reweight_experiments.folder import arguments_for, make_folder, unfinished
+from reweight_experiments.jobs import Ended, Job, Processes, python_command
+from reweight_experiments.leases import Leases
+
+POLL_SECONDS = 0.2
 
 
 class Watcher:
@@ -24,17 +31,28 @@ class Watcher:
             runs: the others, by the name of their job.
         """
 
-    def watch(self, ended: Sequence[Ended], running: Collection[Job]) -> None:
-        """Called several times a second with the jobs that have ended so far and those that run."""
+    def watch(self, ended: Sequence[Ended], running: Collection[Job], elsewhere: int) -> None:
+        """Called several times a second.
+
+        Args:
+            ended: the jobs that have ended so far.
+            running: those that run.
+            elsewhere: how many of the runs other processes on the same folder have ended.
+        """
 
 
-def carry_out(runs: Sequence[PlannedRun], out: Path, at_once: int, watcher: Watcher) -> dict[str, str]:
-    """Make those runs that are not finished yet; return why some failed, by name of the run.
+@contextmanager
+def carry_out(
+    runs: Sequence[PlannedRun], out: Path, slots: Sequence[Mapping[str, str]], watcher: Watcher
+) -> Iterator[Outcome]:
+    """Make those runs that are not finished yet and that no other process makes; give what became of all.
+
+    Until the end of the block no other process writes results in the folder.
 
     Args:
         runs: all runs of the sweep.
-        out: the folder of the sweep.
-        at_once: how many runs are made at a time.
+        out: the folder of the sweep, which exists.
+        slots: for each run that is made at a time, the variables of its environment.
         watcher: is told how they get on.
 
     Raises:
@@ -47,23 +65,70 @@ def carry_out(runs: Sequence[PlannedRun], out: Path, at_once: int, watcher: Watc
     # a library that is missing is told once, and not by every run
     for config in {(run.config.observe, run.config.observer_options): run.config for run in missing}.values():
         build_observers(config)
-    problems = problems_of_data(missing)
-    errors = {run.name: problems[run.cell.name] for run in missing if run.cell.name in problems}
-    to_make = {run.name: run for run in missing if run.name not in errors}
-    jobs = []
-    for name, run in to_make.items():
-        try:
-            run.folder.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{run.folder.parent}: {error}") from error
-        jobs.append(Job(name, python_command(arguments_for(run)), run.folder.with_name(f"{run.folder.name}.log")))
+    leases = Leases()
+    # two downloads of one file would spoil each other
+    downloads = any(run.cell.values.get("download") for run in missing)
+    with leases.held(out / "data") if downloads else nullcontext():
+        problems = problems_of_data(missing)
+    to_make = {run.name: run for run in missing if run.cell.name not in problems}
+    for folder in {run.folder.parent for run in to_make.values()}:
+        make_folder(folder, str(folder))
     watcher.begin(len(runs) - len(missing), to_make)
+    claims = Claims(list(to_make.values()))
     try:
-        ended = run_all(jobs, at_once, watcher.watch)
+        _make(claims, slots, watcher)
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(f"finished runs are kept in {out}; the same command goes on from there")
         raise
-    return errors | {one.job.name: f"{one.error} (see {one.job.log})" for one in ended if one.error is not None}
+    finally:
+        claims.give_back()
+    with leases.held(out / "results"):
+        outcome = claims.outcome()
+        unread = {run.name: problems[run.cell.name] for run in unfinished(missing) if run.cell.name in problems}
+        yield attrs.evolve(outcome, errors={**unread, **outcome.errors})
+
+
+def _make(claims: Claims, slots: Sequence[Mapping[str, str]], watcher: Watcher) -> None:
+    """Make runs until none is left, or others are at work on all that are."""
+    free = list(slots)
+    started: dict[Job, tuple[PlannedRun, Mapping[str, str]]] = {}
+    ended: list[Ended] = []
+    idle_since = None
+    with Processes(min(len(slots), len(claims.open))) as processes:
+        while claims.open:
+            while free and (run := claims.next()) is not None:
+                job = Job(run.name, (), run.folder.with_name(f"{run.folder.name}.log"), free[0])
+                try:
+                    job = attrs.evolve(job, command=python_command(arguments_for(run)))
+                except UserError as error:
+                    ended.append(Ended(job, 0.0, str(error)))
+                    claims.end(run, str(error))
+                    continue
+                started[job] = run, free.pop(0)
+                processes.start(job)
+            # others that are alive end what they have begun; what the dead have begun lapses, and is claimed
+            if started:
+                idle_since = None
+            elif idle_since is None:
+                idle_since = time.monotonic()
+            elif claims.others_are_alive(idle_since):
+                return
+            time.sleep(POLL_SECONDS)
+            for one in processes.ended():
+                run, slot = started.pop(one.job)
+                free.append(slot)
+                claims.end(run, None if one.error is None else f"{one.error} (see {one.job.log})")
+                ended.append(one)
+            for name in claims.lost():
+                (job,) = (job for job in started if job.name == name)
+                free.append(started.pop(job)[1])
+                processes.stop([job])
+                warnings.warn(
+                    f"{name}: another process has taken it over, because this one was not heard of for a while; it is "
+                    "stopped here",
+                    stacklevel=2,
+                )
+            watcher.watch(ended, processes.running, claims.ended_elsewhere)
 
 
 def problems_of_data(runs: Sequence[PlannedRun]) -> dict[str, str]:

@@ -1,11 +1,10 @@
-"""The folder of a sweep: whose it is, and which of its runs are finished, go on or begin anew."""
+"""The folder of a sweep: which of its runs are finished, go on or begin anew."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +17,38 @@ OF_A_RUN = {
 }
 
 
-@contextmanager
-def place_for(out: Path) -> Iterator[None]:
-    """Make the folder of the runs, and keep every other sweep out of it until the end.
+def make_folder(folder: Path, name: str) -> None:
+    """Make a folder and those above it.
 
     Raises:
-        UserError: if it cannot be made, or another sweep works in it.
+        UserError: if it cannot be made; the line begins with the name.
     """
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--out {out}: {error}") from error
-    with locked(out, f"--out {out}"):
-        yield
+        raise UserError(f"{name}: {error}") from error
 
 
 def unfinished(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     """Return the runs that are not finished yet; nothing is changed.
 
     Raises:
-        UserError: if a finished run has other options, or a folder holds something else than a run.
+        UserError: if a run that is finished, or can be gone on with, has other options, or a folder holds something
+            else than a run.
     """
-    return [run for run in runs if not _is_finished(run)]
+    missing = [run for run in runs if not is_finished(run)]
+    for run in missing:
+        if _has_checkpoint(run):
+            _refuse_differences(run, "was begun")
+    return missing
 
 
-def _is_finished(run: PlannedRun) -> bool:
+def is_finished(run: PlannedRun) -> bool:
+    """Whether the result of a run is there.
+
+    Raises:
+        UserError: if it was made with other options, or something else than a run is there.
+    """
     if not run.folder.exists():
         return False
     if not (run.folder / "summary.json").exists():
@@ -53,9 +59,18 @@ def _is_finished(run: PlannedRun) -> bool:
     return True
 
 
+def _has_checkpoint(run: PlannedRun) -> bool:
+    return (run.folder / "checkpoints").exists()
+
+
 def _is_of_a_run(folder: Path) -> bool:
     """Whether nothing is there but what a run leaves; beside its options, observers may leave anything."""
-    if {path.name.removesuffix(".partial") for path in folder.iterdir()} <= OF_A_RUN:
+    try:
+        names = {path.name.removesuffix(".partial") for path in folder.iterdir()}
+    except FileNotFoundError:
+        # another process begins it anew
+        return True
+    if names <= OF_A_RUN:
         return True
     config = folder / "config.json"
     return config.exists() and {"format", "options", "versions"} <= read_json(config).keys()
@@ -89,7 +104,7 @@ def arguments_for(run: PlannedRun) -> list[str]:
     if not run.folder.exists():
         return run.arguments
     with locked(run.folder, str(run.folder)):
-        if (run.folder / "checkpoints").exists():
+        if _has_checkpoint(run):
             _refuse_differences(run, "was begun")
             if not _was_stopped(run):
                 return ["resume", str(run.folder)]

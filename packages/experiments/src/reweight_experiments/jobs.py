@@ -7,19 +7,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 import attrs
 
+import reweight_experiments.tied
 from reweight_core import usable_cpus
 
-POLL_SECONDS = 0.2
 
-
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Job:
     """A process to run.
 
@@ -27,11 +26,13 @@ class Job:
         name: what it is called.
         command: program and arguments.
         log: the file for its output, whose folder exists.
+        environment: variables that it has beside those of this process.
     """
 
     name: str
     command: tuple[str, ...]
     log: Path
+    environment: Mapping[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -44,45 +45,75 @@ class Ended:
 
 
 def python_command(arguments: Sequence[str]) -> tuple[str, ...]:
-    """Return the command of this program with these arguments, in the interpreter that runs now."""
+    """Return the command of this program with these arguments, in the interpreter that runs now.
+
+    On Linux it ends when this process ends: it must not go on with what another process then takes over.
+    """
     # like the console script, and unlike plain `python -m`, it does not search the current folder
-    return (sys.executable, "-P", "-m", "reweight_core", *arguments)
+    command = (sys.executable, "-P", "-m", "reweight_core", *arguments)
+    if sys.platform != "linux":
+        return command
+    return (sys.executable, "-I", "-S", reweight_experiments.tied.__file__, str(os.getpid()), *command)
 
 
-def run_all(
-    jobs: Sequence[Job], at_once: int, watch: Callable[[Sequence[Ended], Collection[Job]], None]
-) -> list[Ended]:
-    """Run all jobs, `at_once` at a time; return how they ended, in that order.
+class Processes:
+    """Processes side by side, so that one that fails takes no other with it.
+
+    Use it as a context manager: in the end, after an interrupt above all, it stops those that run.
 
     Args:
-        jobs: in the order in which they begin.
-        at_once: how many processes there are at a time. Each gets its share of the processors' threads.
-        watch: called several times a second with the jobs that have ended so far and those that run.
-
-    Whatever is raised meanwhile, an interrupt above all, stops the running processes first.
+        at_once: how many there will be at a time. Each gets its share of the processors' threads.
     """
-    environment = _environment(min(at_once, len(jobs)))
-    waiting = list(reversed(jobs))
-    running: dict[Job, tuple[subprocess.Popen[bytes], float]] = {}
-    ended: list[Ended] = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                job = waiting.pop()
-                try:
-                    running[job] = _start(job, environment), time.monotonic()
-                except OSError as problem:
-                    ended.append(Ended(job, 0.0, str(problem)))
-            time.sleep(POLL_SECONDS)
-            for job, (process, started) in list(running.items()):
-                if process.poll() is not None:
-                    del running[job]
-                    error = _error(process.returncode, job.log)
-                    ended.append(Ended(job, time.monotonic() - started, error))
-            watch(ended, running)
-    finally:
-        _stop([process for process, _ in running.values()])
-    return ended
+
+    def __init__(self, at_once: int) -> None:
+        self._environment = _environment(at_once)
+        self._running: dict[Job, tuple[subprocess.Popen[bytes], float]] = {}
+        self._never_began: list[Ended] = []
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop(self.running)
+
+    @property
+    def running(self) -> list[Job]:
+        """The jobs that run."""
+        return list(self._running)
+
+    def start(self, job: Job) -> None:
+        """Begin a job."""
+        environment = {**self._environment, **job.environment}
+        try:
+            with open(job.log, "wb") as log:
+                process = subprocess.Popen(
+                    job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+                )
+        except OSError as problem:
+            self._never_began.append(Ended(job, 0.0, str(problem)))
+        else:
+            self._running[job] = process, time.monotonic()
+
+    def ended(self) -> list[Ended]:
+        """Return the jobs that have ended since this was last asked."""
+        ended, self._never_began = self._never_began, []
+        for job, (process, started) in list(self._running.items()):
+            if process.poll() is not None:
+                del self._running[job]
+                ended.append(Ended(job, time.monotonic() - started, _error(process.returncode, job.log)))
+        return ended
+
+    def stop(self, jobs: Sequence[Job]) -> None:
+        """Stop jobs that run; they do not count as ended."""
+        processes = [self._running.pop(job)[0] for job in jobs]
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 @contextmanager
@@ -105,24 +136,6 @@ def _environment(processes: int) -> dict[str, str]:
     if processes < 2 or "OMP_NUM_THREADS" in os.environ:
         return dict(os.environ)
     return os.environ | {"OMP_NUM_THREADS": str(max(1, usable_cpus() // processes))}
-
-
-def _start(job: Job, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    with open(job.log, "wb") as log:
-        return subprocess.Popen(
-            job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
-        )
-
-
-def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _error(status: int, log: Path) -> str | None:

@@ -55,20 +55,23 @@ class SweepProgress(Watcher):
         if self._live is not None and runs:
             self._live.start()
 
-    def watch(self, ended: Sequence[Ended], running: Collection[Job]) -> None:
+    def watch(self, ended: Sequence[Ended], running: Collection[Job], elsewhere: int) -> None:
         """Show the state of the sweep."""
+        done = f"{len(ended) + elsewhere} of {len(self._runs)}"
+        left = self._left(len(ended) + elsewhere, running)
         if self._live is not None:
-            self._live.update(self._table(ended, running), refresh=True)
+            failed = sum(one.error is not None for one in ended)
+            title = f"{done} runs done{f', {failed} failed' if failed else ''}{left}"
+            self._live.update(self._table(title, running), refresh=True)
             return
         if self._quiet:
             return
         for one in ended[self._told :]:
             self._told += 1
-            self._say(f"{self._line(one)}  ({self._told} of {len(self._runs)}{self._left(ended, running)})")
+            self._say(f"{self._line(one)}  ({self._told + elsewhere} of {len(self._runs)}{left})")
         if self._pace.is_due():
-            states = (f"{job.name} {self._epoch(job)}" for job in running)
-            so_far = f"{len(ended)} of {len(self._runs)} runs done{self._left(ended, running)}"
-            self._say(f"{so_far}; running: {', '.join(states)}")
+            states = ", ".join(f"{job.name} {self._epoch(job)}" for job in running)
+            self._say(f"{done} runs done{left}; running: {states or 'in other processes'}")
 
     def _say(self, text: str) -> None:
         if not self._quiet:
@@ -81,17 +84,12 @@ class SweepProgress(Watcher):
         accuracy = read_json(self._runs[one.job.name].folder / "summary.json")["test_accuracy"]
         return f"{one.job.name}  test {_share(accuracy)}  {one.seconds:.1f} s"
 
-    def _table(self, ended: Sequence[Ended], running: Collection[Job]) -> Table:
-        failed = sum(one.error is not None for one in ended)
-        table = Table(box=box.SIMPLE, title_justify="left", title_style="")
-        for title in ("running", "epoch", "test accuracy"):
-            table.add_column(title, justify="left" if title == "running" else "right")
+    def _table(self, title: str, running: Collection[Job]) -> Table:
+        table = Table(box=box.SIMPLE, title=title, title_justify="left", title_style="")
+        for column in ("running", "epoch", "test accuracy"):
+            table.add_column(column, justify="left" if column == "running" else "right")
         for job in running:
             table.add_row(job.name, self._epoch(job), _share(self._metrics(job)["test_accuracy"]))
-        title = f"{len(ended)} of {len(self._runs)} runs done"
-        if failed:
-            title += f", {failed} failed"
-        table.title = f"{title}{self._left(ended, running)}"
         return table
 
     def _metrics(self, job: Job) -> dict[str, Any]:
@@ -101,14 +99,14 @@ class SweepProgress(Watcher):
         config = self._runs[job.name].config
         return f"{self._metrics(job)['epoch']}{'' if config.steps else f'/{config.epochs}'}"
 
-    def _left(self, ended: Sequence[Ended], running: Collection[Job]) -> str:
+    def _left(self, ended: int, running: Collection[Job]) -> str:
         """Say how long the rest will take, as far as that can be told."""
-        done = float(len(ended))
+        done = float(ended)
         for job in running:
             config, metrics = self._runs[job.name].config, self._metrics(job)
             share = metrics["step"] / config.steps if config.steps else metrics["epoch"] / config.epochs
             done += min(share, 1)
-        if not done or len(ended) == len(self._runs):
+        if not done or ended == len(self._runs):
             return ""
         passed = time.monotonic() - self._started
         return f", {duration(passed * (len(self._runs) - done) / done)} left"
@@ -123,8 +121,9 @@ def show(results: Results, quiet: bool = False, as_json: bool = False) -> None:
         for line in [*failures(results.errors), *warnings_of(results.cells)]:
             click.echo(line, err=True)
         runs = sum(len(cell.runs) for cell in results.cells)
-        finished = runs - len(results.errors)
-        click.echo(f"{finished} of {runs} runs finished, results in {results.folder / 'results.md'}")
+        finished = sum(cell.finished for cell in results.cells)
+        elsewhere = f", others at work on {len(results.elsewhere)}" if results.elsewhere else ""
+        click.echo(f"{finished} of {runs} runs finished{elsewhere}, results in {results.folder / 'results.md'}")
         return
     screen = console()
     print_report(screen, results.report)

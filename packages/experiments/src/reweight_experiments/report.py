@@ -13,6 +13,7 @@ import attrs
 
 from reweight_core import UserError, cpu_name, usable_cpus, write_json, write_text
 from reweight_experiments.cells import Cell, PlannedRun
+from reweight_experiments.claims import Outcome
 from reweight_experiments.folder import read_json
 
 FIGURES = ("test_accuracy", "test_accuracy_mean5", "test_balanced_accuracy", "noise_auroc", "seconds")
@@ -50,23 +51,32 @@ class RunResult:
 
     Attributes:
         run: the run.
-        figures: name in `FIGURES` -> that figure, None where it has none; empty if the run failed.
-        error: why it failed, None if it is finished.
+        figures: name in `FIGURES` -> that figure, None where it has none; empty if the run is not finished.
+        error: why it failed, None if it did not.
+        elsewhere: whether it is not over, and another process is at work on it.
         health: names of the problems that a finished run told of.
     """
 
     run: PlannedRun
     figures: Mapping[str, float | None]
     error: str | None = None
+    elsewhere: bool = False
     health: Sequence[str] = ()
 
+    @property
+    def finished(self) -> bool:
+        """Whether it has a result."""
+        return self.error is None and not self.elsewhere
+
     def as_json(self) -> dict[str, Any]:
-        """Return its seed, folder and command, and its figures or its error, as JSON values."""
+        """Return its seed, folder and command, and its figures, its error or that it is not over, as JSON values."""
         run = {
             "seed": self.run.config.seed,
             "folder": str(self.run.folder),
             "command": ["reweight", *self.run.arguments],
         }
+        if self.elsewhere:
+            return run | {"elsewhere": True}
         return run | ({"error": self.error} if self.error is not None else {**self.figures, "health": [*self.health]})
 
 
@@ -87,7 +97,7 @@ class CellResult:
     @property
     def finished(self) -> int:
         """The number of finished runs."""
-        return sum(one.error is None for one in self.runs)
+        return sum(one.finished for one in self.runs)
 
     def as_json(self) -> dict[str, Any]:
         """Return its labels, spreads and runs as JSON values."""
@@ -147,21 +157,30 @@ class Results:
         """Why runs failed, by the name of the run."""
         return errors_of(self.cells)
 
+    @property
+    def elsewhere(self) -> list[str]:
+        """Names of runs that are not over, because other processes are at work on them."""
+        return elsewhere_of(self.cells)
 
-def collect(runs: Sequence[PlannedRun], errors: Mapping[str, str]) -> list[CellResult]:
+
+def collect(runs: Sequence[PlannedRun], outcome: Outcome) -> list[CellResult]:
     """Read the results of all runs.
 
     Args:
         runs: all runs of the sweep.
-        errors: why a run failed, by its name; the others are finished.
+        outcome: which runs failed or are not over; the others are finished.
 
     Raises:
         UserError: if a finished run cannot be read.
     """
     by_cell: dict[Cell, list[RunResult]] = {}
     for run in runs:
-        error = errors.get(run.name)
-        result = RunResult(run, {}, error) if error is not None else _finished(run)
+        if run.name in outcome.errors:
+            result = RunResult(run, {}, outcome.errors[run.name])
+        elif run.name in outcome.elsewhere:
+            result = RunResult(run, {}, elsewhere=True)
+        else:
+            result = _finished(run)
         by_cell.setdefault(run.cell, []).append(result)
     return [
         CellResult(cell, results, {name: Spread.of(one.figures.get(name) for one in results) for name in FIGURES})
@@ -184,6 +203,11 @@ def errors_of(cells: Sequence[CellResult]) -> dict[str, str]:
     return {one.run.name: one.error for cell in cells for one in cell.runs if one.error is not None}
 
 
+def elsewhere_of(cells: Sequence[CellResult]) -> list[str]:
+    """Return the names of runs that other processes are at work on."""
+    return [one.run.name for cell in cells for one in cell.runs if one.elsewhere]
+
+
 def keep(out: Path, report: Report, cells: Sequence[CellResult], about: Mapping[str, Any]) -> Results:
     """Write results.md, results.csv and results.json, each whole or not at all.
 
@@ -197,7 +221,8 @@ def keep(out: Path, report: Report, cells: Sequence[CellResult], about: Mapping[
         UserError: if a file cannot be written, or a run has none of what it should have.
     """
     made_with = environments(cells)
-    remarks = [*failures(errors_of(cells)), *warnings_of(cells), *report.remarks, *map(_describe, made_with)]
+    remarks = [*failures(errors_of(cells)), *unfinished_elsewhere(elsewhere_of(cells)), *warnings_of(cells)]
+    remarks += [*report.remarks, *map(_describe, made_with)]
     report = attrs.evolve(report, remarks=remarks)
     rows = [cell.csv_row() for cell in cells]
     text = io.StringIO()
@@ -221,7 +246,7 @@ def environments(cells: Sequence[CellResult]) -> list[dict[str, Any]]:
     Raises:
         UserError: if the config.json of a run cannot be read, or names no versions or no device.
     """
-    made = [_environment(one.run.folder / "config.json") for cell in cells for one in cell.runs if one.error is None]
+    made = [_environment(one.run.folder / "config.json") for cell in cells for one in cell.runs if one.finished]
     return [entry | {"runs": made.count(entry)} for place, entry in enumerate(made) if entry not in made[:place]]
 
 
@@ -245,6 +270,16 @@ def failures(errors: Mapping[str, str]) -> list[str]:
     for name, error in errors.items():
         by_error.setdefault(error, []).append(name)
     return [f"failed: {', '.join(names)}: {error}" for error, names in by_error.items()]
+
+
+def unfinished_elsewhere(names: Sequence[str]) -> list[str]:
+    """Return a line on the runs that other processes are at work on, if there are any."""
+    if not names:
+        return []
+    return [
+        f"not finished yet: {', '.join(names)}: other processes are at work on {'it' if len(names) == 1 else 'them'}; "
+        "the last one to end completes the table"
+    ]
 
 
 def warnings_of(cells: Sequence[CellResult]) -> list[str]:

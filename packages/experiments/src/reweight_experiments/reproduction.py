@@ -12,7 +12,8 @@ import attrs
 from reweight_core import UserError, registry
 from reweight_experiments.carry_out import Watcher, carry_out
 from reweight_experiments.cells import PlannedRun, Texts, as_arguments, check_whole_number, plan_runs
-from reweight_experiments.folder import place_for
+from reweight_experiments.devices import slots_on, take_devices
+from reweight_experiments.folder import make_folder
 from reweight_experiments.published import (
     PublishedCell,
     PublishedTable,
@@ -39,8 +40,8 @@ def reproduce(
 ) -> Results:
     """Run the settings of a published table, and compare the results with its figures (``reweight reproduce``).
 
-    Called again with the same folder, it keeps finished runs and makes the others. `Results.cells` are `Comparison`;
-    what fails is in `Results.errors`, and takes no other run with it.
+    Called again with the same folder, or by several processes at once, it does what `run_sweep` does. `Results.cells`
+    are `Comparison`; what fails is in `Results.errors`, and takes no other run with it.
 
     Args:
         name: the table.
@@ -50,12 +51,12 @@ def reproduce(
         cells: what the names of the cells must match, ``*cifar10*`` for example.
         seed: seed of the first run of each cell.
         seeds: number of runs of each cell.
-        jobs: number of runs at a time, each a process.
+        jobs: number of runs at a time, each a process; with several GPUs at least one on each.
         watcher: is told how the runs get on.
         **overrides: options of ``reweight train`` (underscores) in place of the table's.
 
     Raises:
-        UserError: before the first run, for an unknown table, an option that is wrong, or a folder that is taken.
+        UserError: before the first run, for an unknown table, an option that is wrong, or a folder that does not fit.
     """
     check_whole_number("--jobs", jobs, 1)
     plan = plan_reproduction(name, out, only=only, cells=cells, seed=seed, seeds=seeds, **overrides)
@@ -66,8 +67,10 @@ def reproduce(
         **overrides,
         **{"seed": seed, "seeds": seeds, "jobs": jobs, "out": out},
     }
-    with place_for(out):
-        results = collect(plan.runs, carry_out(plan.runs, out, jobs, watcher or Watcher()))
+    slots = slots_on(plan.devices, jobs)
+    make_folder(out, f"--out {out}")
+    with carry_out(plan.runs, out, slots, watcher or Watcher()) as outcome:
+        results = collect(plan.runs, outcome)
         comparisons = [Comparison.of(table, *pair) for pair in zip(plan.chosen, results, strict=True)]
         about = {
             "command": shlex.join(["reweight", "reproduce", name, *as_arguments(arguments)]),
@@ -90,12 +93,14 @@ class PlannedReproduction:
         chosen: the cells of it that are run.
         runs: their runs, cell by cell.
         out: the folder of the runs.
+        devices: the GPUs that they are spread over, if there are several.
     """
 
     table: PublishedTable
     chosen: Sequence[PublishedCell]
     runs: Sequence[PlannedRun]
     out: Path
+    devices: Sequence[str]
 
 
 def plan_reproduction(
@@ -114,8 +119,9 @@ def plan_reproduction(
     table = read_table(registry.find("table", name))
     out = Path("runs") / name if out is None else Path(out)
     chosen = installed_cells(choose_cells(table, only, cells), leave_out=only is not None)
-    runs = plan_runs(planned_cells(table, chosen, overrides), seed, seeds, out)
-    return PlannedReproduction(table, chosen, runs, out)
+    of_runs, devices = take_devices(overrides)
+    runs = plan_runs(planned_cells(table, chosen, of_runs), seed, seeds, out)
+    return PlannedReproduction(table, chosen, runs, out, devices)
 
 
 @attrs.frozen(kw_only=True)

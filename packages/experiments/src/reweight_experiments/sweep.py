@@ -10,7 +10,8 @@ from typing import Any
 from reweight_core import UserError
 from reweight_experiments.carry_out import Watcher, carry_out
 from reweight_experiments.cells import Texts, as_arguments, axes_of, cells_of, check_whole_number, plan_runs
-from reweight_experiments.folder import place_for
+from reweight_experiments.devices import slots_on, take_devices
+from reweight_experiments.folder import make_folder
 from reweight_experiments.report import CellResult, Report, Results, collect, keep
 
 BALANCED = "balanced accuracy"
@@ -41,8 +42,9 @@ def run_sweep(
 ) -> Results:
     """Train each method in each setting with several seeds, and make one table of it (``reweight sweep``).
 
-    Called again with the same folder, it keeps finished runs and makes the others. What fails is in
-    `Results.errors`, and takes no other run with it.
+    Called again with the same folder, it keeps finished runs and makes the others; called by several processes at once,
+    on machines that share the folder, each makes a part of them. What fails is in `Results.errors`, and takes no other
+    run with it; `Results.elsewhere` are runs that others had not finished when this process had nothing left to do.
 
     Args:
         methods: names, or a text with commas; None for the method of the file.
@@ -52,19 +54,21 @@ def run_sweep(
         config: a TOML file with options, which rank below all others.
         seed: seed of the first run of each setting.
         seeds: number of runs of each setting.
-        jobs: number of runs at a time, each a process.
+        jobs: number of runs at a time, each a process; with several GPUs at least one on each.
         watcher: is told how the runs get on.
-        **options: options of ``reweight train`` (underscores) for the runs that have them.
+        **options: options of ``reweight train`` (underscores) for the runs that have them; several ``device`` are
+            GPUs that the runs are spread over.
 
     Raises:
-        UserError: before the first run, for an option of any run that is wrong, or a folder that is taken.
+        UserError: before the first run, for an option of any run that is wrong, or a folder that does not fit.
     """
     out, file, vary = Path(out), None if config is None else Path(config), vary or {}
     check_whole_number("--jobs", jobs, 1)
     axes = axes_of(methods, data, vary, file)
     if "method" not in axes:
         raise UserError("--methods A,B is missing: name the methods to compare")
-    runs = plan_runs(cells_of(axes, options, file), seed, seeds, out)
+    of_runs, devices = take_devices(options)
+    runs = plan_runs(cells_of(axes, of_runs, file), seed, seeds, out)
     texts = {name: ",".join(values) for name, values in axes.items()}
     arguments = {
         "methods": texts.pop("method"),
@@ -73,8 +77,10 @@ def run_sweep(
         **options,
         **{"config": file, "seed": seed, "seeds": seeds, "jobs": jobs, "out": out},
     }
-    with place_for(out):
-        results = collect(runs, carry_out(runs, out, jobs, watcher or Watcher()))
+    slots = slots_on(devices, jobs)
+    make_folder(out, f"--out {out}")
+    with carry_out(runs, out, slots, watcher or Watcher()) as outcome:
+        results = collect(runs, outcome)
         about = {"command": shlex.join(["reweight", "sweep", *as_arguments(arguments)])}
         return keep(out, sweep_report(results), results, about)
 

@@ -1,0 +1,157 @@
+"""The runs of a shared folder that this process makes: which it may claim, which it holds, what became of them."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import attrs
+
+from reweight_core import UserError, write_json
+from reweight_experiments.cells import PlannedRun
+from reweight_experiments.folder import is_finished
+from reweight_experiments.leases import RENEW_SECONDS, Lease, Leases, look_again
+
+
+@attrs.frozen
+class Outcome:
+    """What became of the runs that a process wanted made.
+
+    Attributes:
+        errors: why runs failed, by name, here or elsewhere.
+        elsewhere: names of those that are not over: other processes are at work on them.
+    """
+
+    errors: Mapping[str, str]
+    elsewhere: Collection[str]
+
+
+class Claims:
+    """Shares runs with other processes on the same folder, so that each run is made by one of them.
+
+    What failed before may be tried again, once by every process; what fails from now on is over.
+
+    Args:
+        runs: those to be made.
+        clock: tells the seconds since any moment; never goes back.
+    """
+
+    def __init__(self, runs: Sequence[PlannedRun], clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._leases = clock, Leases(clock)
+        self._open = {run.name: run for run in runs}
+        self._held: dict[str, Lease] = {}
+        self._errors: dict[str, str] = {}
+        self._old_failures = {run.name: _failure(run) for run in runs}
+        self._renewed = clock()
+        self._nothing_free_at = -RENEW_SECONDS
+        self.ended_elsewhere = 0
+
+    @property
+    def open(self) -> Collection[str]:
+        """Names of the runs that are not over, as far as is known."""
+        return self._open.keys()
+
+    def next(self) -> PlannedRun | None:
+        """Claim a run that nobody makes; None if none is free, which is looked after every `RENEW_SECONDS`."""
+        if self._clock() - self._nothing_free_at < RENEW_SECONDS:
+            return None
+        for name, run in list(self._open.items()):
+            if name in self._held or self._is_over(run):
+                continue
+            try:
+                lease = self._leases.take(run.folder)
+            except UserError as error:
+                self._errors[name] = str(error)
+                del self._open[name]
+                continue
+            if lease is None:
+                continue
+            self._held[name] = lease
+            # while this process looked, another may have made it
+            if self._is_over(run):
+                self._let_go(name)
+                continue
+            with suppress(OSError):
+                _failure_file(run).unlink()
+            return run
+        self._nothing_free_at = self._clock()
+        return None
+
+    def end(self, run: PlannedRun, error: str | None) -> None:
+        """Note that a run that this process holds has ended, and why if it failed."""
+        del self._open[run.name]
+        if error is not None:
+            self._errors[run.name] = error
+            try:
+                write_json(_failure_file(run), {"error": error, "token": uuid.uuid4().hex})
+            except OSError as problem:
+                warnings.warn(f"{_failure_file(run)}: cannot be written ({problem})", stacklevel=2)
+        self._let_go(run.name)
+        self._nothing_free_at = -RENEW_SECONDS
+
+    def lost(self) -> list[str]:
+        """Renew what is held, if it is time; return the names of runs that another process has taken over."""
+        if not self._held or self._clock() - self._renewed < RENEW_SECONDS:
+            return []
+        self._renewed = self._clock()
+        lost = [name for name, lease in self._held.items() if not self._leases.renew(lease)]
+        for name in lost:
+            self._let_go(name)
+        return lost
+
+    def others_are_alive(self, since: float) -> bool:
+        """Whether all open runs are held by others that have shown themselves after a moment of the clock."""
+        return all(self._leases.was_renewed_after(since, run.folder) for run in self._open.values())
+
+    def give_back(self) -> None:
+        """Let others have what this process still holds."""
+        for name in list(self._held):
+            self._let_go(name)
+
+    def outcome(self) -> Outcome:
+        """Look at all runs once more."""
+        elsewhere = [name for name, run in list(self._open.items()) if not self._is_over(run)]
+        return Outcome(self._errors, elsewhere)
+
+    def _let_go(self, name: str) -> None:
+        self._leases.give_back(self._held.pop(name))
+
+    def _is_over(self, run: PlannedRun) -> bool:
+        """Whether another process has ended a run."""
+        look_again(run.folder.parent)
+        look_again(run.folder)
+        failure = _failure(run)
+        try:
+            if not is_finished(run):
+                if failure is None or failure == self._old_failures[run.name]:
+                    return False
+                self._errors[run.name] = _error_in(failure)
+        except UserError as error:
+            self._errors[run.name] = str(error)
+        del self._open[run.name]
+        self.ended_elsewhere += 1
+        return True
+
+
+def _failure_file(run: PlannedRun) -> Path:
+    return run.folder.with_name(f"{run.folder.name}.failed")
+
+
+def _failure(run: PlannedRun) -> str | None:
+    """Return what was written when a run failed, each time something else; None if it has not."""
+    try:
+        return _failure_file(run).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+def _error_in(failure: str) -> str:
+    try:
+        return str(json.loads(failure)["error"])
+    except (ValueError, KeyError, TypeError):
+        return "failed in another process, which could not say why"
