@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from reweight_experiments import claims, leases
+
 GONE = '\n[rows.gone]\npackage = "reweight-method-gone"\n[[cells]]\nname = "gone"\nmethod = "gone"\n'
 STIR = '\n[[cells]]\nname = "stir"\nmethod = "stir"\n'
 
@@ -62,6 +64,26 @@ def test_quiet_leaves_one_line_and_what_went_wrong(reweight, made):
     first, second = done.err.splitlines()
     assert first.startswith("failed: stir-digits/seed-0: too hot (see ")
     assert second == "chance: erm-digits/seed-0 (health in summary.json)"
+
+
+def test_what_others_are_at_work_on_is_told(reweight, made, monkeypatch):
+    for module in (leases, claims):
+        monkeypatch.setattr(module, "RENEW_SECONDS", 0.02)
+    Path("s/stir-digits").mkdir(parents=True)
+    sweep = ["sweep", "--methods", "erm,stir", "--out", "s"]
+    with leases.Leases().held(Path("s/stir-digits/seed-0")):
+        shown, quiet, as_json = reweight(*sweep), reweight(*sweep, "--quiet"), reweight(*sweep, "--json")
+    assert (shown.status, quiet.status, as_json.status) == (0, 0, 0)
+    told = "other processes are at work on it; the last one to end completes the table"
+    line = f"not finished yet: stir-digits/seed-0: {told}"
+    assert line in shown.out.splitlines()
+    assert line in Path("s/results.md").read_text().splitlines()
+    assert "| stir | digits | 0 |" in Path("s/results.md").read_text()
+    assert quiet.out == f"1 of 2 runs finished, others at work on 1, results in {Path('s/results.md')}\n"
+    (run,) = json.loads(as_json.out)["cells"][1]["runs"]
+    assert (run["elsewhere"], "error" in run) == (True, False)
+    assert reweight(*sweep, "--quiet").out == f"2 of 2 runs finished, results in {Path('s/results.md')}\n"
+    assert "not finished yet" not in Path("s/results.md").read_text()
 
 
 def test_what_reproduce_lists_and_would_run_can_be_json(reweight, table):

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from reweight_core.engine.virtual_step import VirtualSGD
     from reweight_core.engine.weighting_network import WeightingNetwork
     from reweight_core.integrations.sklearn import ReweightClassifier
-    from reweight_core.machine.device import cpu_name, total_memory, usable_cpus
+    from reweight_core.machine.device import cpu_name, resolve_device, total_memory, usable_cpus
     from reweight_core.runs.evaluate import evaluate
     from reweight_core.runs.folder import RunRecord, read_config
     from reweight_core.runs.predict import Predictions, load, predict
@@ -128,6 +128,7 @@ _LAZY = {
     "read_values": "reweight_core.data.features",
     "refuse_misfits": "reweight_core.config.compatibility",
     "refuse_unusable": "reweight_core.data.rows",
+    "resolve_device": "reweight_core.machine.device",
     "resume": "reweight_core.training.resume",
     "run_argument": "reweight_core.cli.run_argument",
     "take_given": "reweight_core.cli.plugin_options",
@@ -230,6 +231,7 @@ __all__ = [
     "refuse_misfits",
     "refuse_unusable",
     "registry",
+    "resolve_device",
     "resume",
     "run_argument",
     "take_given",

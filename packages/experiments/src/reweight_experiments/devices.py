@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reweight_core import UserError
+from reweight_core import UserError, resolve_device
 from reweight_experiments.cells import texts_of
 
 
@@ -41,14 +41,9 @@ def slots_on(devices: Sequence[str], jobs: int) -> list[dict[str, str]]:
     """
     if not devices:
         return [{} for _ in range(jobs)]
-    import torch
-
-    count = torch.cuda.device_count()
     names = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     visible = []
     for device in devices:
-        index = int(device.removeprefix("cuda:"))
-        if index >= count:
-            raise UserError(f"--device {device}: this machine has {count} CUDA devices; use --device cpu")
+        index = resolve_device(device).index
         visible.append(names[index] if names else str(index))
     return [{"CUDA_VISIBLE_DEVICES": visible[place % len(visible)]} for place in range(max(jobs, len(visible)))]

@@ -62,7 +62,13 @@ class ReproduceCommand(DeclaringCommand):
 @click.option("--only", metavar="ROW,...", help="Only the rows of these methods, losses or components.")
 @click.option("--cells", "pattern", default="*", metavar="PATTERN", help="Only the cells of such names: '*cifar10*'.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each cell.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at a time, each a process.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Runs at a time, each a process; with --device cuda:0,cuda:1 at least one on each of these GPUs.",
+)
 @click.option("--out", type=Path, metavar="DIR", help="Folder of the runs and results.  [default: runs/NAME]")
 @click.option("--dry-run", is_flag=True, help="Print the command of each run, and run nothing.")
 @quiet_option
@@ -85,7 +91,8 @@ def command(
 ) -> None:
     """Run the settings of the published table NAME, and compare the results with its figures.
 
-    Called again, it keeps finished runs and makes the others.
+    Called again, it keeps finished runs and makes the others. Several processes, on machines
+    that share the folder, make a part each.
 
     \b
     reweight reproduce gdw-uniform --cells '*cifar10-40' --seeds 5

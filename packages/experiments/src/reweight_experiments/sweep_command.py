@@ -59,7 +59,13 @@ class SweepCommand(DeclaringCommand):
     "combinations are run.",
 )
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each setting.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at a time, each a process.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Runs at a time, each a process; with --device cuda:0,cuda:1 at least one on each of these GPUs.",
+)
 @click.option("--out", type=Path, required=True, metavar="DIR", help="Folder of the runs and of the result table.")
 @quiet_option
 @json_option
@@ -80,7 +86,8 @@ def command(
 ) -> None:
     """Compare methods: train each in each setting with several seeds, and make one table of it.
 
-    Called again with the same --out, it keeps finished runs and makes the others.
+    Called again with the same --out, it keeps finished runs and makes the others. Several processes, on machines
+    that share the folder, make a part each.
 
     \b
     reweight sweep --methods erm,gdw --vary noise=none,uniform:0.4 --seeds 3 --out comparison
