@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+import submitit
 
+from reweight_experiments import slurm
 from reweight_experiments.progress import last_metrics
 
 TINY = ["--steps", "3", "--device", "cpu", "--meta-size", "20"]
@@ -158,6 +160,21 @@ def test_of_two_processes_on_one_folder_one_is_killed_and_the_other_makes_the_re
     assert [run["seed"] for run in cell["runs"]] == [0, 1]
     assert all("test_accuracy" in run for run in cell["runs"])
     assert not list(tmp_path.rglob("*.lease-*"))
+
+
+def test_jobs_of_a_scheduler_share_the_runs(reweight, tmp_path, monkeypatch):
+    # jobs of Slurm are submitted in the same way
+    monkeypatch.setattr(slurm, "executor_for", lambda logs, asked: submitit.LocalExecutor(logs))
+    monkeypatch.setattr(slurm, "LOOK_SECONDS", 0.2)
+    sweep = ["sweep", "--methods", "erm,gdw", *TINY, "--out", "s"]
+    done = reweight(*sweep, "--launcher", "slurm", "--slurm-jobs", "2", "--slurm", "time=10")
+    assert done.status == 0, done.err
+    assert [(cell["method"], cell["n"]) for cell in figures(tmp_path / "s")] == [("erm", 1), ("gdw", 1)]
+    assert len([line for line in done.out.splitlines() if "/seed-0  test 0." in line]) == 2
+    assert len(list(tmp_path.glob("s/slurm/*.out"))) == 2
+    before = times(tmp_path / "s")
+    assert "2 of 2 runs are finished already" in reweight(*sweep).out
+    assert times(tmp_path / "s") == before
 
 
 @pytest.mark.parametrize(

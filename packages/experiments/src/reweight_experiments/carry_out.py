@@ -51,13 +51,15 @@ def carry_out(
 
     Args:
         runs: all runs of the sweep.
-        out: the folder of the sweep, which exists.
+        out: the folder of the sweep.
         slots: for each run that is made at a time, the variables of its environment.
         watcher: is told how they get on.
 
     Raises:
-        UserError: before any run, if a folder does not fit (`unfinished`), or an observer lacks its library.
+        UserError: before any run, if the folder cannot be made, one in it does not fit (`unfinished`), or an observer
+            lacks its library.
     """
+    make_folder(out, f"--out {out}")
     missing = unfinished(runs)
     # imports torch
     from reweight_core import build_observers

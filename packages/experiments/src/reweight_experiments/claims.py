@@ -15,7 +15,7 @@ import attrs
 from reweight_core import UserError, write_json
 from reweight_experiments.cells import PlannedRun
 from reweight_experiments.folder import is_finished
-from reweight_experiments.leases import RENEW_SECONDS, Lease, Leases, look_again
+from reweight_experiments.leases import RENEW_SECONDS, Lease, Leases, is_taken, look_again
 
 
 @attrs.frozen
@@ -108,6 +108,15 @@ class Claims:
         """Whether all open runs are held by others that have shown themselves after a moment of the clock."""
         return all(self._leases.was_renewed_after(since, run.folder) for run in self._open.values())
 
+    def claimed(self) -> list[str]:
+        """Return the names of open runs that some process has claimed."""
+        return [name for name, run in self._open.items() if is_taken(run.folder)]
+
+    def look(self) -> dict[str, str | None]:
+        """Look at all open runs; return those that other processes have ended, and why they failed."""
+        over = [name for name, run in list(self._open.items()) if self._is_over(run)]
+        return {name: self._errors.get(name) for name in over}
+
     def give_back(self) -> None:
         """Let others have what this process still holds."""
         for name in list(self._held):
@@ -115,8 +124,8 @@ class Claims:
 
     def outcome(self) -> Outcome:
         """Look at all runs once more."""
-        elsewhere = [name for name, run in list(self._open.items()) if not self._is_over(run)]
-        return Outcome(self._errors, elsewhere)
+        self.look()
+        return Outcome(self._errors, list(self._open))
 
     def _let_go(self, name: str) -> None:
         self._leases.give_back(self._held.pop(name))

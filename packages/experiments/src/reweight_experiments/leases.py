@@ -167,6 +167,14 @@ class Leases:
         return self._seen[file][1]
 
 
+def is_taken(work: Path) -> bool:
+    """Whether somebody has the lease, or had it and died."""
+    try:
+        return _newest(work) > 0
+    except OSError:
+        return False
+
+
 def look_again(folder: Path) -> None:
     """See what others have made in a folder: a network file system may answer from memory until one changes it."""
     with suppress(OSError):

@@ -31,6 +31,7 @@ from reweight_experiments.jobs import stopped_by_signals
 from reweight_experiments.progress import SweepProgress, show
 from reweight_experiments.published import choose_cells, options_of_cells, read_table
 from reweight_experiments.reproduction import plan_reproduction, reproduce
+from reweight_experiments.slurm import slurm_of, slurm_options
 
 
 class ReproduceCommand(DeclaringCommand):
@@ -71,6 +72,7 @@ class ReproduceCommand(DeclaringCommand):
 )
 @click.option("--out", type=Path, metavar="DIR", help="Folder of the runs and results.  [default: runs/NAME]")
 @click.option("--dry-run", is_flag=True, help="Print the command of each run, and run nothing.")
+@slurm_options
 @quiet_option
 @json_option
 @click.pass_context
@@ -85,6 +87,9 @@ def command(
     jobs: int,
     out: Path | None,
     dry_run: bool,
+    launcher: str,
+    slurm_jobs: int | None,
+    slurm_parameters: tuple[str, ...],
     quiet: bool,
     as_json: bool,
     **options: Any,
@@ -107,8 +112,9 @@ def command(
         commands = [["reweight", *run.arguments] for run in plan_reproduction(name, out, **chosen).runs]
         click.echo(json.dumps(commands, indent=2) if as_json else "\n".join(map(shlex.join, commands)))
         return
+    slurm = slurm_of(launcher, slurm_jobs, slurm_parameters)
     with stopped_by_signals(), SweepProgress(quiet or as_json) as progress:
-        results = reproduce(name, out, jobs=jobs, watcher=progress, **chosen)
+        results = reproduce(name, out, jobs=jobs, slurm=slurm, watcher=progress, **chosen)
     show(results, quiet, as_json)
     if results.errors:
         sys.exit(1)

@@ -13,7 +13,6 @@ from reweight_core import UserError, registry
 from reweight_experiments.carry_out import Watcher, carry_out
 from reweight_experiments.cells import PlannedRun, Texts, as_arguments, check_whole_number, plan_runs
 from reweight_experiments.devices import slots_on, take_devices
-from reweight_experiments.folder import make_folder
 from reweight_experiments.published import (
     PublishedCell,
     PublishedTable,
@@ -24,6 +23,7 @@ from reweight_experiments.published import (
     read_table,
 )
 from reweight_experiments.report import CellResult, Report, Results, collect, keep
+from reweight_experiments.slurm import Slurm, make_by_slurm
 
 
 def reproduce(
@@ -35,6 +35,7 @@ def reproduce(
     seed: int = 0,
     seeds: int = 1,
     jobs: int = 1,
+    slurm: Slurm | None = None,
     watcher: Watcher | None = None,
     **overrides: Any,
 ) -> Results:
@@ -52,6 +53,7 @@ def reproduce(
         seed: seed of the first run of each cell.
         seeds: number of runs of each cell.
         jobs: number of runs at a time, each a process; with several GPUs at least one on each.
+        slurm: jobs of Slurm that make the runs; None makes them here.
         watcher: is told how the runs get on.
         **overrides: options of ``reweight train`` (underscores) in place of the table's.
 
@@ -65,15 +67,20 @@ def reproduce(
         "only": ",".join(dict.fromkeys(cell.row for cell in plan.chosen)) if only is not None else None,
         "cells": None if cells == "*" else cells,
         **overrides,
+        **({"device": ",".join(plan.devices)} if plan.devices else {}),
         **{"seed": seed, "seeds": seeds, "jobs": jobs, "out": out},
     }
-    slots = slots_on(plan.devices, jobs)
-    make_folder(out, f"--out {out}")
-    with carry_out(plan.runs, out, slots, watcher or Watcher()) as outcome:
+    command = ["reproduce", name, *as_arguments(arguments)]
+    watcher = watcher or Watcher()
+    if slurm is None:
+        made = carry_out(plan.runs, out, slots_on(plan.devices, jobs), watcher)
+    else:
+        made = make_by_slurm(plan.runs, out, command, slurm, watcher)
+    with made as outcome:
         results = collect(plan.runs, outcome)
         comparisons = [Comparison.of(table, *pair) for pair in zip(plan.chosen, results, strict=True)]
         about = {
-            "command": shlex.join(["reweight", "reproduce", name, *as_arguments(arguments)]),
+            "command": shlex.join(["reweight", *command]),
             "table": name,
             "source": table.record.source,
             "figure": table.figure,

@@ -11,8 +11,8 @@ from reweight_core import UserError
 from reweight_experiments.carry_out import Watcher, carry_out
 from reweight_experiments.cells import Texts, as_arguments, axes_of, cells_of, check_whole_number, plan_runs
 from reweight_experiments.devices import slots_on, take_devices
-from reweight_experiments.folder import make_folder
 from reweight_experiments.report import CellResult, Report, Results, collect, keep
+from reweight_experiments.slurm import Slurm, make_by_slurm
 
 BALANCED = "balanced accuracy"
 """Title of a column that is left out where no result differs from the test accuracy by a point."""
@@ -37,6 +37,7 @@ def run_sweep(
     seed: int = 0,
     seeds: int = 1,
     jobs: int = 1,
+    slurm: Slurm | None = None,
     watcher: Watcher | None = None,
     **options: Any,
 ) -> Results:
@@ -55,6 +56,7 @@ def run_sweep(
         seed: seed of the first run of each setting.
         seeds: number of runs of each setting.
         jobs: number of runs at a time, each a process; with several GPUs at least one on each.
+        slurm: jobs of Slurm that make the runs; None makes them here.
         watcher: is told how the runs get on.
         **options: options of ``reweight train`` (underscores) for the runs that have them; several ``device`` are
             GPUs that the runs are spread over.
@@ -75,13 +77,18 @@ def run_sweep(
         "data": texts.pop("data"),
         "vary": [f"{name}={values}" for name, values in texts.items()] or None,
         **options,
+        **({"device": ",".join(devices)} if devices else {}),
         **{"config": file, "seed": seed, "seeds": seeds, "jobs": jobs, "out": out},
     }
-    slots = slots_on(devices, jobs)
-    make_folder(out, f"--out {out}")
-    with carry_out(runs, out, slots, watcher or Watcher()) as outcome:
+    command = ["sweep", *as_arguments(arguments)]
+    watcher = watcher or Watcher()
+    if slurm is None:
+        made = carry_out(runs, out, slots_on(devices, jobs), watcher)
+    else:
+        made = make_by_slurm(runs, out, command, slurm, watcher)
+    with made as outcome:
         results = collect(runs, outcome)
-        about = {"command": shlex.join(["reweight", "sweep", *as_arguments(arguments)])}
+        about = {"command": shlex.join(["reweight", *command])}
         return keep(out, sweep_report(results), results, about)
 
 

@@ -24,6 +24,7 @@ from reweight_core import (
 from reweight_experiments.cells import CHOOSING, axes_of, options_of_all
 from reweight_experiments.jobs import stopped_by_signals
 from reweight_experiments.progress import SweepProgress, show
+from reweight_experiments.slurm import slurm_of, slurm_options
 from reweight_experiments.sweep import run_sweep
 
 
@@ -67,6 +68,7 @@ class SweepCommand(DeclaringCommand):
     help="Runs at a time, each a process; with --device cuda:0,cuda:1 at least one on each of these GPUs.",
 )
 @click.option("--out", type=Path, required=True, metavar="DIR", help="Folder of the runs and of the result table.")
+@slurm_options
 @quiet_option
 @json_option
 @click.pass_context
@@ -80,6 +82,9 @@ def command(
     seeds: int,
     jobs: int,
     out: Path,
+    launcher: str,
+    slurm_jobs: int | None,
+    slurm_parameters: tuple[str, ...],
     quiet: bool,
     as_json: bool,
     **options: Any,
@@ -93,6 +98,7 @@ def command(
     reweight sweep --methods erm,gdw --vary noise=none,uniform:0.4 --seeds 3 --out comparison
     """
     given = take_given(ctx, options)
+    slurm = slurm_of(launcher, slurm_jobs, slurm_parameters)
     with stopped_by_signals(), SweepProgress(quiet or as_json) as progress:
         results = run_sweep(
             methods,
@@ -102,6 +108,7 @@ def command(
             config=config_file,
             seeds=seeds,
             jobs=jobs,
+            slurm=slurm,
             watcher=progress,
             **given,
         )
