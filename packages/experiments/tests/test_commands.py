@@ -77,6 +77,7 @@ def test_what_others_are_at_work_on_is_told(reweight, made, monkeypatch):
     told = "other processes are at work on it; the last one to end completes the table"
     line = f"not finished yet: stir-digits/seed-0: {told}"
     assert line in shown.out.splitlines()
+    assert "1 run is left, which others began: waiting a minute at most to see whether they are alive" in shown.out
     assert line in Path("s/results.md").read_text().splitlines()
     assert "| stir | digits | 0 |" in Path("s/results.md").read_text()
     assert quiet.out == f"1 of 2 runs finished, others at work on 1, results in {Path('s/results.md')}\n"

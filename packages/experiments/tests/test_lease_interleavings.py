@@ -23,6 +23,7 @@ class Schedule:
         self._moves = [threading.Semaphore(0) for _ in range(PROCESSES)]
         self._stands = threading.Semaphore(0)
         self._alive = set(range(PROCESSES))
+        self.errors = []
 
     def wait(self):
         """Wait for a turn, in a thread of the schedule."""
@@ -36,6 +37,8 @@ class Schedule:
         self.wait()
         try:
             body(who)
+        except BaseException as error:
+            self.errors.append(error)
         finally:
             self._alive.discard(who)
             self._stands.release()
@@ -111,6 +114,7 @@ def test_a_lease_is_taken_from_who_has_not_renewed_it_and_learns_so_when_renewin
         patch.setattr(leases, "open", with_a_turn_first(schedule, builtins.open), raising=False)
         patch.setattr(Path, "unlink", with_a_turn_first(schedule, Path.unlink))
         schedule.play(body, moves, pass_time)
+    assert not schedule.errors
     assert not wrong
     believing = [who for who, lease in held.items() if processes[who].renew(lease)]
     assert len(believing) <= 1

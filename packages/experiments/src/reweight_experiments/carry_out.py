@@ -40,6 +40,9 @@ class Watcher:
             elsewhere: how many of the runs other processes on the same folder have ended.
         """
 
+    def wait_for(self, names: Collection[str]) -> None:
+        """Called when nothing is left to claim, with the runs that others are at work on, or were when they died."""
+
 
 @contextmanager
 def carry_out(
@@ -113,6 +116,8 @@ def _make(claims: Claims, slots: Sequence[Mapping[str, str]], watcher: Watcher) 
                 idle_since = None
             elif idle_since is None:
                 idle_since = time.monotonic()
+                if claims.open:
+                    watcher.wait_for(claims.open)
             elif claims.others_are_alive(idle_since):
                 return
             time.sleep(POLL_SECONDS)

@@ -202,4 +202,5 @@ def _read(file: Path) -> str | None:
 
 def _remove(lease: Lease) -> None:
     if (_read(lease.file) or "").startswith(lease.holder):
-        lease.file.unlink()
+        # who has a newer one may remove it too
+        lease.file.unlink(missing_ok=True)

@@ -73,6 +73,11 @@ class SweepProgress(Watcher):
             states = ", ".join(f"{job.name} {self._epoch(job)}" for job in running)
             self._say(f"{done} runs done{left}; running: {states or 'in other processes'}")
 
+    def wait_for(self, names: Collection[str]) -> None:
+        """Say why nothing is made here for a while."""
+        left = "1 run is" if len(names) == 1 else f"{len(names)} runs are"
+        self._say(f"{left} left, which others began: waiting a minute at most to see whether they are alive")
+
     def _say(self, text: str) -> None:
         if not self._quiet:
             self._pace.said()

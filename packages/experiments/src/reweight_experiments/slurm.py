@@ -72,7 +72,7 @@ class Slurm:
 
 def slurm_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of which `slurm_of` makes a `Slurm`."""
-    for option in (
+    for added in (
         click.option(
             "--slurm", "slurm_parameters", multiple=True, metavar="NAME=VALUE", help="An option of sbatch, e.g. gpus=1."
         ),
@@ -85,7 +85,7 @@ def slurm_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Who makes the runs: this process, or jobs of Slurm (needs submitit).",
         ),
     ):
-        command = option(command)
+        command = added(command)
     return command
 
 
