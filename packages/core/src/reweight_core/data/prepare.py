@@ -82,7 +82,7 @@ class PreparedData:
         val: examples disjoint from both, with clean or observed labels, class-balanced unless they are a fold, or None.
         test: test examples, or None.
         fingerprint: SHA-256 (hex) of everything that was drawn: ids, names and observed labels, meta and validation
-            ids, and test ids if the test set was. The images themselves are not in it.
+            ids, and test ids if the test set was, and of `Dataset.representation`. The images themselves are not in it.
         trusted: which training examples are trusted ones, bool (N,), or None where none is (``--meta-use both``).
         planted: which are planted ones, bool (N,), or None where none is (``--plant``).
     """
@@ -208,7 +208,7 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
         meta_ids=meta_ids,
         val=val,
         test=test,
-        fingerprint=_fingerprint(drawn, [train.names, meta.names if meta else None]),
+        fingerprint=_fingerprint(drawn, [train.names, meta.names if meta else None], dataset.representation),
     )
 
 
@@ -231,8 +231,10 @@ def _in_memory(dataset: Dataset, ids: np.ndarray) -> np.ndarray:
     )
 
 
-def _fingerprint(drawn: Sequence[np.ndarray], names: Sequence[tuple[str, ...] | None]) -> str:
-    digest = hashlib.sha256()
+def _fingerprint(
+    drawn: Sequence[np.ndarray], names: Sequence[tuple[str, ...] | None], representation: str | None
+) -> str:
+    digest = hashlib.sha256((representation or "").encode())
     for of_set in names:
         # where a plugin draws a subset or lists files itself, the names say which
         digest.update("\0".join(of_set or ()).encode() + b"|")

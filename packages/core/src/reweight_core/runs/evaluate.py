@@ -21,6 +21,7 @@ from reweight_core.machine.precision import products
 from reweight_core.runs import folder as run_folder
 from reweight_core.runs.checkpoint import Kept, Manifest
 from reweight_core.runs.judgement import Judgement, figures_of
+from reweight_core.runs.new_examples import refuse_other_inputs
 from reweight_core.runs.predict import load
 
 BATCH_SIZE, FROM_FILES = 500, 100
@@ -109,6 +110,7 @@ def evaluate(run: Path | str, device: str = "auto", network: Kept = "final") -> 
         dataset = load_dataset(config)
     except UserError as error:
         raise UserError(f"{folder / 'config.json'}: {error}") from error
+    refuse_other_inputs(folder, manifest, dataset.representation)
     if dataset.classes != manifest.classes or dataset.input_shape != manifest.input_shape:
         raise UserError(f"{folder}: classes or image size of '{config.data}' are not those the run was trained on")
     if classifier.features is not None and dataset.features != classifier.features:
