@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
+from sklearn.metrics import f1_score
 
 from reweight_core import MappedArray, UserError, configure, evaluate, fitting_defaults, load_data, predict, train
 from reweight_core import load as load_run
@@ -324,6 +325,24 @@ def test_new_rows_keep_the_precision_of_the_stored_ones(tmp_path):
     assert rows.dtype == np.float32 and rows.shape == (ROWS, COLUMNS, 1, 1) and names[3] == f"{tmp_path / 'new.npy'}:3"
     np.save(tmp_path / "new.npy", VALUES.astype(np.int64))
     assert read_new(FeaturesOptions(), tmp_path / "new.npy")[0].dtype == np.float64
+
+
+def test_a_class_that_is_not_in_the_test_set_is_trained_and_its_figures_are_left_out(tmp_path):
+    write_npz(tmp_path, "train", VALUES, TRUE)
+    tested = TRUE != 1
+    write_npz(tmp_path, "test", VALUES[tested], TRUE[tested])
+    config = configure(data="features", data_root=tmp_path, steps=30, out=tmp_path / "run")
+    with pytest.warns(UserWarning, match="the test set has no example of class '1': its figures are of the other"):
+        run = train(config)
+    np.save(tmp_path / "new.npy", VALUES[tested])
+    predicted = predict(load_run(run.folder), [tmp_path / "new.npy"]).probabilities.argmax(1)
+    recall = [(predicted[TRUE[tested] == label] == label).mean() for label in (0, 2)]
+    assert run.summary["test_balanced_accuracy"] == pytest.approx(np.mean(recall))
+    with pytest.warns(UserWarning, match="no example of class '1'"):
+        found = evaluate(run.folder)
+    assert found["test_classes"]["recall"] == [pytest.approx(recall[0]), None, pytest.approx(recall[1])]
+    assert found["test_macro_f1"] == pytest.approx(f1_score(TRUE[tested], predicted, average="macro"))
+    assert "NaN" not in (run.folder / "summary.json").read_text() + (run.folder / "metrics.jsonl").read_text()
 
 
 class TestFeatures(DataSuite):

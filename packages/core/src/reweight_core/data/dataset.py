@@ -83,7 +83,8 @@ class Dataset:
             of what it was fitted to: a network takes no inputs but these. None for data that are as they are.
 
     Raises:
-        UserError: if a field is not what it should be, or a class has no example.
+        UserError: if a field is not what it should be, a class has no example in training or meta set, or there are no
+            test examples at all.
     """
 
     train: Split
@@ -140,7 +141,8 @@ class Dataset:
         if split.names is not None and not _is_tuple_of(str, split.names, len(images)):
             raise _wrong(f"{name}.names", f"a tuple of {len(images)} names or None", split.names)
         empty = np.flatnonzero(np.bincount(split.labels, minlength=len(self.classes)) == 0)
-        if len(empty):
+        # a class that is not tested is trained all the same
+        if len(empty) and (name != "test" or not len(split)):
             raise UserError(
                 f"class '{self.classes[empty[0]]}' has no example in the {_SET_NAMES[name]}: "
                 "every class needs at least one"
