@@ -177,8 +177,6 @@ def test_what_needs_a_run_is_refused_in_one_line(name, knows):
     model = nn.Linear(3, 4)
     data = (torch.randn(8, 3), torch.arange(8) % 4)
     known = {"labels": data[1], "meta": data, "dataset": list(zip(*data, strict=True)), "epochs": 3, "steps": 9}
-    # whether these two estimate their matrix is known when they are built
-    knows = set(knows) | ({"epochs", "labels"} if name in ("forward", "backward") else set())
     with pytest.raises(UserError, match=r"of its own, .*: use reweight train") as caught:
         Reweighter(
             chosen.pop("method", "erm"), model, torch.optim.SGD(model.parameters(), lr=0.1),
