@@ -185,3 +185,29 @@ def test_what_needs_a_run_is_refused_in_one_line(name, knows):
     assert not isinstance(caught.value, PluginError)
     assert "\n" not in str(caught.value)
     assert name in str(caught.value)
+
+
+class Recurrent(nn.Module):
+    """Its dropout draws from the global generator, out of reach."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.linear = nn.LSTM(3, 5, 2, batch_first=True, dropout=0.5), nn.Linear(5, 4)
+
+    def forward(self, x):
+        return self.linear(self.body(x[:, None])[0][:, -1])
+
+
+def test_dropout_of_recurrent_layers_is_refused_only_where_a_method_looks_ahead():
+    data = torch.randn(8, 3), torch.arange(8) % 4
+    for method, refused in (("erm", False), ("co-teaching", False), ("gdw", True)):
+        model = Recurrent()
+        reweighter = Reweighter(
+            method, model, torch.optim.SGD(model.parameters(), lr=0.1), num_classes=4, train_size=8, meta=data,
+            epochs=1, new_model=Recurrent,
+        )  # fmt: skip
+        if refused:
+            with pytest.raises(UserError, match=r"dropout inside .* recurrent layers.*: set that dropout to 0"):
+                reweighter(*data, range(8))
+        else:
+            assert torch.isfinite(reweighter.step(*data, range(8)))

@@ -159,7 +159,13 @@ def build_parts(
     images = train.batch(torch.arange(2, device=device), None).inputs
     head = find_head(model, images)
     lookahead = rehearsed_lookahead(
-        model, images, len(data.dataset.classes), head, method.looks_ahead, config.lookahead
+        model,
+        images,
+        len(data.dataset.classes),
+        head,
+        method.looks_ahead,
+        config.lookahead,
+        draws="repeated" if hooks.implementers("manipulate_update") else "kept",
     )
     stages = hooks.plan_stages(stage)
     per_example = [f"--with {name}" for name, component in components.items() if component.per_example]

@@ -314,6 +314,7 @@ class Reweighter:
                 looks_ahead,
                 config.lookahead,
                 step.passes.autocast,
+                "repeated" if self._hooks.implementers("manipulate_update") else "free",
             )
             self._rehearsed = True
         if not self._begun:
