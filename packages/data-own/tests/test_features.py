@@ -345,6 +345,27 @@ def test_a_class_that_is_not_in_the_test_set_is_trained_and_its_figures_are_left
     assert "NaN" not in (run.folder / "summary.json").read_text() + (run.folder / "metrics.jsonl").read_text()
 
 
+def test_what_has_changed_since_training_is_named_by_what_it_is(tmp_path):
+    write_npz(tmp_path, "train", VALUES, TRUE)
+    write_npz(tmp_path, "test", VALUES, TRUE)
+    run = train(configure(data="features", data_root=tmp_path, steps=2, out=tmp_path / "run")).folder
+    names = np.array(["b", "a", "c"])[TRUE]
+    for values, labels, changed in (
+        (VALUES[:, 1:], TRUE, "3 features, were 4 features"),
+        (VALUES, np.where(TRUE == 2, 3, TRUE), "other classes: '2' is gone"),
+        (VALUES, np.where(np.arange(ROWS) == 5, 3, TRUE), "other classes: '3' is new"),
+        (VALUES, names, "other classes: '0' is gone"),
+    ):
+        for part in ("train", "test"):
+            write_npz(tmp_path, part, values, labels)
+        with pytest.raises(UserError) as caught:
+            evaluate(run)
+        assert str(caught.value) == (
+            f"{run}: the training set of 'features' is not that of the run any more ({changed}); use reweight "
+            "predict for new examples"
+        )
+
+
 class TestFeatures(DataSuite):
     name, meta_size = "features", 9
 
