@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reweight_core import Dataset, Split, UserError, column_statistics, decode, mean_and_std, refuse_unusable
+from reweight_core import Dataset, UserError, decode, mean_and_std
+from reweight_data_own.assembly import dataset_of, dataset_of_rows
 from reweight_data_own.encoded_images import open_images
 from reweight_data_own.hub import Opened, open_dataset
 from reweight_data_own.labels import Labels, alike, checked, index
@@ -27,35 +28,14 @@ def load(config: HfOptions) -> Dataset:
     """
     opened = open_dataset(config)
     classes, labels = _labels(opened)
-    representation = None
-    observed = None if labels["train"].true is None else labels["train"].seen
-    if opened.kind == "images":
-        images = open_images(opened, config)
-        splits = {part: Split(images[part], labels[part].best) for part in opened.parts}
-        mean, std = mean_and_std(images["train"])
-        padding = max(1, min(images["train"].shape[2:]) // 8)
-    else:
-        texts = _texts(opened)
-        rows = features_of(texts, config.text_model, config.text_features)
-        representation = representation_of(texts["train"], config.text_model, config.text_features)
-        splits = {part: Split(rows[part], labels[part].best) for part in opened.parts}
-        mean, std = column_statistics(rows["train"], opened.where("train"))
-        for part in opened.parts.keys() - {"train"}:
-            refuse_unusable(rows[part], mean, std, opened.where(part))
-        padding = 0
-    return Dataset(
-        train=splits["train"],
-        test=splits.get("test"),
-        meta=splits.get("meta"),
-        classes=classes,
-        mean=mean,
-        std=std,
-        observed=observed,
-        trusted=observed is not None,
-        augment="crop-flip" if opened.kind == "images" else "none",
-        padding=padding,
-        representation=representation,
-    )
+    if opened.kind == "texts":
+        texts, settings = _texts(opened), (config.text_model, config.text_features)
+        rows = features_of(texts, *settings)
+        return dataset_of_rows(rows, labels, {}, classes, representation_of(texts["train"], *settings))
+    images = open_images(opened, config)
+    mean, std = mean_and_std(images["train"])
+    padding = max(1, min(images["train"].shape[2:]) // 8)
+    return dataset_of(images, labels, {}, classes=classes, mean=mean, std=std, augment="crop-flip", padding=padding)
 
 
 def read_new(
