@@ -211,3 +211,28 @@ def test_dropout_of_recurrent_layers_is_refused_only_where_a_method_looks_ahead(
                 reweighter(*data, range(8))
         else:
             assert torch.isfinite(reweighter.step(*data, range(8)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda X, y: (X[:, :2], y),
+        lambda X, y: (X.double(), y),
+        lambda X, y: [(X.double(), y)],
+        lambda X, y: (X[:1], y[:1]),
+    ],
+    ids=["width", "type", "type of a list", "one"],
+)
+def test_clean_examples_that_the_model_cannot_take_are_told_as_such(change):
+    data = torch.randn(8, 3), torch.arange(8) % 4
+    model = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.Linear(5, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reweighter = Reweighter(
+            "l2rw", model, torch.optim.SGD(model.parameters(), lr=0.1), num_classes=4, train_size=8, meta=change(*data)
+        )
+    with pytest.raises(
+        UserError, match=r"^meta=: (the model takes the training examples, but not|BatchNorm)"
+    ) as caught:
+        reweighter(*data, range(8))
+    assert "\n" not in str(caught.value)

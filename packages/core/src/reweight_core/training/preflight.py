@@ -69,6 +69,12 @@ def rehearse(
                 raise UserError(
                     f"in train mode the model must return logits {(n, num_classes)}, but returns {tuple(logits.shape)}"
                 )
+            sums = logits.detach().float().sum(1)
+            if (logits >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-2):
+                warnings.warn(
+                    "the model seems to return probabilities, and losses are of logits: leave its softmax out",
+                    stacklevel=2,
+                )
             if draws == "repeated":
                 _refuse_unrepeatable(passes, inputs, logits.detach())
             D = (logits.detach().softmax(1) - 1 / num_classes).requires_grad_()
@@ -105,6 +111,27 @@ def rehearse(
             "no rule for that",
             stacklevel=2,
         )
+
+
+def rehearse_meta_batch(model: nn.Module, inputs: Inputs, autocast: torch.dtype | None = None) -> None:
+    """Run one forward pass on clean examples as a look-ahead does (arguments as `rehearse`).
+
+    Raises:
+        UserError: if it fails.
+    """
+    device = next(p for p in model.parameters() if p.requires_grad).device
+    passes = Passes(model, torch.Generator(device), autocast)
+    try:
+        with _left_alone(model, device), torch.no_grad():
+            passes.forward_at(passes.parameters, inputs)
+    except torch.OutOfMemoryError:
+        raise
+    except UserError as error:
+        raise UserError(f"meta=: {error}") from error
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"meta=: the model takes the training examples, but not these, which must be of their kind: {reason(error)}"
+        ) from error
 
 
 def _refuse_unrepeatable(passes: Passes, inputs: Inputs, logits: Tensor) -> None:
