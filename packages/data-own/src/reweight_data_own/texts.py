@@ -52,7 +52,7 @@ def representation_of(train: Sequence[str], model: str | None, columns: int) -> 
         UserError: if the model is neither in a folder nor among those that were loaded from the Hub.
     """
     if model is not None:
-        return f"the hidden states of {model} ({_state_of(model)})"
+        return f"the hidden states of {_named(model)}"
     texts = hashlib.sha256()
     for text in train:
         texts.update(text.encode("utf-8", "surrogatepass") + b"\0")
@@ -122,15 +122,15 @@ def _version(library: str) -> str:
         return "none"
 
 
-def _state_of(model: str) -> str:
-    """Return a digest of the files of a model in a folder, or the commit of one of the Hub."""
+def _named(model: str) -> str:
+    """Name a model by the contents of its files, wherever its folder is, or by its commit on the Hub."""
     if not Path(model).is_dir():
-        return f"commit {_commit_of(model)}"
+        return f"{model} ({_commit_of(model)})"
     digest = hashlib.sha256()
     for path in sorted(path for path in Path(model).iterdir() if path.suffix in _OF_A_MODEL):
         with open(path, "rb") as file:
             digest.update(f"{path.name}\0".encode() + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
+    return f"a text model ({digest.hexdigest()[:16]})"
 
 
 def _commit_of(model: str) -> str:
