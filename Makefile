@@ -1,5 +1,5 @@
 # make demo         install everything into .venv and train GDW on the embedded data set
-# make test         the same environment; linters, types and all tests
+# make test         what tests need beside it in the same environment; linters, types and all tests
 # make test-floor   an environment with the oldest libraries that are supported; the tests that depend on them
 
 PYTHON ?= python3
@@ -29,21 +29,28 @@ test-floor: $(FLOOR)/installed
 		tests/test_gpu_script.py tests/test_recorded_training.py tests/test_resume.py tests/test_reweighter.py \
 		tests/test_startup.py tests/test_third_party_plugin.py
 
-lint: $(VENV)/installed
+lint: $(VENV)/ready-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/installed
+format: $(VENV)/ready-for-tests
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(VENV)/installed: requirements-dev.txt
-$(FLOOR)/installed: requirements-floor.txt
-$(VENV)/installed $(FLOOR)/installed: $(PACKAGES:%=%/pyproject.toml)
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install -q -r $(filter requirements-%,$^) $(PACKAGES:%=-e %)
+$(VENV)/installed: $(PACKAGES:%=%/pyproject.toml)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q $(PACKAGES:%=-e %)
+	touch $@
+
+$(VENV)/ready-for-tests: $(VENV)/installed requirements-dev.txt
+	$(BIN)/pip install -q -r requirements-dev.txt
+	touch $@
+
+$(FLOOR)/installed: requirements-floor.txt $(PACKAGES:%=%/pyproject.toml)
+	$(PYTHON) -m venv $(FLOOR)
+	$(FLOOR)/bin/pip install -q -r requirements-floor.txt $(PACKAGES:%=-e %)
 	touch $@
 
 clean:

@@ -8,7 +8,7 @@ from scipy.special import softmax
 from sklearn.metrics import precision_score, roc_auc_score
 
 from reweight_audit.records import Signal
-from reweight_audit.signals import MEANINGS, Known, against, figures, likeliest, measured, other_class, signals_of
+from reweight_audit.signals import MEANINGS, Known, against, figures, measured, other_class, signals_of
 from reweight_core import Samples, UserError
 
 N, CLASSES = 40, 3
@@ -85,7 +85,6 @@ def test_what_several_networks_suggest_is_the_mean_of_their_probabilities_withou
         others = [c for c in range(4) if c != labels[i]]
         mean = np.mean([softmax(network[i, others]) for network in logits], axis=0)
         assert other_class(logits, labels)[i] == others[mean.argmax()]
-        assert likeliest(logits)[i] == np.mean([softmax(network[i]) for network in logits], axis=0).argmax()
 
 
 class TestMeasured:

@@ -132,7 +132,7 @@ def test_empty_smallest_class_is_refused():
 # Splits
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     sizes=st.lists(st.integers(12, 40), min_size=2, max_size=5),
     meta=st.integers(0, 4),

@@ -11,7 +11,7 @@ import numpy as np
 from reweight_audit.audited_run import AuditedRun
 from reweight_audit.calibration import from_known, from_two_groups, shares
 from reweight_audit.records import Audit, Signal
-from reweight_audit.signals import Known, against, figures, likeliest, other_class
+from reweight_audit.signals import Known, against, figures, other_class
 from reweight_core import noise_estimate
 
 
@@ -20,7 +20,8 @@ class Judged:
     """The examples that are judged; the attributes are those of `Audit`.
 
     Attributes:
-        logits: what is said of them by each network, (K, N, C): these say together what they should be.
+        logits: what each network says of them, (K, N, C): together they say what an example should be, and the last,
+            which knows least of its label, whether there is another at all.
     """
 
     ids: np.ndarray
@@ -72,7 +73,7 @@ def ranked(
         ids=examples.ids,
         names=tuple(examples.names),
         given=given,
-        suggested=np.where((probability >= 0.5) | (likeliest(examples.logits) != given), other, given),
+        suggested=np.where((probability >= 0.5) | (examples.logits[-1].argmax(1) != given), other, given),
         probability=probability,
         calibrated=calibrated,
         signals=tuple(signals),

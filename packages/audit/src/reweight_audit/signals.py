@@ -94,27 +94,20 @@ def against(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return difference
 
 
-def likeliest(logits: np.ndarray) -> np.ndarray:
-    """Return the class with the largest probability, mean over several networks, int64 (N,).
-
-    Args:
-        logits: of each network, (K, N, C).
-    """
-    probabilities = np.exp(logits.astype(np.float64) - logits.max(2, keepdims=True))
-    found: np.ndarray = (probabilities / probabilities.sum(2, keepdims=True)).mean(0).argmax(1)
-    return found
-
-
 def other_class(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the likeliest class if the label is wrong, int64 (N,): what a network learned by heart has no say in it.
+    """Return the likeliest class if the label is wrong, by the mean of the probabilities, int64 (N,).
+
+    What a network learned by heart then has no say in it.
 
     Args:
         logits: of each network, (K, N, C).
         labels: (N,).
     """
-    others = logits.copy()
+    others = logits.astype(np.float64)
     others[:, np.arange(len(labels)), labels] = -np.inf
-    return likeliest(others)
+    probabilities = np.exp(others - others.max(2, keepdims=True))
+    found: np.ndarray = (probabilities / probabilities.sum(2, keepdims=True)).mean(0).argmax(1)
+    return found
 
 
 def _of_visited(values: np.ndarray, visited: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ from torch import Tensor
 from reweight_core.data.features import Features
 from reweight_core.engine.lookahead import Choice
 from reweight_core.errors import UserError
-from reweight_core.files import flush, write_json
+from reweight_core.files import flush, usual_permissions, write_json
 
 FORMAT = 5
 
@@ -191,10 +191,9 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
         if tensors is None:
             continue
         # shared tensors and views are stored once each: safetensors refuses aliases
-        save_file(
-            {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()},
-            partial / name,
-        )
+        copies = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
+        with usual_permissions(partial / name):
+            save_file(copies, partial / name)
         flush(partial / name)
         files[name] = {"bytes": (partial / name).stat().st_size, "sha256": _sha256(partial / name)}
     content = {"format": FORMAT, "files": files, "manifest": checkpoint.manifest.as_json()}
