@@ -104,7 +104,7 @@ X, Y = torch.randn(10, 5, generator=torch.Generator().manual_seed(1)), torch.ara
         ((X[:0], Y[:0]), "labels of meta= must be .* shape .0,."),
         ((["a"] * 10, Y), "meta=: the inputs of a pair or mapping must be tensors"),
         ((X, np.array(["a"] * 10)), "meta=: an array that cannot be a tensor"),
-        ({"x": X}, "meta=: a batch or example must be .* a mapping with 'labels'"),
+        ({"x": X, "mask": X}, "meta=: a batch or example must be .* a mapping with 'labels', but has x, mask"),
         (X, "meta=: a batch or example must be"),
         ([], "meta= is empty"),
         ([(X, Y[:9])], "meta= has 10 inputs for 9 labels"),

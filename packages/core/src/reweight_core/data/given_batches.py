@@ -105,10 +105,8 @@ def inputs_and_labels(batch: Any, argument: str) -> tuple[Inputs, Any]:
                 return inputs, inputs.pop(name)
     elif isinstance(batch, Sequence) and len(batch) >= 2:
         return batch[0], batch[1]
-    raise UserError(
-        f"{argument}: a batch or example must be (inputs, labels), or a mapping with 'labels', but is a "
-        f"{type(batch).__name__}"
-    )
+    found = f"has {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"is a {type(batch).__name__}"
+    raise UserError(f"{argument}: a batch or example must be (inputs, labels), or a mapping with 'labels', but {found}")
 
 
 def _collated(dataset: Any, positions: Tensor) -> Any:
