@@ -1,6 +1,11 @@
 """What all tests share."""
 
 import pytest
+from hypothesis import settings
+
+# how long an example takes says more of the machine than of the code
+settings.register_profile("reweight", deadline=None)
+settings.load_profile("reweight")
 
 
 @pytest.fixture(autouse=True)

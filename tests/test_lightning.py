@@ -46,11 +46,11 @@ def callback(method="gdw", **settings):
     return Reweighting(method, **given)
 
 
-def trained(folder, module, reweighting, path=None, batches=None, **arguments):
+def trained(folder, module, reweighting, path=None, batches=None, val=None, **arguments):
     settings = {"max_epochs": EPOCHS, "accelerator": "cpu", "logger": False, "enable_progress_bar": False}
     settings |= {"enable_model_summary": False, "default_root_dir": folder, "callbacks": [reweighting]}
     trainer = pl.Trainer(**settings | arguments)
-    trainer.fit(module, loader() if batches is None else batches, ckpt_path=path)
+    trainer.fit(module, loader() if batches is None else batches, val, ckpt_path=path)
     return trainer
 
 
@@ -93,6 +93,61 @@ def test_a_training_that_is_resumed_ends_with_the_same_bits(tmp_path):
     assert all(map(torch.equal, whole.parameters(), again.parameters()))
     for name, column in first.reweighter.samples().items():
         assert torch.equal(column, second.reweighter.samples()[name]), name
+
+
+class Validated(Module):
+    """Notes at the end of every epoch the weights that are validated and those that are trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.validated, self.trained, self.kept = [], [], []
+
+    def validation_step(self, batch, batch_idx):
+        if not self.trainer.sanity_checking:
+            self.validated.append(self.net[0].weight.clone())
+
+    def on_train_batch_end(self, *_):
+        self.trained.append(self.net[0].weight.detach().clone())
+        average = dict(self.reweighter.state_dict()["plugins"])["ema.average.net.0.weight"]
+        self.kept.append(average.clone())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_average_is_validated_and_saved_and_training_goes_on_without_it(tmp_path):
+    def keeping():
+        return pl.callbacks.ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
+
+    modules = [Validated() for _ in range(3)]
+    callbacks = [callback(components=["ema"]) for _ in modules]
+    for module, reweighting, val in zip(modules[:2], callbacks[:2], ([loader()], None), strict=True):
+        trainer = trained(tmp_path, module, reweighting, callbacks=[reweighting, keeping()], val=val)
+    whole, unseen, again = modules
+    steps = N // BATCH
+    assert all(map(torch.equal, whole.validated[::steps], whole.kept[steps - 1 :: steps]))
+    assert not torch.equal(whole.kept[-1], whole.trained[-1])
+    # validation left no trace
+    assert all(map(torch.equal, whole.trained, unseen.trained))
+    assert torch.equal(whole.net[0].weight, whole.kept[-1])
+    saved = torch.load(tmp_path / "epoch=0.ckpt", weights_only=False)["state_dict"]
+    assert torch.equal(saved["net.0.weight"], whole.kept[steps - 1])
+    trained(tmp_path, again, callbacks[2], tmp_path / "epoch=0.ckpt")
+    assert all(map(torch.equal, whole.trained[steps:], again.trained))
+    assert all(map(torch.equal, whole.parameters(), again.parameters()))
+    # a checkpoint of the end too can be gone on with
+    trainer.save_checkpoint(tmp_path / "end.ckpt")
+    assert torch.equal(
+        torch.load(tmp_path / "end.ckpt", weights_only=False)["reweight_trained"]["net.0.weight"], unseen.trained[-1]
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_checkpoints_that_could_not_have_the_average_are_refused(tmp_path):
+    weights_only = pl.callbacks.ModelCheckpoint(tmp_path, save_weights_only=True)
+    with pytest.raises(UserError, match="would keep the weights that are trained"):
+        reweighting = callback(components=["ema"])
+        trained(tmp_path, Module(), reweighting, callbacks=[reweighting, weights_only])
+    reweighting = callback()
+    trained(tmp_path, Module(), reweighting, callbacks=[reweighting, weights_only], max_epochs=1)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -119,6 +119,19 @@ def test_another_number_of_features_is_told_as_the_users_mistake(words, capsys):
     assert refusal(capsys) == "Error: new.txt: has 2 features, but the run was trained on 3"
 
 
+def test_a_network_takes_no_inputs_that_are_made_by_something_else(words, capsys):
+    change(words, "vectors(config, texts), texts\n", 'vectors(config, texts), texts, "counts of 2026"\n')
+    made_by = (
+        "run: its network takes inputs made by the examples as they are, and now they would be made by counts of 2026"
+    )
+    assert refusal(capsys) == f"Error: {made_by}: bring back what has changed, or train anew"
+    change(words, "std=(2.0,) * 3", 'std=(2.0,) * 3, representation="counts of 2026"')
+    assert run("eval", "run") == 2
+    assert made_by in capsys.readouterr().err
+    change(words, "vectors(config, texts), texts\n", "vectors(config, texts), texts, 2026\n")
+    assert "read_new returned int as its representation, which must be a text or None" in refusal(capsys)
+
+
 def test_without_its_plugin_the_missing_one_is_named_and_the_network_loads(words, capsys):
     shutil.rmtree(words.parent)
     assert "run: new examples are read by the plugin of its dataset: no data is called 'words'" in refusal(capsys)

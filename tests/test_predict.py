@@ -244,4 +244,7 @@ def test_a_table_of_features_is_trained_on_and_takes_no_images(tmp_path, photos,
     capsys.readouterr()
     (tmp_path / "train.csv").write_text("\n".join(["label,x,y", *rows, "a,99,99"]))
     assert run("eval", folder) == 2
-    assert "the features of 'csv' have other columns, means or deviations" in capsys.readouterr().err
+    assert (
+        "the training set of 'csv' is not that of the run any more (other means or deviations of its columns)"
+        in capsys.readouterr().err
+    )

@@ -177,8 +177,6 @@ def test_what_needs_a_run_is_refused_in_one_line(name, knows):
     model = nn.Linear(3, 4)
     data = (torch.randn(8, 3), torch.arange(8) % 4)
     known = {"labels": data[1], "meta": data, "dataset": list(zip(*data, strict=True)), "epochs": 3, "steps": 9}
-    # whether these two estimate their matrix is known when they are built
-    knows = set(knows) | ({"epochs", "labels"} if name in ("forward", "backward") else set())
     with pytest.raises(UserError, match=r"of its own, .*: use reweight train") as caught:
         Reweighter(
             chosen.pop("method", "erm"), model, torch.optim.SGD(model.parameters(), lr=0.1),
@@ -187,3 +185,54 @@ def test_what_needs_a_run_is_refused_in_one_line(name, knows):
     assert not isinstance(caught.value, PluginError)
     assert "\n" not in str(caught.value)
     assert name in str(caught.value)
+
+
+class Recurrent(nn.Module):
+    """Its dropout draws from the global generator, out of reach."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.linear = nn.LSTM(3, 5, 2, batch_first=True, dropout=0.5), nn.Linear(5, 4)
+
+    def forward(self, x):
+        return self.linear(self.body(x[:, None])[0][:, -1])
+
+
+def test_dropout_of_recurrent_layers_is_refused_only_where_a_method_looks_ahead():
+    data = torch.randn(8, 3), torch.arange(8) % 4
+    for method, refused in (("erm", False), ("co-teaching", False), ("gdw", True)):
+        model = Recurrent()
+        reweighter = Reweighter(
+            method, model, torch.optim.SGD(model.parameters(), lr=0.1), num_classes=4, train_size=8, meta=data,
+            epochs=1, new_model=Recurrent,
+        )  # fmt: skip
+        if refused:
+            with pytest.raises(UserError, match=r"dropout inside .* recurrent layers.*: set that dropout to 0"):
+                reweighter(*data, range(8))
+        else:
+            assert torch.isfinite(reweighter.step(*data, range(8)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda X, y: (X[:, :2], y),
+        lambda X, y: (X.double(), y),
+        lambda X, y: [(X.double(), y)],
+        lambda X, y: (X[:1], y[:1]),
+    ],
+    ids=["width", "type", "type of a list", "one"],
+)
+def test_clean_examples_that_the_model_cannot_take_are_told_as_such(change):
+    data = torch.randn(8, 3), torch.arange(8) % 4
+    model = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.Linear(5, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reweighter = Reweighter(
+            "l2rw", model, torch.optim.SGD(model.parameters(), lr=0.1), num_classes=4, train_size=8, meta=change(*data)
+        )
+    with pytest.raises(
+        UserError, match=r"^meta=: (the model takes the training examples, but not|BatchNorm)"
+    ) as caught:
+        reweighter(*data, range(8))
+    assert "\n" not in str(caught.value)

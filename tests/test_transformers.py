@@ -2,6 +2,7 @@
 
 import copy
 import json
+from itertools import count
 
 import pytest
 import torch
@@ -129,6 +130,55 @@ def test_a_run_that_is_resumed_ends_with_the_same_bits(tmp_path):
         assert torch.equal(mine, p)
     for name, column in whole.reweighter.samples().items():
         assert torch.equal(column, again.reweighter.samples()[name]), name
+
+
+def trained_and_kept(trainer, resumed=None):
+    """Train; return the trained and the averaged network as they were at the end."""
+    found, end = [], trainer.end
+
+    def copying():
+        for state in (trainer.model.state_dict(), trainer.reweighter.evaluation_model().state_dict()):
+            found.append({name: tensor.clone() for name, tensor in state.items()})
+        end()
+
+    trainer.end = copying
+    trainer.train(resume_from_checkpoint=resumed)
+    return found
+
+
+def test_the_average_is_evaluated_and_saved_and_training_goes_on_without_it(tmp_path):
+    settings = {"reweight": {"components": ["ema"], "lookahead": "jvp"}, "save_strategy": "epoch"}
+    settings |= {"eval_strategy": "steps", "eval_steps": 2, "per_device_eval_batch_size": 9}
+    whole, again = (trainer_of(tmp_path, **settings) for _ in range(2))
+    trained, kept = trained_and_kept(whole)
+    assert not torch.equal(trained["classifier.weight"], kept["classifier.weight"])
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in whole.model.state_dict().items())
+    batch = padded(sentences(9, 2))
+    with torch.no_grad():
+        expected = whole.model.eval()(**batch).loss.item()
+    found = [line["eval_loss"] for line in whole.state.log_history if "eval_loss" in line]
+    assert found[-1] == whole.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-5)
+    saved = BertForSequenceClassification.from_pretrained(tmp_path / "checkpoint-6").state_dict()
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in saved.items())
+    # from its checkpoint training goes on as if it had not been interrupted, nor evaluated
+    again.args.eval_strategy = "no"
+    ends = trained_and_kept(again, str(tmp_path / "checkpoint-3"))
+    for mine, other in zip(ends, (trained, kept), strict=True):
+        assert all(torch.equal(tensor, other[name]) for name, tensor in mine.items())
+
+
+def test_the_best_checkpoint_has_the_average_that_was_best(tmp_path):
+    trainer = trainer_of(
+        tmp_path, reweight={"components": ["ema"]}, eval_strategy="epoch", save_strategy="epoch",
+        load_best_model_at_end=True, metric_for_best_model="age", greater_is_better=False,
+        per_device_eval_batch_size=9,
+    )  # fmt: skip
+    ages = count()
+    trainer.compute_metrics = lambda _: {"age": next(ages)}
+    trainer.train()
+    losses = [line["eval_loss"] for line in trainer.state.log_history if "eval_loss" in line]
+    assert losses[0] != pytest.approx(losses[1], rel=1e-6)
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(losses[0], rel=1e-7)
 
 
 def test_a_checkpoint_of_another_trainer_is_refused_before_training(tmp_path):

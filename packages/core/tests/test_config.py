@@ -5,7 +5,7 @@ from typing import Literal
 import attrs
 import pytest
 from attrs.validators import gt
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reweight_core.config.options import option
@@ -436,7 +436,6 @@ FINITE = st.floats(min_value=1e-6, max_value=1e6)
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
 
 
-@settings(deadline=None)
 @given(
     values=st.fixed_dictionaries(
         {"method": st.sampled_from(["erm", "stir"]), "data": st.sampled_from(["digits", "shelf"])},

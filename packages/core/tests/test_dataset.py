@@ -35,10 +35,11 @@ def test_two_classes_are_the_least():
 
 
 @pytest.mark.parametrize("part", ["train", "test", "meta"])
-def test_a_class_without_examples_is_refused(part):
-    message = f"class 'b' has no example in the {'training' if part == 'train' else part} set"
-    assert refusal(**{part: make_split((5, 0, 5))}).startswith(message)
+def test_a_class_that_cannot_be_learned_is_refused(part):
     assert refusal(**{part: make_split((0, 0, 0))}).startswith("class 'a' has no example")
+    if part != "test":
+        message = f"class 'b' has no example in the {'training' if part == 'train' else part} set"
+        assert refusal(**{part: make_split((5, 0, 5))}).startswith(message)
 
 
 @pytest.mark.parametrize("part", ["train", "test", "meta"])

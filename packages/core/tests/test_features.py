@@ -64,6 +64,7 @@ def test_columns_are_found_by_name_and_others_are_ignored(tmp_path):
         ("x\n1\n", "table.csv: has no column 'y', which is a feature of the training set"),
         ("x,y\n1,2\n1,two\n", "table.csv, line 3: y 'two' is no finite number"),
         ("x,y\n1,\n", "table.csv, line 2: y '' is no finite number"),
+        ("x,y\n1,1e300\n", "table.csv, line 2: y '1e300' is too large"),
         ("x,y\n1,inf\n", "table.csv, line 2: y 'inf' is no finite number"),
         ("x,y\n1,2\n1\n", "table.csv, line 3: does not have 2 columns"),
         ("x,y\n1,2,3\n", "table.csv, line 2: does not have 2 columns"),

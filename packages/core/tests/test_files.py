@@ -4,7 +4,9 @@ import json
 import os
 import stat
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from reweight_core import written_whole
 from reweight_core.files import write_json, write_text
@@ -64,6 +66,17 @@ def test_two_that_write_a_shared_file_do_not_meet(tmp_path):
         one.write_text("one")
         other.write_text("other")
     assert path.read_text() == "one" and os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660)])
+def test_a_file_has_the_permissions_that_new_files_get(umask, mode, tmp_path):
+    before = os.umask(umask)
+    try:
+        with written_whole(tmp_path / "a.safetensors") as partial:
+            save_file({"a": np.zeros(3)}, partial)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.safetensors").stat().st_mode) == mode
 
 
 def test_text_is_written_as_it_is_and_json_can_be_read_back(tmp_path):

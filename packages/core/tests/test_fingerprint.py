@@ -26,7 +26,7 @@ def random_class(labels, num_classes, rng):
     return rng.randint(num_classes, size=len(labels))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     meta=st.sampled_from([0, 6, 7]),
     val=st.sampled_from([0, 6]),
@@ -90,7 +90,7 @@ def test_names_are_part_of_the_fingerprint():
     assert len(prints) == 3
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(position=st.integers(0, 119), shift=st.integers(1, 2))
 def test_one_changed_label_changes_the_fingerprint(position, shift):
     def one_moves(labels, num_classes, rng):

@@ -38,7 +38,7 @@ def test_a_random_crop_follows_from_seed_and_position_alone(files):
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 999))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_random_crop_lies_in_the_image_and_has_an_allowed_shape(width, height, seed):
     left, top, right, bottom = random_crop(width, height, np.random.RandomState(seed))
     assert 0 <= left < right <= width and 0 <= top < bottom <= height

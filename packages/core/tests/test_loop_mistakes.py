@@ -1,11 +1,13 @@
 """What goes wrong in a loop of the user's own is told in one line, where it was given."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from reweight_core import Reweighter, UserError
+from reweight_core import Reweighter, UserError, hookimpl
 from reweight_core.data.given_batches import Expected, MetaBatches
 from reweight_core.errors import PluginError
 from reweight_core.plugins import registry
@@ -102,7 +104,7 @@ X, Y = torch.randn(10, 5, generator=torch.Generator().manual_seed(1)), torch.ara
         ((X[:0], Y[:0]), "labels of meta= must be .* shape .0,."),
         ((["a"] * 10, Y), "meta=: the inputs of a pair or mapping must be tensors"),
         ((X, np.array(["a"] * 10)), "meta=: an array that cannot be a tensor"),
-        ({"x": X}, "meta=: a batch or example must be .* a mapping with 'labels'"),
+        ({"x": X, "mask": X}, "meta=: a batch or example must be .* a mapping with 'labels', but has x, mask"),
         (X, "meta=: a batch or example must be"),
         ([], "meta= is empty"),
         ([(X, Y[:9])], "meta= has 10 inputs for 9 labels"),
@@ -165,6 +167,92 @@ def test_arguments_of_another_kind_are_told_by_their_names_in_python(change, tex
         Reweighter("erm", **{"train_size": N} | settings | change)
     told(caught)
     assert "--" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "given"), [("method", None), ("loss", nn.CrossEntropyLoss())])
+def test_what_is_no_name_is_told(name, given):
+    with pytest.raises(
+        UserError, match=rf"^{name}= must be a name \(reweight list\), but is a {type(given).__name__}$"
+    ):
+        made(**{name: given})
+
+
+def test_classes_that_are_missing_among_the_clean_examples_are_told(recwarn):
+    made(meta=(X, Y))
+    assert not recwarn
+    for kept, text in ((Y != 2, "class 2: "), (Y == 1, "class 0 and of 2 more: ")):
+        with pytest.warns(UserWarning, match=f"meta= has no example of {text}methods that learn"):
+            made(meta=(X[kept], Y[kept]))
+
+
+def test_a_batch_that_batchnorm_cannot_take_is_told():
+    model = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7), nn.Linear(7, C))
+    reweighter = made(model)
+    for begun in (False, True):
+        with pytest.raises(
+            UserError, match=r"^BatchNorm cannot train on a batch of one example: .*drop_last=True"
+        ) as caught:
+            reweighter(X[:1], Y[:1], [0])
+        told(caught)
+        if not begun:
+            reweighter.step(X[:3], Y[:3], range(3))
+
+
+def test_a_model_in_eval_mode_is_told_once_an_epoch():
+    reweighter = made(model_of().eval())
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"the model is in eval mode: call model.train\(\) before an epoch"):
+            reweighter.step(X[:3], Y[:3], range(3))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            reweighter.step(X[3:6], Y[3:6], range(3, 6))
+        reweighter.epoch_ended()
+
+
+def test_probabilities_in_place_of_logits_are_told(recwarn):
+    made(nn.Sequential(model_of(), nn.LogSoftmax(1))).step(X[:3], Y[:3], range(3))
+    assert not recwarn
+    with pytest.warns(UserWarning, match="seems to return probabilities, .*: leave its softmax out"):
+        made(nn.Sequential(model_of(), nn.Softmax(1))).step(X[:3], Y[:3], range(3))
+
+
+@pytest.mark.parametrize(
+    ("ids", "text"),
+    [
+        ([range(4), range(4), range(2)], "no other ids than 0 to 3, of 24 examples: ids are positions in the whole"),
+        ([], "there was no batch since the last epoch"),
+        ([range(4)], None),
+        ([range(4), range(2, 6)], None),
+        ([range(20, 24), range(4)], None),
+    ],
+)
+def test_ids_that_are_counted_within_the_batch_and_epochs_of_nothing_are_told(ids, text, recwarn):
+    reweighter = made()
+    for batch in ids:
+        reweighter.step(X[: len(batch)], Y[: len(batch)], batch)
+    reweighter.epoch_ended()
+    assert [text in str(w.message) for w in recwarn] == ([True] if text else [])
+
+
+def test_a_reweighter_that_is_made_anew_takes_the_place_of_the_former(monkeypatch):
+    followed = []
+
+    class Following:
+        @hookimpl
+        def follow_update(self, parameters):
+            followed.append(self)
+
+    record = ComponentPlugin("following", "x", lambda config, context: Following())
+    find = registry.find
+    monkeypatch.setattr(registry, "find", lambda kind, name: record if name == "following" else find(kind, name))
+    model = model_of()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        reweighter = made(model, optimizer, components=["following"])
+    reweighter.step(X[:3], Y[:3], range(3))
+    assert len(followed) == 1
+    made(model, optimizer).step(X[:3], Y[:3], range(3))
+    assert len(followed) == 1
 
 
 def test_lazy_layers_that_have_not_run_are_told():

@@ -4,7 +4,7 @@ from typing import Literal, Optional
 import attrs
 import pytest
 from attrs.validators import and_, ge, gt, le
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reweight_core.config.options import Option, Owner, convert, fill, option, options_of, table
@@ -167,7 +167,6 @@ def test_a_value_of_another_type_is_refused_by_flag(name, value, problem):
     assert str(caught.value).endswith(problem)
 
 
-@settings(deadline=None)
 @given(
     name=st.sampled_from(sorted(OPTIONS)),
     value=st.one_of(

@@ -1,5 +1,8 @@
 import copy
+import itertools
+import random
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -96,6 +99,64 @@ def test_what_would_fail_in_training_is_found_before(output, text):
     assert "\n" not in str(caught.value)
 
 
-def test_dropout_inside_attention_is_refused():
-    with pytest.raises(UserError, match="set that dropout to 0"):
-        rehearse(Attention(dropout=0.1), IMAGES, 3, None)
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.linear = nn.LSTM(4, 5, 2, batch_first=True, dropout=0.2), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.linear(self.body(x[:, 0])[0][:, -1])
+
+
+GLOBAL_DRAWS = {
+    "attention": lambda: Attention(dropout=0.1),
+    "recurrent": Recurrent,
+    "python": lambda: Net(lambda net, x: x * random.random()),
+    "numpy": lambda: Net(lambda net, x: x + float(np.random.rand())),
+}
+
+
+def global_states():
+    return torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()
+
+
+@pytest.mark.parametrize("build", GLOBAL_DRAWS.values(), ids=GLOBAL_DRAWS)
+@pytest.mark.parametrize(("strategy", "draws"), [(STRATEGIES["jvp"], "repeated"), (None, "repeated"), (None, "kept")])
+def test_draws_of_the_global_generators_are_refused_where_they_are_needed_again(build, strategy, draws):
+    model, states = build(), global_states()
+    with pytest.raises(
+        UserError, match=r"where they cannot be repeated .* set that dropout to 0|NumPy, which cannot be"
+    ):
+        rehearse(model, IMAGES, 3, strategy, draws=draws)
+    assert global_states() == states
+
+
+@pytest.mark.parametrize("build", GLOBAL_DRAWS.values(), ids=GLOBAL_DRAWS)
+def test_draws_of_the_global_generators_are_the_loops_where_nothing_is_repeated(build):
+    model, states = build(), global_states()
+    rehearse(model, IMAGES, 3, None, draws="free")
+    assert global_states() == states
+
+
+def counting(output):
+    """A network whose output knows how often it was computed."""
+    steps = itertools.count(1)
+    return lambda: Net(lambda net, x: output(x, next(steps)))
+
+
+UNREPEATABLE = {
+    "own generator": counting(lambda x, step: x + torch.from_numpy(np.random.default_rng(step).random((2, 3))).float()),
+    "schedule": counting(lambda x, step: x * step),
+    "more draws each time": counting(lambda x, step: x + sum(torch.rand(3) for _ in range(step))),
+    "fewer draws each time": counting(lambda x, step: x + sum(torch.rand(3) for _ in range(9 - step))),
+}
+
+
+@pytest.mark.parametrize("build", UNREPEATABLE.values(), ids=UNREPEATABLE)
+def test_a_network_that_does_not_compute_the_same_twice_is_refused_where_it_would_have_to(build):
+    for strategy in (STRATEGIES["jvp"], STRATEGIES["head"], None):
+        model = build()
+        with pytest.raises(UserError, match=r"^the model does not compute the same twice for the same inputs"):
+            rehearse(model, IMAGES, 3, strategy, find_head(model, IMAGES))
+    for draws in ("kept", "free"):
+        rehearse(build(), IMAGES, 3, None, draws=draws)

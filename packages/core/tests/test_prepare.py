@@ -132,7 +132,7 @@ def test_empty_smallest_class_is_refused():
 # Splits
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     sizes=st.lists(st.integers(12, 40), min_size=2, max_size=5),
     meta=st.integers(0, 4),
@@ -327,6 +327,19 @@ def test_added_noise_makes_the_labels_of_an_untrusted_dataset_count_as_true(monk
 
 
 # The test set
+
+
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [((5, 0, 5), "class 'class 1':"), ((0, 5, 0), "class 'class 0' and of 1 more:"), ((5, 1, 1), None)],
+)
+@pytest.mark.parametrize("test", ["own", "none"])
+def test_classes_that_are_not_tested_are_told_where_there_is_a_test(sizes, told, test, recwarn):
+    dataset = attrs.evolve(make_dataset(), test=make_split(sizes))
+    data = prepare(dataset, options(test=test))
+    assert (data.test is dataset.test) == (test == "own")
+    expected = [f"the test set has no example of {told} its figures are of the other classes"] if told else []
+    assert [str(w.message) for w in recwarn] == (expected if test == "own" else [])
 
 
 def test_a_dataset_without_a_test_set_must_be_told_where_to_take_one_from():

@@ -114,7 +114,8 @@ def test_drops_that_are_no_epochs_are_refused(drops):
 def test_drops_beyond_the_run_are_warned_of_and_other_schedules_have_none():
     with pytest.warns(UserWarning, match="--lr-drops 5,20: not all of these epochs come in a run of 10"):
         rates_of(0.1, 10, schedule="step", lr_drops="5,20")
-    assert rates_of(0.1, 10, schedule="constant", lr_drops="5") == [0.1] * 10
+    with pytest.warns(UserWarning, match="--lr-drops 5: does nothing here, without --schedule step"):
+        assert rates_of(0.1, 10, schedule="constant", lr_drops="5") == [0.1] * 10
 
 
 def test_drops_that_come_in_one_stage_are_not_warned_of():

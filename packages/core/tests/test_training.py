@@ -48,6 +48,16 @@ def run(monkeypatch, tmp_path):
     return run
 
 
+@pytest.mark.parametrize(("memory", "flag"), [(2 * 16 * 64 * 4 - 1, "--batch-size 16"), (2 * 16 * 64 * 4, None)])
+def test_batches_that_memory_does_not_hold_are_not_begun(monkeypatch, memory, flag):
+    monkeypatch.setattr("reweight_core.training.build.total_memory", lambda: memory)
+    if flag is None:
+        assert tiny_parts("erm", batch_size=16)
+        return
+    with pytest.raises(UserError, match=f"{flag}: the inputs of a batch .* would take"):
+        tiny_parts("erm", batch_size=16)
+
+
 def test_an_epoch_visits_every_example_once_in_an_order_of_its_own(run):
     method = Plan({})
     run(method, epochs=2)

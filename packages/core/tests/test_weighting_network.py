@@ -17,7 +17,7 @@ def make(dtype=torch.float64, seed=4, **options):
     return WeightingOptions(**{"weight_lr": 0.01, "weight_hidden": 20, **options}).build(context)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 30), min_size=1, max_size=20), st.sampled_from([torch.float32, torch.float64]))
 def test_weights_lie_between_zero_and_one(losses, dtype):
     weights = make(dtype)(torch.tensor(losses, dtype=dtype))

@@ -100,7 +100,10 @@ def test_without_true_labels_the_noise_is_unknown(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["file,name", "images/0.png,a"], "train.csv: has no column 'label'"),
+        (["file,name", "images/0.png,a"], "it has file, name"),
+        (["file,Label", "images/0.png,a"], "train.csv: has no column 'label': rename 'Label'"),
+        (["label;x", "a;1"], "its columns are separated by semicolons, and must be by commas"),
+        (["label\tx", "a\t1"], "its columns are separated by tabs, and must be by commas"),
         (["file,label"], "train.csv: has no rows"),
         (["file,label", "images/0.png,a,b"], "train.csv, line 2: does not have 2 columns"),
         (["file,label", "images/0.png"], "train.csv, line 2: does not have 2 columns"),

@@ -185,6 +185,29 @@ def test_a_missing_training_set_is_refused(tmp_path):
     assert refusal(tmp_path) == f"{tmp_path}/train: no such folder"
 
 
+def test_one_folder_too_deep(tmp_path):
+    make_folder(tmp_path)
+    message = f"--data-root {tmp_path}/train: holds no train/; give the folder above it, which does"
+    assert refusal(tmp_path / "train") == message
+
+
+def test_a_name_that_is_not_utf_8(tmp_path):
+    make_folder(tmp_path)
+    os.rename(tmp_path / "train/cat/a.png", os.fsencode(tmp_path / "train/cat") + b"/\xff.png")
+    assert refusal(tmp_path) == f"{tmp_path}/train/cat: the name b'\\xff.png' is not UTF-8; rename it"
+
+
+def test_what_is_left_out_is_named(tmp_path):
+    make_folder(tmp_path)
+    (tmp_path / "train/cat/loop.png").symlink_to("loop.png")
+    (tmp_path / "train/cat/nowhere.png").symlink_to("gone.png")
+    for name in ("new.heic", "notes.txt"):
+        (tmp_path / "train/dog" / name).write_text("")
+    with pytest.warns(UserWarning, match="4 entries .* are left out: cat/loop.png, cat/nowhere.png, dog/new.heic, ..."):
+        names = load(FolderOptions(data_root=tmp_path)).train.names
+    assert not {"train/cat/loop.png", "train/cat/nowhere.png"} & set(names)
+
+
 def test_a_test_set_may_be_missing(tmp_path):
     make_folder(tmp_path, ["train"])
     assert load(FolderOptions(data_root=tmp_path)).test is None

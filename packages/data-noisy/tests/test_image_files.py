@@ -162,6 +162,11 @@ def test_images_that_would_fill_memory_are_read_while_training(folder, monkeypat
         assert isinstance(open_images(folder, names(folder), ImageOptions(image_size=4, stream="off")), np.ndarray)
 
 
+def test_an_image_that_is_larger_than_memory_is_not_made(folder):
+    with pytest.raises(UserError, match="--image-size 10000000: one image would take more than half of the memory"):
+        open_images(folder, names(folder), ImageOptions(image_size=10_000_000))
+
+
 def test_images_that_are_read_while_training_need_a_size(folder):
     with pytest.raises(UserError, match="give --image-size N"):
         open_images(folder, names(folder), ImageOptions(stream="on"))

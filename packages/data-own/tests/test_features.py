@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
+from sklearn.metrics import f1_score
 
 from reweight_core import MappedArray, UserError, configure, evaluate, fitting_defaults, load_data, predict, train
 from reweight_core import load as load_run
@@ -324,6 +325,45 @@ def test_new_rows_keep_the_precision_of_the_stored_ones(tmp_path):
     assert rows.dtype == np.float32 and rows.shape == (ROWS, COLUMNS, 1, 1) and names[3] == f"{tmp_path / 'new.npy'}:3"
     np.save(tmp_path / "new.npy", VALUES.astype(np.int64))
     assert read_new(FeaturesOptions(), tmp_path / "new.npy")[0].dtype == np.float64
+
+
+def test_a_class_that_is_not_in_the_test_set_is_trained_and_its_figures_are_left_out(tmp_path):
+    write_npz(tmp_path, "train", VALUES, TRUE)
+    tested = TRUE != 1
+    write_npz(tmp_path, "test", VALUES[tested], TRUE[tested])
+    config = configure(data="features", data_root=tmp_path, steps=30, out=tmp_path / "run")
+    with pytest.warns(UserWarning, match="the test set has no example of class '1': its figures are of the other"):
+        run = train(config)
+    np.save(tmp_path / "new.npy", VALUES[tested])
+    predicted = predict(load_run(run.folder), [tmp_path / "new.npy"]).probabilities.argmax(1)
+    recall = [(predicted[TRUE[tested] == label] == label).mean() for label in (0, 2)]
+    assert run.summary["test_balanced_accuracy"] == pytest.approx(np.mean(recall))
+    with pytest.warns(UserWarning, match="no example of class '1'"):
+        found = evaluate(run.folder)
+    assert found["test_classes"]["recall"] == [pytest.approx(recall[0]), None, pytest.approx(recall[1])]
+    assert found["test_macro_f1"] == pytest.approx(f1_score(TRUE[tested], predicted, average="macro"))
+    assert "NaN" not in (run.folder / "summary.json").read_text() + (run.folder / "metrics.jsonl").read_text()
+
+
+def test_what_has_changed_since_training_is_named_by_what_it_is(tmp_path):
+    write_npz(tmp_path, "train", VALUES, TRUE)
+    write_npz(tmp_path, "test", VALUES, TRUE)
+    run = train(configure(data="features", data_root=tmp_path, steps=2, out=tmp_path / "run")).folder
+    names = np.array(["b", "a", "c"])[TRUE]
+    for values, labels, changed in (
+        (VALUES[:, 1:], TRUE, "3 features, were 4 features"),
+        (VALUES, np.where(TRUE == 2, 3, TRUE), "other classes: '2' is gone"),
+        (VALUES, np.where(np.arange(ROWS) == 5, 3, TRUE), "other classes: '3' is new"),
+        (VALUES, names, "other classes: '0' is gone"),
+    ):
+        for part in ("train", "test"):
+            write_npz(tmp_path, part, values, labels)
+        with pytest.raises(UserError) as caught:
+            evaluate(run)
+        assert str(caught.value) == (
+            f"{run}: the training set of 'features' is not that of the run any more ({changed}); use reweight "
+            "predict for new examples"
+        )
 
 
 class TestFeatures(DataSuite):

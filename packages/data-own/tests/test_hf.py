@@ -1,5 +1,7 @@
 import io
+import os
 import pickle
+import shutil
 
 import attrs
 import datasets
@@ -13,7 +15,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from reweight_core import RunConfig, UserError, configure, load_data, predict, train
+from reweight_core import RunConfig, UserError, configure, evaluate, load_data, predict, train
 from reweight_core import load as load_run
 from reweight_core.testing import DataSuite
 from reweight_data_own import encoded_images, texts
@@ -47,7 +49,7 @@ def image_rows(arrays, labels=TRUE, **columns):
 
 
 def text_rows(texts=TEXTS, labels=SEEN, **columns):
-    return datasets.Dataset.from_dict({"text": list(texts), "label": labels.tolist(), **columns})
+    return datasets.Dataset.from_dict({"text": list(texts), "label": labels[: len(texts)].tolist(), **columns})
 
 
 def save(root, **splits):
@@ -226,6 +228,40 @@ def test_new_texts_and_images_are_predicted(tmp_path, bert):
     assert predict(load_run(run.folder), [tmp_path / "new.png"]).probabilities.shape == (1, 2)
 
 
+def test_a_network_takes_texts_only_as_they_were_made_for_it(tmp_path):
+    name = save(tmp_path, train=text_rows(labels=TRUE), test=text_rows(TEXTS[:5], TRUE[:5]))
+    (tmp_path / "new.txt").write_text("a good thing")
+    config = configure(data="hf", hf_name=name, steps=2, out=tmp_path / "run")
+    run, fingerprint = train(config).folder, load_data(config).fingerprint
+    before = predict(load_run(run), [tmp_path / "new.txt"]).probabilities
+    # as many words, and as many features
+    shutil.rmtree(name)
+    save(tmp_path, train=text_rows([text.replace("good", "best") for text in TEXTS], TRUE), test=text_rows(TEXTS[:5]))
+    for use in (lambda: predict(load_run(run), [tmp_path / "new.txt"]), lambda: evaluate(run)):
+        with pytest.raises(UserError, match=r"inputs made by TF-IDF of 40 training texts \(.*, and now .*train anew$"):
+            use()
+    assert load_data(config).fingerprint != fingerprint
+    shutil.rmtree(name)
+    # other test texts are no other features
+    save(tmp_path, train=text_rows(labels=TRUE), test=text_rows(TEXTS[5:9], TRUE[5:9]))
+    assert np.array_equal(predict(load_run(run), [tmp_path / "new.txt"]).probabilities, before)
+    assert evaluate(run)["test_size"] == 4 and load_data(config).fingerprint == fingerprint
+
+
+def test_a_text_model_is_known_by_what_its_files_hold(tmp_path, bert, monkeypatch):
+    model = shutil.copytree(bert, tmp_path / "model")
+    said = texts.representation_of(TEXTS, str(model), 300)
+    assert said == texts.representation_of(["other"], str(shutil.copytree(model, tmp_path / "moved")), 2)
+    (model / "optimizer.pt").write_text("none of it")
+    os.utime(model / "config.json", ns=(0, 0))
+    assert texts.representation_of(TEXTS, str(model), 300) == said
+    (model / "tokenizer.json").write_text((model / "tokenizer.json").read_text().replace("good", "best"))
+    assert texts.representation_of(TEXTS, str(model), 300) != said
+    cached = tmp_path / "models--some--bert" / "snapshots" / "0123abcd" / "config.json"
+    monkeypatch.setattr("transformers.utils.cached_file", lambda name, file: str(cached))
+    assert texts.representation_of(TEXTS, "some/bert", 300) == "the hidden states of some/bert (0123abcd)"
+
+
 def test_defaults_follow_from_what_the_rows_are(tmp_path):
     assert configure(data="hf", hf_name=save(tmp_path, train=text_rows())).model == "linear"
     assert configure(data="hf", hf_name=save(tmp_path / "images", train=image_rows(pixels()))).model == "resnet8"
@@ -262,6 +298,18 @@ def test_labels_that_are_none_are_refused(tmp_path):
     assert "split 'test': has other classes than" in refusal(
         save(tmp_path / "other", train=image_rows(pixels()), test=other)
     )
+
+
+def test_a_run_knows_its_dataset_and_its_model_from_any_folder(tmp_path, bert, monkeypatch):
+    save(tmp_path, train=text_rows(labels=TRUE))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "new.txt").write_text("a good thing")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(bert, "model")
+    given = {"hf_name": "saved", "text_model": "model", "test_from": "none", "steps": 2}
+    run = train(configure(data="hf", out=tmp_path / "run", **given)).folder
+    monkeypatch.chdir("elsewhere")
+    assert predict(load_run(run), [tmp_path / "elsewhere" / "new.txt"]).probabilities.shape == (1, 2)
 
 
 def test_a_dataset_or_a_model_that_is_not_there_is_one_line(tmp_path):

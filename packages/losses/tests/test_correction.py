@@ -269,7 +269,7 @@ class TestEstimate:
 
         assert isinstance(loss, Estimate)
         assert loss.percentile == pytest.approx(percentile)
-        assert loss.epochs == 3
+        assert [stage.epochs for stage in loss.plan_stages(Stage("train", 10, 0.1))] == [3, 10]
 
 
 class TestSModel:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reweight_core import Dataset, Examples, Split
@@ -24,7 +24,6 @@ def make(counts, size, probe_size, augment="none"):
     return Dictionary(examples, size, probe_size, torch.Generator().manual_seed(0)), labels
 
 
-@settings(deadline=None)
 @given(COUNTS, st.integers(1, 30), st.integers(1, 20))
 def test_it_is_as_balanced_as_the_classes_allow_from_the_start(counts, size, probe_size):
     dictionary, labels = make(counts, size, probe_size)
@@ -37,7 +36,6 @@ def test_it_is_as_balanced_as_the_classes_allow_from_the_start(counts, size, pro
         assert found[label] == min(share, counts[label])
 
 
-@settings(deadline=None)
 @given(COUNTS, st.integers(1, 30), st.integers(1, 20))
 def test_a_probe_batch_has_q_examples_as_balanced_as_can_be(counts, size, probe_size):
     dictionary, labels = make(counts, size, probe_size)

@@ -406,7 +406,7 @@ def of_cross_entropy(p, y):
     return residuals(SimpleNamespace(n=n, probabilities=p, one_hot=y, D=(p - y) / n))
 
 
-several = settings(max_examples=100, deadline=None)
+several = settings(max_examples=100)
 
 
 class TestInvariants:

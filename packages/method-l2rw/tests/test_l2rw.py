@@ -197,7 +197,7 @@ vectors = st.lists(st.one_of(st.just(0.0), st.floats(1e-30, 1e30), st.floats(-1e
 
 
 class TestRectification:
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(vectors)
     def test_weights_are_not_negative_and_sum_to_one_or_zero(self, values):
         u = torch.tensor(values, dtype=torch.float64)
@@ -207,7 +207,7 @@ class TestRectification:
         assert w.sum().item() == pytest.approx(1.0 if (u > 0).any() else 0.0, abs=1e-12)
         assert w[u <= 0].eq(0).all()
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(vectors, st.floats(1e-6, 1e6))
     def test_the_scale_makes_no_difference(self, values, scale):
         u = torch.tensor(values, dtype=torch.float64)

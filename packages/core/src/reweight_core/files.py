@@ -24,12 +24,15 @@ def written_whole(path: Path, *, shared: bool = False) -> Iterator[Path]:
         shared: whether several processes may write it at the same time: each then has a temporary path of its own.
     """
     partial = path.with_name(f"{path.name}.partial")
+    # of a process that was killed
+    partial.unlink(missing_ok=True)
     if shared:
         descriptor, name = tempfile.mkstemp(".partial", f"{path.name}.", path.parent)
         os.close(descriptor)
         partial = Path(name)
     try:
-        yield partial
+        with usual_permissions(partial):
+            yield partial
         flush(partial)
         os.replace(partial, path)
     except BaseException:
@@ -37,6 +40,18 @@ def written_whole(path: Path, *, shared: bool = False) -> Iterator[Path]:
             partial.unlink()
         raise
     flush(path.parent)
+
+
+@contextmanager
+def usual_permissions(path: Path) -> Iterator[None]:
+    """Give a file that is written in the block the permissions that it has now, or those that new files get.
+
+    The libraries of safetensors make files that nobody but their owner can read.
+    """
+    path.touch()
+    permissions = path.stat().st_mode
+    yield
+    path.chmod(permissions)
 
 
 def cache_folder() -> Path:

@@ -8,16 +8,9 @@ from pathlib import Path
 import attrs
 import numpy as np
 
-from reweight_core import (
-    Dataset,
-    FeatureRows,
-    MappedArray,
-    Split,
-    UserError,
-    column_statistics,
-    refuse_unusable,
-)
+from reweight_core import Dataset, FeatureRows, MappedArray, UserError
 from reweight_data_own.arrays import SUFFIXES
+from reweight_data_own.assembly import dataset_of_rows
 from reweight_data_own.files import data_root, feature_entry, find_file, labels_of
 from reweight_data_own.labels import LABEL_NAMES, TRUE_LABEL_NAMES, Labels, index
 from reweight_data_own.options import FeaturesOptions
@@ -66,21 +59,9 @@ def load(config: FeaturesOptions) -> Dataset:
     if "meta" in parts:
         _refuse_overlap(parts["meta"], train)
     classes, labels = index({part: read.labels for part, read in parts.items()})
-    mean, std = column_statistics(train.rows, str(files["train"]))
-    for part in parts.keys() - {"train"}:
-        refuse_unusable(parts[part].rows, mean, std, str(files[part]))
-    splits = {part: Split(read.rows, labels[part].best, read.names) for part, read in parts.items()}
-    observed = None if labels["train"].true is None else labels["train"].seen
-    return Dataset(
-        train=splits["train"],
-        test=splits.get("test"),
-        meta=splits.get("meta"),
-        classes=classes,
-        mean=mean,
-        std=std,
-        observed=observed,
-        trusted=observed is not None,
-    )
+    rows = {part: read.rows for part, read in parts.items()}
+    names = {part: read.names for part, read in parts.items()}
+    return dataset_of_rows(rows, labels, names, classes)
 
 
 def read_new(config: FeaturesOptions, path: Path) -> tuple[np.ndarray, tuple[str, ...]]:

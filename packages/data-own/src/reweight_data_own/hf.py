@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from reweight_core import Dataset, Split, UserError, column_statistics, decode, mean_and_std, refuse_unusable
+from reweight_core import Dataset, UserError, decode, mean_and_std
+from reweight_data_own.assembly import dataset_of, dataset_of_rows
 from reweight_data_own.encoded_images import open_images
 from reweight_data_own.hub import Opened, open_dataset
 from reweight_data_own.labels import Labels, alike, checked, index
 from reweight_data_own.lines import lines_of
 from reweight_data_own.options import HfOptions
-from reweight_data_own.texts import features_of, transform_of
+from reweight_data_own.texts import features_of, representation_of, transform_of
 
 
 def load(config: HfOptions) -> Dataset:
@@ -27,38 +28,24 @@ def load(config: HfOptions) -> Dataset:
     """
     opened = open_dataset(config)
     classes, labels = _labels(opened)
-    observed = None if labels["train"].true is None else labels["train"].seen
-    if opened.kind == "images":
-        images = open_images(opened, config)
-        splits = {part: Split(images[part], labels[part].best) for part in opened.parts}
-        mean, std = mean_and_std(images["train"])
-        padding = max(1, min(images["train"].shape[2:]) // 8)
-    else:
-        rows = features_of(_texts(opened), config.text_model, config.text_features)
-        splits = {part: Split(rows[part], labels[part].best) for part in opened.parts}
-        mean, std = column_statistics(rows["train"], opened.where("train"))
-        for part in opened.parts.keys() - {"train"}:
-            refuse_unusable(rows[part], mean, std, opened.where(part))
-        padding = 0
-    return Dataset(
-        train=splits["train"],
-        test=splits.get("test"),
-        meta=splits.get("meta"),
-        classes=classes,
-        mean=mean,
-        std=std,
-        observed=observed,
-        trusted=observed is not None,
-        augment="crop-flip" if opened.kind == "images" else "none",
-        padding=padding,
-    )
+    if opened.kind == "texts":
+        texts, settings = _texts(opened), (config.text_model, config.text_features)
+        rows = features_of(texts, *settings)
+        return dataset_of_rows(rows, labels, {}, classes, representation_of(texts["train"], *settings))
+    images = open_images(opened, config)
+    mean, std = mean_and_std(images["train"])
+    padding = max(1, min(images["train"].shape[2:]) // 8)
+    return dataset_of(images, labels, {}, classes=classes, mean=mean, std=std, augment="crop-flip", padding=padding)
 
 
-def read_new(config: HfOptions, path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+def read_new(
+    config: HfOptions, path: Path
+) -> tuple[np.ndarray, tuple[str, ...]] | tuple[np.ndarray, tuple[str, ...], str]:
     """Read new examples: an image, or a file with a text on each line.
 
     Returns:
-        Images uint8 (1, channels, height, width), or features float32 (N, features, 1, 1), and a name for each.
+        Images uint8 (1, channels, height, width), or features float32 (N, features, 1, 1), and a name for each; of
+        features what they are made by, too.
 
     Raises:
         UserError: if they cannot be read.
@@ -74,9 +61,10 @@ def read_new(config: HfOptions, path: Path) -> tuple[np.ndarray, tuple[str, ...]
     texts = lines_of(path)
     if not texts:
         raise UserError(f"{path}: is empty")
-    transform = transform_of(_texts(opened)["train"], config.text_model, config.text_features)
-    rows = np.concatenate([*transform(texts)])
-    return rows[:, :, None, None], tuple(f"{path}:{line}" for line in range(1, len(texts) + 1))
+    settings = opened.texts("train"), config.text_model, config.text_features
+    rows = np.concatenate([*transform_of(*settings)(texts)])
+    names = tuple(f"{path}:{line}" for line in range(1, len(texts) + 1))
+    return rows[:, :, None, None], names, representation_of(*settings)
 
 
 def _texts(opened: Opened) -> dict[str, Sequence[str]]:

@@ -67,3 +67,10 @@ class HfOptions(LabelOptions):
     text_features: int = option(
         300, "Columns that TF-IDF is reduced to, by truncated SVD.", check=attrs.validators.ge(2)
     )
+
+    def __attrs_post_init__(self) -> None:
+        # a folder's name must mean the same in any folder, and not be taken for a name on the Hub there
+        for name in ("hf_name", "text_model"):
+            given = getattr(self, name)
+            if given is not None and Path(given).is_dir():
+                object.__setattr__(self, name, str(Path(given).absolute()))

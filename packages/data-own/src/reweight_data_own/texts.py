@@ -16,13 +16,16 @@ from numpy.lib.format import open_memmap
 from reweight_core import FeatureRows, UserError, cache_folder, reason, total_memory, written_whole
 from reweight_data_own.arrays import entries
 
-FORMAT = 1
+FORMAT = 2
 
 TEXTS = 32
 """Texts that a model gets at a time."""
 
 LONGEST = 512
 """Tokens of a text at most, where neither tokenizer nor model say how many they take."""
+
+_OF_A_MODEL = (".json", ".model", ".safetensors", ".txt")
+"""Ends of the names of the files that a model and its tokenizer are read from."""
 
 Transform = Callable[[Sequence[str]], Iterator[np.ndarray]]
 """Gives the features of texts, some rows (n, features) at a time."""
@@ -40,6 +43,23 @@ def transform_of(train: Sequence[str], model: str | None, columns: int) -> Trans
         UserError: if a library is missing, the model cannot be loaded, or the texts have no words.
     """
     return _tf_idf(train, columns) if model is None else _hidden_states(model)
+
+
+def representation_of(train: Sequence[str], model: str | None, columns: int) -> str:
+    """Say in words what turns texts into features, and digests of what that depends on (arguments as `transform_of`).
+
+    Raises:
+        UserError: if the model is neither in a folder nor among those that were loaded from the Hub.
+    """
+    if model is not None:
+        return f"the hidden states of {_named(model)}"
+    texts = hashlib.sha256()
+    for text in train:
+        texts.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return (
+        f"TF-IDF of {len(train)} training texts ({texts.hexdigest()[:16]}), {columns} columns at most, by scikit-learn "
+        f"{_version('scikit-learn')}"
+    )
 
 
 def features_of(parts: Mapping[str, Sequence[str]], model: str | None, columns: int) -> dict[str, FeatureRows]:
@@ -83,19 +103,46 @@ def _write(path: Path, chunks: Iterator[np.ndarray], rows: int) -> None:
 
 def _digest(parts: Mapping[str, Sequence[str]], model: str | None, columns: int) -> str:
     """Return a digest of what the features depend on."""
-    library = "scikit-learn" if model is None else "transformers"
-    try:
-        version = metadata.version(library)
-    except metadata.PackageNotFoundError:
-        version = ""
-    files = sorted(Path(model).rglob("*")) if model is not None and Path(model).is_dir() else []
-    states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    digest = hashlib.sha256(json.dumps([FORMAT, library, version, model, columns, states]).encode())
+    made_by, version = (
+        representation_of(parts["train"], model, columns),
+        "" if model is None else _version("transformers"),
+    )
+    digest = hashlib.sha256(json.dumps([FORMAT, made_by, version]).encode())
     for part, texts in parts.items():
         digest.update(f"{part}\0{len(texts)}\0".encode())
         for text in texts:
             digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
     return digest.hexdigest()
+
+
+def _version(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def _named(model: str) -> str:
+    """Name a model by the contents of its files, wherever its folder is, or by its commit on the Hub."""
+    if not Path(model).is_dir():
+        return f"{model} ({_commit_of(model)})"
+    digest = hashlib.sha256()
+    for path in sorted(path for path in Path(model).iterdir() if path.suffix in _OF_A_MODEL):
+        with open(path, "rb") as file:
+            digest.update(f"{path.name}\0".encode() + hashlib.file_digest(file, "sha256").digest())
+    return f"a text model ({digest.hexdigest()[:16]})"
+
+
+def _commit_of(model: str) -> str:
+    try:
+        from transformers.utils import cached_file
+    except ImportError as error:
+        raise _lacks_transformers(model, error) from error
+    try:
+        # a file of a commit lies in the folder of its name
+        return Path(cached_file(model, "config.json")).parent.name
+    except Exception as error:  # its loaders raise nearly anything
+        raise UserError(f"--text-model {model}: cannot be loaded ({reason(error)})") from error
 
 
 def _tf_idf(train: Sequence[str], columns: int) -> Transform:
@@ -121,15 +168,19 @@ def _tf_idf(train: Sequence[str], columns: int) -> Transform:
     return transform
 
 
+def _lacks_transformers(model: str, error: ImportError) -> UserError:
+    return UserError(
+        f"--text-model {model}: needs transformers: pip install 'reweight-data-own[transformers]' ({error})"
+    )
+
+
 def _hidden_states(name: str) -> Transform:
     """Load a model and its tokenizer; a text's features are the mean of the last hidden states of its tokens."""
     try:
         import torch
         from transformers import AutoModel, AutoTokenizer
     except ImportError as error:
-        raise UserError(
-            f"--text-model {name}: needs transformers: pip install 'reweight-data-own[transformers]' ({error})"
-        ) from error
+        raise _lacks_transformers(name, error) from error
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         # weights in other formats are pickles, which could run code

@@ -34,6 +34,7 @@ from reweight_core import (
     train,
     usable_cpus,
     write_json,
+    written_whole,
 )
 from reweight_fit.candidates import CANDIDATES, DEFAULT, NETWORKS, PASSES, PLAIN, TRUSTED
 from reweight_fit.search import Outcome, Trial, Way
@@ -124,7 +125,8 @@ class Trials:
                 wrong = _wrong(finished, data) if trial.way.candidate == TELLS_WRONG_LABELS else None
         seconds = time.perf_counter() - started
         if lasts:
-            save_file({"positions": positions, "logits": logits}, file.with_suffix(".safetensors"))
+            with written_whole(file.with_suffix(".safetensors")) as partial:
+                save_file({"positions": positions, "logits": logits}, partial)
             write_json(file, {"seconds": seconds, "wrong": wrong, "problem": problem})
         if folder.exists():
             shutil.rmtree(folder)

@@ -95,14 +95,15 @@ class Estimate:
     """
 
     def __init__(self, correction: Forward | Backward, config: CorrectionConfig, context: Context):
-        self.correction, self.context = correction, context
+        self.correction, self.context, self.epochs = correction, context, config.estimate_epochs
         self.percentile = 100 - 30 / context.num_classes if config.percentile is None else config.percentile
-        self.epochs = math.ceil(context.epochs / 4) if config.estimate_epochs is None else config.estimate_epochs
         self.state_dict, self.load_state_dict = correction.state_dict, correction.load_state_dict
 
     @hookimpl
     def plan_stages(self, stage: Stage) -> list[Stage]:
         """A run to estimate, and one to train."""
+        if self.epochs is None:
+            self.epochs = math.ceil(stage.epochs / 4)
         return [
             attrs.evolve(stage, name="estimate", epochs=self.epochs, steps=None, plain=True),
             attrs.evolve(stage, start="initial", fresh_optimizer=True),

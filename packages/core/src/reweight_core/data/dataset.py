@@ -79,9 +79,12 @@ class Dataset:
             image files that are read while training, crops of random area and shape with flips.
         padding: pixels that the image is mirrored by on each side before a random crop.
         features: what the channels are, where they are columns of a table (for predictions of new rows), or None.
+        representation: in words, what makes the inputs of the data's own examples, where that may change, with a digest
+            of what it was fitted to: a network takes no inputs but these. None for data that are as they are.
 
     Raises:
-        UserError: if a field is not what it should be, or a class has no example.
+        UserError: if a field is not what it should be, a class has no example in training or meta set, or there are no
+            test examples at all.
     """
 
     train: Split
@@ -95,6 +98,7 @@ class Dataset:
     augment: Augmentation = "none"
     padding: int = 4
     features: Features | None = None
+    representation: str | None = None
 
     def __attrs_post_init__(self) -> None:
         splits = {"train": self.train, "test": self.test, "meta": self.meta}
@@ -117,6 +121,8 @@ class Dataset:
             raise _wrong("augment", f"one of {', '.join(get_args(Augmentation))}", self.augment)
         if not isinstance(self.padding, int) or self.padding < 0:
             raise _wrong("padding", "a number of pixels", self.padding)
+        if not isinstance(self.representation, str | None):
+            raise _wrong("representation", "a text or None", self.representation)
 
     def _check_split(self, name: str, split: Split) -> None:
         images, kind = (
@@ -135,7 +141,8 @@ class Dataset:
         if split.names is not None and not _is_tuple_of(str, split.names, len(images)):
             raise _wrong(f"{name}.names", f"a tuple of {len(images)} names or None", split.names)
         empty = np.flatnonzero(np.bincount(split.labels, minlength=len(self.classes)) == 0)
-        if len(empty):
+        # a class that is not tested is trained all the same
+        if len(empty) and (name != "test" or not len(split)):
             raise UserError(
                 f"class '{self.classes[empty[0]]}' has no example in the {_SET_NAMES[name]}: "
                 "every class needs at least one"

@@ -12,6 +12,9 @@ import numpy as np
 
 from reweight_core.errors import UserError
 
+LARGEST = 1e150
+"""Feature whose square can still be added up in double precision."""
+
 
 @attrs.frozen
 class Table:
@@ -125,4 +128,6 @@ def _number(text: str, column: str, where: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise UserError(f"{where}: {column} '{text}' is no finite number")
+    if abs(value) > LARGEST:
+        raise UserError(f"{where}: {column} '{text}' is too large; give it in another unit")
     return value

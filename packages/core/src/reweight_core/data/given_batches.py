@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -104,10 +105,8 @@ def inputs_and_labels(batch: Any, argument: str) -> tuple[Inputs, Any]:
                 return inputs, inputs.pop(name)
     elif isinstance(batch, Sequence) and len(batch) >= 2:
         return batch[0], batch[1]
-    raise UserError(
-        f"{argument}: a batch or example must be (inputs, labels), or a mapping with 'labels', but is a "
-        f"{type(batch).__name__}"
-    )
+    found = f"has {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"is a {type(batch).__name__}"
+    raise UserError(f"{argument}: a batch or example must be (inputs, labels), or a mapping with 'labels', but {found}")
 
 
 def _collated(dataset: Any, positions: Tensor) -> Any:
@@ -172,6 +171,17 @@ def _tensors(given: Any) -> Any:
         raise UserError(f"meta=: an array that cannot be a tensor ({reason(error)})") from error
 
 
+def _tell_missing_classes(labels: Tensor, num_classes: int) -> None:
+    missing = (torch.bincount(labels, minlength=num_classes) == 0).nonzero().flatten().tolist()
+    if missing:
+        more = f" and of {len(missing) - 1} more" if len(missing) > 1 else ""
+        warnings.warn(
+            f"meta= has no example of class {missing[0]}{more}: methods that learn from it will take such examples for "
+            "useless",
+            stacklevel=5,
+        )
+
+
 class MetaBatches:
     """The clean batches of a loop.
 
@@ -196,7 +206,9 @@ class MetaBatches:
             inputs, labels = _tensors(inputs), _tensors(labels)
             if next(tensors_of(inputs), None) is None:
                 raise UserError("meta=: the inputs of a pair or mapping must be tensors or arrays")
-            self._source = inputs, expected.labels(inputs, labels)
+            on_cpu = expected.labels(inputs, labels.cpu() if isinstance(labels, Tensor) else labels)
+            _tell_missing_classes(on_cpu, expected.num_classes)
+            self._source = inputs, on_cpu.to(getattr(labels, "device", "cpu"))
         self._drawn = self._passed_through()
         self._count = self._number_of_examples()
         self._m = min(size, self._count or size)
@@ -240,6 +252,16 @@ class MetaBatches:
     def next(self) -> None:
         """Let go of the batch at hand: the next draw gives another."""
         self._at_hand = None
+
+    def example_batch(self) -> Batch | None:
+        """Return some of the examples, whatever comes next; None of a loader, which would have to go on."""
+        if self._count is None:
+            if not isinstance(self._source, Sequence):
+                return None
+            inputs, labels = inputs_and_labels(self._source[0], "meta=")
+        else:
+            inputs, labels = self._chosen(torch.arange(self._m))
+        return self._expected.batch(inputs, labels)
 
     def draw_batch(self) -> Batch:
         """Return the batch of a step; the same until `next`."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.folds import in_fold, refuse_lost_class
+from reweight_core.data.overlap import refuse_overlap
 from reweight_core.data.rows import FeatureRows
 from reweight_core.data.seeds import Stream, random_state
 from reweight_core.errors import UserError
@@ -82,7 +82,7 @@ class PreparedData:
         val: examples disjoint from both, with clean or observed labels, class-balanced unless they are a fold, or None.
         test: test examples, or None.
         fingerprint: SHA-256 (hex) of everything that was drawn: ids, names and observed labels, meta and validation
-            ids, and test ids if the test set was. The images themselves are not in it.
+            ids, and test ids if the test set was, and of `Dataset.representation`. The images themselves are not in it.
         trusted: which training examples are trusted ones, bool (N,), or None where none is (``--meta-use both``).
         planted: which are planted ones, bool (N,), or None where none is (``--plant``).
     """
@@ -128,7 +128,7 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
     """
     classes = len(dataset.classes)
     corrupt = plan.corrupt
-    _refuse_overlap(dataset)
+    refuse_overlap(dataset)
     split_rng = np.random.RandomState(plan.seed)
     noise_rng = random_state(plan.seed, Stream.NOISE)
 
@@ -208,7 +208,7 @@ def prepare(dataset: Dataset, plan: Plan) -> PreparedData:
         meta_ids=meta_ids,
         val=val,
         test=test,
-        fingerprint=_fingerprint(drawn, [train.names, meta.names if meta else None]),
+        fingerprint=_fingerprint(drawn, [train.names, meta.names if meta else None], dataset.representation),
     )
 
 
@@ -231,8 +231,10 @@ def _in_memory(dataset: Dataset, ids: np.ndarray) -> np.ndarray:
     )
 
 
-def _fingerprint(drawn: Sequence[np.ndarray], names: Sequence[tuple[str, ...] | None]) -> str:
-    digest = hashlib.sha256()
+def _fingerprint(
+    drawn: Sequence[np.ndarray], names: Sequence[tuple[str, ...] | None], representation: str | None
+) -> str:
+    digest = hashlib.sha256((representation or "").encode())
     for of_set in names:
         # where a plugin draws a subset or lists files itself, the names say which
         digest.update("\0".join(of_set or ()).encode() + b"|")
@@ -248,32 +250,6 @@ def long_tail_counts(largest: int, classes: int, imb: float) -> list[int]:
 
 def _shuffled_by_class(labels: np.ndarray, classes: int, rng: np.random.RandomState) -> list[np.ndarray]:
     return [rng.permutation(np.flatnonzero(labels == c)) for c in range(classes)]
-
-
-def _refuse_overlap(dataset: Dataset) -> None:
-    """Refuse a meta set, and warn of a test set, that holds images of the training set.
-
-    Rows of features may well be equal, and public datasets are as they are. Images that are read while training are
-    not looked at here.
-    """
-    train = dataset.train.images
-    if not isinstance(train, np.ndarray) or train.dtype != np.uint8 or dataset.trusted:
-        return
-    for what, split in (("meta", dataset.meta), ("test", dataset.test)):
-        if split is None:
-            continue
-        assert isinstance(split.images, np.ndarray), "either all splits are stored elsewhere or none is"
-        of_split = {zlib.crc32(image.tobytes()): i for i, image in enumerate(split.images)}
-        for i, image in enumerate(train):
-            j = of_split.get(zlib.crc32(image.tobytes()))
-            if j is None or not np.array_equal(image, split.images[j]):
-                continue
-            names = [(s.names[k] if s.names else f"example {k}") for s, k in ((split, j), (dataset.train, i))]
-            text = f"{names[0]} of the {what} set is the same image as {names[1]} of the training set"
-            if what == "meta":
-                raise UserError(f"{text}; the meta set must be apart from training")
-            warnings.warn(f"{text}: the test accuracy will be too good", stacklevel=3)
-            break
 
 
 def test_set(dataset: Dataset, plan: Plan) -> Split | None:
@@ -295,6 +271,7 @@ def _take_test(
                 "there is no test set; give --test-from split:0.1 to hold out a tenth of the training set, "
                 "or --test-from none"
             )
+        _tell_missing_classes(dataset.test, dataset.classes)
         return dataset.test, nothing, pools
     counts = [max(1, round(plan.test * len(pool))) for pool in pools]
     for pool, count, name in zip(pools, counts, dataset.classes, strict=True):
@@ -302,6 +279,16 @@ def _take_test(
             raise UserError(f"--test-from split:{plan.test}: leaves no example of class '{name}' for training")
     ids = np.concatenate([pool[:count] for pool, count in zip(pools, counts, strict=True)])
     return dataset.train.take(ids), ids, [pool[count:] for pool, count in zip(pools, counts, strict=True)]
+
+
+def _tell_missing_classes(test: Split, names: tuple[str, ...]) -> None:
+    missing = np.flatnonzero(np.bincount(test.labels, minlength=len(names)) == 0)
+    if len(missing):
+        more = f" and of {len(missing) - 1} more" if len(missing) > 1 else ""
+        warnings.warn(
+            f"the test set has no example of class '{names[missing[0]]}'{more}: its figures are of the other classes",
+            stacklevel=4,
+        )
 
 
 def _take_meta(

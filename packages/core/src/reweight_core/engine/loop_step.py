@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -83,6 +84,19 @@ class LoopStep(Weighing):
         self._batch = batch
         rates = [torch.as_tensor(group["lr"]).to(self.lr) for group in self._optimizer.param_groups]
         self.lr.copy_(torch.stack(rates).amax())
+
+    @contextmanager
+    def own_gradients(self) -> Iterator[None]:
+        """Keep the loop's gradients: differentiating a look-ahead may leave others behind."""
+        parameters = self.passes.parameters.values()
+        gradients = [parameter.grad for parameter in parameters]
+        for parameter in parameters:
+            parameter.grad = None
+        try:
+            yield
+        finally:
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
 
     def _given(self, size: int, stage: Stage) -> tuple[Batch, Callable[[], Batch]]:
         assert self._batch is not None, "a batch is fed before the step is opened"

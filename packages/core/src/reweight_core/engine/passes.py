@@ -303,11 +303,19 @@ class Passes:
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        """Compute in the network's number type, as the network is written."""
+        """Compute in the network's number type, as the network is written; tell of a batch that is too small for it."""
         # the cache would keep the cast weights of one pass for the next, which runs at other weights
         autocast = torch.autocast(self._device, self.autocast, enabled=self.autocast is not None, cache_enabled=False)
-        with autocast, uncompiled(self._compiled):
-            yield
+        try:
+            with autocast, uncompiled(self._compiled):
+                yield
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                "BatchNorm cannot train on a batch of one example: leave such a batch out "
+                "(DataLoader(..., drop_last=True)), or take another batch size"
+            ) from error
 
 
 @contextmanager

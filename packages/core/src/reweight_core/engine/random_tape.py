@@ -13,6 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from reweight_core.errors import UserError
+
+NOT_THE_SAME = (
+    "the model does not compute the same twice for the same inputs, as the passes of a step have to: it draws from a "
+    "generator of its own, or keeps something from pass to pass that is no buffer"
+)
+
 # Functional dropout -> whether it drops whole channels, and then the dimensions of an input that has no batch
 _DROPOUT: dict[Callable[..., Any], tuple[bool, int | None]] = {
     F.dropout: (False, None),
@@ -79,9 +86,20 @@ class RandomTape:
 
     @contextmanager
     def replay(self) -> Iterator[None]:
-        """Give the recorded draws in the order of recording."""
+        """Give the recorded draws in the order of recording.
+
+        Raises:
+            UserError: in the block, if more is drawn than was.
+        """
         remaining = iter(self._draws)
-        with _Mode(lambda draw: next(remaining).clone()):
+
+        def drawn_before(draw: object) -> Tensor:
+            drawn = next(remaining, None)
+            if drawn is None:
+                raise UserError(NOT_THE_SAME)
+            return drawn.clone()
+
+        with _Mode(drawn_before):
             yield
 
     @contextmanager

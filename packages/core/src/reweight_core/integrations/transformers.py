@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from reweight_core.errors import UserError
+from reweight_core.integrations.kept_weights import KeptWeights
 from reweight_core.plugins import registry
 from reweight_core.training.reweighter import Reweighter
 
@@ -28,7 +30,7 @@ class ReweightTrainer(Trainer):
     """A Trainer whose loss is that of a `Reweighter`; for models that classify whole sequences.
 
     Its figures are logged after every epoch as ``reweight_NAME``. A run that is resumed goes on with the reweighter's
-    state.
+    state. What is evaluated, saved and there after training is what `Reweighter.evaluation_model` gives (``ema``).
 
     Args:
         arguments: those of the Trainer.
@@ -81,6 +83,7 @@ class ReweightTrainer(Trainer):
         self._examples = self.train_dataset
         self.train_dataset = _Numbered(self._examples)
         self._resumed_from: str | None = None
+        self._kept: KeptWeights | None = None
         self.add_callback(_Reweighting(self))
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *arguments: Any, **keywords: Any) -> Any:
@@ -122,9 +125,43 @@ class ReweightTrainer(Trainer):
             "seed": self.args.seed,
             "meta_batch_size": batch,
         }
-        self.reweighter = Reweighter(self.method, self.model_wrapped, self.optimizer, **settings | self.reweight)
+        state = None
         if self._resumed_from is not None:
-            self.reweighter.load_state_dict(torch.load(Path(self._resumed_from, STATE), weights_only=True))
+            state = torch.load(Path(self._resumed_from, STATE), weights_only=True)
+            # the checkpoint's network is the one to evaluate
+            if state["trained"]:
+                self.model.load_state_dict(state["trained"])
+        self.reweighter = Reweighter(self.method, self.model_wrapped, self.optimizer, **settings | self.reweight)
+        if state is not None:
+            self.reweighter.load_state_dict(state["reweighter"])
+        self._kept = KeptWeights(self.accelerator.unwrap_model(self.model), self.reweighter.evaluation_model)
+
+    def save_state(self, folder: Path) -> None:
+        """Write what a checkpoint of the Trainer lacks."""
+        assert self.reweighter is not None and self._kept is not None, "they are made when training begins"
+        with self._kept.inside():
+            trained = dict(self._kept.trained) if self._kept.are_in else {}
+        torch.save({"reweighter": self.reweighter.state_dict(), "trained": trained}, folder / STATE)
+
+    def end(self) -> None:
+        """Leave the weights to keep in the network, unless those of the best checkpoint are in it."""
+        assert self._kept is not None, "it is made when training begins"
+        if not (self.args.load_best_model_at_end and self.state.best_model_checkpoint):
+            self._kept.put_in()
+        self._kept = None
+
+    def _with_kept_weights(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._kept is None else self._kept.inside()
+
+    def evaluation_loop(self, *arguments: Any, **keywords: Any) -> Any:
+        """See `transformers.Trainer.evaluation_loop`."""
+        with self._with_kept_weights():
+            return super().evaluation_loop(*arguments, **keywords)
+
+    def save_model(self, *arguments: Any, **keywords: Any) -> None:
+        """See `transformers.Trainer.save_model`."""
+        with self._with_kept_weights():
+            super().save_model(*arguments, **keywords)
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
@@ -150,9 +187,11 @@ class _Reweighting(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Keep its state beside the optimizer's."""
-        assert self._trainer.reweighter is not None, "it is made when training begins"
-        folder = Path(args.output_dir, f"checkpoint-{state.global_step}")
-        torch.save(self._trainer.reweighter.state_dict(), folder / STATE)
+        self._trainer.save_state(Path(args.output_dir, f"checkpoint-{state.global_step}"))
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        """Leave the network as it is to be kept."""
+        self._trainer.end()
 
 
 class _Numbered(Dataset[dict[str, Any]]):

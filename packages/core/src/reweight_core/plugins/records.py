@@ -228,8 +228,8 @@ class DataPlugin:
             number for example, and rank above `defaults`. It is called whenever options are merged: it must be quick
             and fail for no files. None if there are none.
         read_new: ``read_new(config, path)`` reads examples without known labels for ``reweight predict`` and returns
-            ``(images, names)``: an array like the dataset's images, (N, ...), and a name for each; None if ``predict``
-            reads image files and tables by itself.
+            ``(images, names)``: an array like the dataset's images, (N, ...), and a name for each; as a third what
+            `Dataset.representation` is now, if it has one. None if ``predict`` reads image files and tables by itself.
     """
 
     name: str
@@ -238,7 +238,9 @@ class DataPlugin:
     config: type = NoOptions
     defaults: Mapping[str, Any] = attrs.field(factory=dict)
     fitted_defaults: Callable[[Any], Mapping[str, Any]] | None = None
-    read_new: Callable[[Any, Path], tuple[np.ndarray, Sequence[str]]] | None = None
+    read_new: Callable[[Any, Path], tuple[np.ndarray, Sequence[str]] | tuple[np.ndarray, Sequence[str], str]] | None = (
+        None
+    )
 
 
 @attrs.frozen

@@ -25,9 +25,9 @@ from torch import Tensor
 from reweight_core.data.features import Features
 from reweight_core.engine.lookahead import Choice
 from reweight_core.errors import UserError
-from reweight_core.files import flush, write_json
+from reweight_core.files import flush, usual_permissions, write_json
 
-FORMAT = 4
+FORMAT = 5
 
 KEEP = 2
 """How many checkpoints of a run stay on disk: the newest, and one before it in case the newest is damaged."""
@@ -93,6 +93,7 @@ class Manifest:
         held_out_test: digest of the test set, where it was taken out of the training set, or None.
         final: who made the network that the run ends with, if a plugin did at its end, or None.
         reader: name of the dataset, if its plugin reads new examples itself, or None.
+        representation: of the dataset (`Dataset.representation`): what its inputs were made by, or None.
         best_by: the figure of `history` by which the best network is chosen (``--best-by``).
         ends_with: the network that the run ends with: the ``last`` one, or with ``--patience`` the ``best``.
     """
@@ -115,6 +116,7 @@ class Manifest:
     held_out_test: str | None
     final: Final | None = None
     reader: str | None = None
+    representation: str | None = None
     best_by: str = "val_accuracy"
     ends_with: Literal["last", "best"] = "last"
 
@@ -189,10 +191,9 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
         if tensors is None:
             continue
         # shared tensors and views are stored once each: safetensors refuses aliases
-        save_file(
-            {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()},
-            partial / name,
-        )
+        copies = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
+        with usual_permissions(partial / name):
+            save_file(copies, partial / name)
         flush(partial / name)
         files[name] = {"bytes": (partial / name).stat().st_size, "sha256": _sha256(partial / name)}
     content = {"format": FORMAT, "files": files, "manifest": checkpoint.manifest.as_json()}

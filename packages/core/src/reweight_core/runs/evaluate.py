@@ -21,6 +21,7 @@ from reweight_core.machine.precision import products
 from reweight_core.runs import folder as run_folder
 from reweight_core.runs.checkpoint import Kept, Manifest
 from reweight_core.runs.judgement import Judgement, figures_of
+from reweight_core.runs.new_examples import refuse_other_inputs
 from reweight_core.runs.predict import load
 
 BATCH_SIZE, FROM_FILES = 500, 100
@@ -109,12 +110,12 @@ def evaluate(run: Path | str, device: str = "auto", network: Kept = "final") -> 
         dataset = load_dataset(config)
     except UserError as error:
         raise UserError(f"{folder / 'config.json'}: {error}") from error
-    if dataset.classes != manifest.classes or dataset.input_shape != manifest.input_shape:
-        raise UserError(f"{folder}: classes or image size of '{config.data}' are not those the run was trained on")
-    if classifier.features is not None and dataset.features != classifier.features:
+    refuse_other_inputs(folder, manifest, dataset.representation)
+    changed = _changes(dataset, manifest)
+    if changed:
         raise UserError(
-            f"{folder}: the features of '{config.data}' have other columns, means or deviations than when the run was "
-            "trained (train.csv was changed); use reweight predict"
+            f"{folder}: the training set of '{config.data}' is not that of the run any more ({changed}); use reweight "
+            "predict for new examples"
         )
     # a folder's statistics follow its training images, which may have changed since
     dataset = attrs.evolve(dataset, mean=manifest.mean, std=manifest.std)
@@ -124,7 +125,7 @@ def evaluate(run: Path | str, device: str = "auto", network: Kept = "final") -> 
     if test is not None and manifest.held_out_test not in (None, digest_of(test)):
         raise UserError(
             f"{folder}: the examples that --test-from {config.test_from} holds out now are not those of the run "
-            "(files were added, removed or changed), so some may have been trained on"
+            "(examples were added, removed or changed), so some may have been trained on"
         )
     tested = classifier.network.to(memory_format=memory_format(config.channels_last))
     origin = manifest.origin(network)
@@ -138,6 +139,26 @@ def evaluate(run: Path | str, device: str = "auto", network: Kept = "final") -> 
             result[f"{part}_classes"] = judged.by_class(dataset.classes)
             result[f"{part}_confusion"] = judged.confusion.tolist()
     return result
+
+
+def _changes(dataset: Dataset, manifest: Manifest) -> str:
+    """Say what is so different in a dataset that the network of a run cannot be tested on it; empty if nothing is."""
+    before, now = manifest.classes, dataset.classes
+    if now != before:
+        different = sorted({*before} ^ {*now})
+        how = f"'{different[0]}' is {'new' if different[0] in now else 'gone'}" if different else "in another order"
+        return f"other classes: {how}"
+    if dataset.input_shape != manifest.input_shape:
+        # rows of features have no size beyond their number
+        was, size = (
+            f"{shape[0]} features" if shape[1:] == (1, 1) else f"images of {' x '.join(map(str, shape))}"
+            for shape in (manifest.input_shape, dataset.input_shape)
+        )
+        return f"{size}, were {was}"
+    if manifest.features is not None and dataset.features != manifest.features:
+        same = dataset.features is not None and dataset.features.names == manifest.features.names
+        return "other means or deviations of its columns" if same else "other columns"
+    return ""
 
 
 def _validation_set(dataset: Dataset, config: RunConfig, manifest: Manifest, run: Path) -> Split | None:

@@ -36,7 +36,8 @@ def read_new(run: Path, manifest: Manifest, path: Path) -> tuple[np.ndarray, tup
 
     Raises:
         UserError: if there is nothing at the path, the plugin or the run's options are missing, it gives something
-            else, or features are not as many as the run's, not finite or far too large.
+            else, the inputs are other ones (`refuse_other_inputs`), or features are not as many as the run's, not
+            finite or far too large.
     """
     data, shape = manifest.reader, manifest.input_shape
     if data is None:
@@ -54,12 +55,23 @@ def read_new(run: Path, manifest: Manifest, path: Path) -> tuple[np.ndarray, tup
     problem = _problem(found, shape)
     if problem:
         raise PluginError(f"data '{data}': read_new {problem}: report it to the plugin's author")
-    examples, names = found
+    examples, names, *representation = found
+    refuse_other_inputs(run, manifest, representation[0] if representation else None)
     if examples.shape[1:] != shape:
         raise UserError(f"{path}: has {examples.shape[1]} features, but the run was trained on {shape[0]}")
     if shape[1:] == (1, 1):
         refuse_unusable(FeatureRows((examples[:, :, 0, 0],)), manifest.mean, manifest.std, str(path))
     return examples, tuple(names)
+
+
+def refuse_other_inputs(run: Path, manifest: Manifest, representation: str | None) -> None:
+    """Raise `UserError` if inputs are made by something else (`Dataset.representation`) than those of a run."""
+    if representation != manifest.representation:
+        before, now = (made_by or "the examples as they are" for made_by in (manifest.representation, representation))
+        raise UserError(
+            f"{run}: its network takes inputs made by {before}, and now they would be made by {now}: bring back what "
+            "has changed, or train anew"
+        )
 
 
 def _options_of(run: Path, data: str) -> Any:
@@ -75,9 +87,11 @@ def _options_of(run: Path, data: str) -> Any:
 
 def _problem(found: Any, shape: tuple[int, ...]) -> str:
     """Say what is wrong with the result of a reader, or nothing; how many features it has, users may have wrong."""
-    if not isinstance(found, tuple) or len(found) != 2:
+    if not isinstance(found, tuple) or len(found) not in (2, 3):
         return f"returned {type(found).__name__}, not a pair (examples, names)"
-    examples, names = found
+    examples, names, *representation = found
+    if not all(isinstance(made_by, str | None) for made_by in representation):
+        return f"returned {type(representation[0]).__name__} as its representation, which must be a text or None"
     wanted = f"uint8, float32 or float64 of shape (N, {', '.join(map(str, shape))})"
     if not isinstance(examples, np.ndarray):
         return f"returned examples of type {type(examples).__name__}; they must be {wanted}"

@@ -27,7 +27,7 @@ from reweight_core.engine.passes import Passes
 from reweight_core.engine.stage import Stage
 from reweight_core.engine.training_step import TrainingStep
 from reweight_core.errors import UserError
-from reweight_core.machine.device import keep_freed_memory, memory_format, resolve_device, usable_cpus
+from reweight_core.machine.device import keep_freed_memory, memory_format, resolve_device, total_memory, usable_cpus
 from reweight_core.plugins import registry
 from reweight_core.plugins.hooks import MethodHooks
 from reweight_core.training.best import BestNetwork
@@ -136,6 +136,7 @@ def build_parts(
     loss = registry.find("loss", config.loss)
     refuse_misfits(config, method, loss, components, has_meta_set=data.meta is not None)
     data = training_set(config, data)
+    _refuse_huge_batches(config, data)
     # the weights of a run that is restored come from its checkpoint
     architecture = attrs.evolve(config, init_from=None, pretrained=False) if restored else config
     with seeded(config.seed, device):
@@ -159,7 +160,13 @@ def build_parts(
     images = train.batch(torch.arange(2, device=device), None).inputs
     head = find_head(model, images)
     lookahead = rehearsed_lookahead(
-        model, images, len(data.dataset.classes), head, method.looks_ahead, config.lookahead
+        model,
+        images,
+        len(data.dataset.classes),
+        head,
+        method.looks_ahead,
+        config.lookahead,
+        draws="repeated" if hooks.implementers("manipulate_update") else "kept",
     )
     stages = hooks.plan_stages(stage)
     per_example = [f"--with {name}" for name, component in components.items() if component.per_example]
@@ -265,6 +272,22 @@ def _build_step(
         meta_losses=hooks.losses if config.meta_loss == "training" else cross_entropy,
         lr=lr,
     )
+
+
+def _refuse_huge_batches(config: RunConfig, data: PreparedData) -> None:
+    """Raise `UserError` if a batch alone would not fit into the machine's memory, before anything is made for it."""
+    sizes = {"--batch-size": min(config.batch_size, len(data.train))}
+    if data.meta is not None:
+        sizes["--meta-batch-size"] = min(config.meta_batch_size, len(data.meta))
+    shape, memory = data.dataset.input_shape, total_memory()
+    for flag, size in sizes.items():
+        needed = size * math.prod(shape) * torch.float32.itemsize
+        if needed > memory / 2:
+            shown = " x ".join(map(str, shape))
+            raise UserError(
+                f"{flag} {size}: the inputs of a batch ({shown} numbers each) would take {needed / 2**30:.0f} of "
+                f"{memory / 2**30:.0f} GiB of memory; give fewer, or smaller inputs"
+            )
 
 
 def _recorded(config: RunConfig, step: TrainingStep, device: torch.device) -> TrainingStep | RecordedSteps:

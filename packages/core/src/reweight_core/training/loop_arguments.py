@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from numbers import Integral
 from pkgutil import resolve_name
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from reweight_core.config.run_config import RunConfig
 from reweight_core.engine.stage import Stage
@@ -54,9 +57,20 @@ def _needs_a_run(whose: str, hook: str) -> UserError:
 
 
 def check_arguments(
-    model: Any, components: Any, new_model: Any, num_classes: Any, train_size: Any, epochs: Any, steps: Any
+    method: Any,
+    loss: Any,
+    model: Any,
+    components: Any,
+    new_model: Any,
+    num_classes: Any,
+    train_size: Any,
+    epochs: Any,
+    steps: Any,
 ) -> None:
     """Raise `UserError` for an argument of the `Reweighter` that is of another kind, or too small."""
+    for what, given in (("method", method), ("loss", loss)):
+        if not isinstance(given, str):
+            raise UserError(f"{what}= must be a name (reweight list), but is a {type(given).__name__}")
     if not isinstance(model, nn.Module):
         raise UserError(f"model= must be a torch.nn.Module, but is a {type(model).__name__}")
     if isinstance(components, str):
@@ -119,6 +133,38 @@ def refuse_change(model: nn.Module, parameters: Mapping[str, Tensor]) -> None:
         raise UserError(
             "which parameters of the model are trained has changed: make the Reweighter anew (its state_dict keeps "
             "its state)"
+        )
+
+
+_HOOKED: WeakKeyDictionary[torch.optim.Optimizer, list[RemovableHandle]] = WeakKeyDictionary()
+"""What reweighters do around the steps of optimizers."""
+
+
+def hook_in(
+    optimizer: torch.optim.Optimizer, before: Callable[..., None] | None, after: Callable[..., None] | None
+) -> None:
+    """Call these before and after every step of an optimizer, in place of those of an earlier reweighter."""
+    for handle in _HOOKED.pop(optimizer, []):
+        handle.remove()
+    handles = [] if before is None else [optimizer.register_step_pre_hook(before)]
+    handles += [] if after is None else [optimizer.register_step_post_hook(after)]
+    _HOOKED[optimizer] = handles
+
+
+def tell_strange_epoch(batches: list[int], visits: Tensor) -> None:
+    """Warn of an epoch without batches, or whose batches all had the same few ids.
+
+    Args:
+        batches: sizes of the epoch's batches.
+        visits: how often each training example was seen so far, (N,).
+    """
+    if not batches:
+        warnings.warn("epoch_ended: there was no batch since the last epoch", stacklevel=4)
+    elif len(batches) > 1 and len(visits) > max(batches) and not visits[max(batches) :].any():
+        warnings.warn(
+            f"the batches had no other ids than 0 to {max(batches) - 1}, of {len(visits)} examples: ids are positions "
+            "in the whole training set, not in the batch; let the dataset give them",
+            stacklevel=4,
         )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,8 +17,13 @@ from torch.overrides import TorchFunctionMode
 from reweight_core.data.inputs import Inputs, length_of
 from reweight_core.engine.lookahead import FD_LENGTH, STRATEGIES, Choice, LookAheadRequest, Strategy
 from reweight_core.engine.passes import Passes
+from reweight_core.engine.random_tape import NOT_THE_SAME
 from reweight_core.engine.virtual_step import VirtualSGD
 from reweight_core.errors import UserError, reason
+
+Draws = Literal["repeated", "kept", "free"]
+"""What must be possible with a network's random draws: to have them again in further passes of a step, to go on with
+them after an interruption, or nothing."""
 
 
 def rehearse(
@@ -26,6 +33,7 @@ def rehearse(
     strategy: Strategy | None,
     head: str | None = None,
     autocast: torch.dtype | None = None,
+    draws: Draws = "repeated",
 ) -> None:
     """Run one forward and backward pass, and one look-ahead if training will look ahead.
 
@@ -36,27 +44,39 @@ def rehearse(
         strategy: how the look-ahead is differentiated, or None for a method that has none.
         head: path of the network's last linear layer, or None.
         autocast: number type that the network computes in, or None for its parameters' own.
+        draws: what must be possible with its random draws.
 
     Raises:
-        UserError: if one of them fails, if the network draws random numbers that cannot be repeated, or if it runs
-            parts of it again in its backward pass where that would give other numbers.
+        UserError: if one of them fails, if the network draws random numbers by which that is not possible, if it does
+            not compute the same twice where a step does, or if it runs parts of it again in its backward pass where
+            that would give other numbers.
     """
     parameter = next((p for p in model.parameters() if p.requires_grad), None)
     if parameter is None:
         raise UserError("the model has no parameter to train: every one is frozen (requires_grad=False)")
     device, n = parameter.device, length_of(inputs)
     passes = Passes(model, torch.Generator(device), autocast, head)
-    before = _global_random_state(device)
     attention = _AttentionSeen()
     try:
-        with _left_alone(model):
+        with _left_alone(model, device):
+            before = _global_random_states(device)
             with attention:
                 passes.begin(inputs)
                 logits = passes.forward()
+            if draws != "free":
+                _refuse_global_draws(before, _global_random_states(device))
             if logits.shape != (n, num_classes):
                 raise UserError(
                     f"in train mode the model must return logits {(n, num_classes)}, but returns {tuple(logits.shape)}"
                 )
+            sums = logits.detach().float().sum(1)
+            if (logits >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-2):
+                warnings.warn(
+                    "the model seems to return probabilities, and losses are of logits: leave its softmax out",
+                    stacklevel=2,
+                )
+            if draws == "repeated":
+                _refuse_unrepeatable(passes, inputs, logits.detach())
             D = (logits.detach().softmax(1) - 1 / num_classes).requires_grad_()
             failure = None
             with _reruns(model) as again:
@@ -91,16 +111,53 @@ def rehearse(
             "no rule for that",
             stacklevel=2,
         )
-    if not torch.equal(before, _global_random_state(device)):
+
+
+def rehearse_meta_batch(model: nn.Module, inputs: Inputs, autocast: torch.dtype | None = None) -> None:
+    """Run one forward pass on clean examples as a look-ahead does (arguments as `rehearse`).
+
+    Raises:
+        UserError: if it fails.
+    """
+    device = next(p for p in model.parameters() if p.requires_grad).device
+    passes = Passes(model, torch.Generator(device), autocast)
+    try:
+        with _left_alone(model, device), torch.no_grad():
+            passes.forward_at(passes.parameters, inputs)
+    except torch.OutOfMemoryError:
+        raise
+    except UserError as error:
+        raise UserError(f"meta=: {error}") from error
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
-            "the model draws random numbers where they cannot be repeated (dropout inside torch.nn.MultiheadAttention "
-            "or recurrent layers, alpha dropout, rrelu): set that dropout to 0 or use torch.nn.Dropout layers"
-        )
+            f"meta=: the model takes the training examples, but not these, which must be of their kind: {reason(error)}"
+        ) from error
+
+
+def _refuse_unrepeatable(passes: Passes, inputs: Inputs, logits: Tensor) -> None:
+    """Refuse a network whose pass gives other logits than `logits` when it is run again as a step does."""
+    again: list[Tensor] = []
+
+    def noting(found: Tensor) -> Tensor:
+        again.append(found)
+        return found
+
+    try:
+        passes.gradients_at({}, inputs, noting)
+    except RuntimeError:
+        # what fails behind the logits is told by the backward pass
+        if not again:
+            raise
+    # the kernels of a GPU may add in another order
+    tolerance = max(1e-4, 2 * torch.finfo(logits.dtype).eps) * float(logits.nan_to_num().abs().amax())
+    if not torch.allclose(again[0], logits, rtol=0, atol=tolerance, equal_nan=True):
+        raise UserError(NOT_THE_SAME)
 
 
 @contextmanager
-def _left_alone(model: nn.Module) -> Iterator[None]:
-    """Bring buffers and gradients of a network back behind the block."""
+def _left_alone(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Bring buffers and gradients of a network and the global random generators back behind the block."""
+    states = _global_random_states(device)
     buffers = [
         (module, name, buffer, buffer.clone())
         for module in model.modules()
@@ -112,6 +169,7 @@ def _left_alone(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        _set_global_random_states(device, states)
         with torch.no_grad():
             for module, name, buffer, kept in buffers:
                 # a network may put another tensor in its place
@@ -148,8 +206,37 @@ class _AttentionSeen(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _global_random_state(device: torch.device) -> Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+_States = tuple[list[Tensor], Any, Any]
+"""Of the global random generators: torch's, Python's and NumPy's."""
+
+
+def _global_random_states(device: torch.device) -> _States:
+    of_torch = [torch.get_rng_state()]
+    if device.type == "cuda":
+        of_torch.append(torch.cuda.get_rng_state(device))
+    return of_torch, random.getstate(), np.random.get_state()
+
+
+def _set_global_random_states(device: torch.device, states: _States) -> None:
+    of_torch, of_python, of_numpy = states
+    torch.set_rng_state(of_torch[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(of_torch[1], device)
+    random.setstate(of_python)
+    np.random.set_state(of_numpy)
+
+
+def _refuse_global_draws(before: _States, after: _States) -> None:
+    if not all(map(torch.equal, before[0], after[0])):
+        raise UserError(
+            "the model draws random numbers where they cannot be repeated (dropout inside torch.nn.MultiheadAttention "
+            "or recurrent layers, alpha dropout, rrelu): set that dropout to 0 or use torch.nn.Dropout layers"
+        )
+    of_numpy = (states[2] for states in (before, after))
+    if before[1] != after[1] or not all(map(np.array_equal, *of_numpy)):
+        raise UserError(
+            "the model draws random numbers of Python or NumPy, which cannot be repeated: draw them by torch.rand"
+        )
 
 
 def rehearsed_lookahead(
@@ -160,6 +247,7 @@ def rehearsed_lookahead(
     looks_ahead: Literal["no", "network", "head"],
     wanted: str,
     autocast: torch.dtype | None = None,
+    draws: Draws = "repeated",
 ) -> Choice:
     """Rehearse training (`rehearse`); return the look-ahead to begin with.
 
@@ -171,10 +259,12 @@ def rehearsed_lookahead(
         looks_ahead: how the method looks ahead, by its record.
         wanted: what ``--lookahead`` says; for ``auto``, forward mode if the network can, else double backward.
         autocast: as for `rehearse`.
+        draws: as for `rehearse`, where it does not look ahead.
     """
 
     def rehearsed(name: str) -> Choice:
-        rehearse(model, inputs, num_classes, STRATEGIES.get(name), head, autocast)
+        strategy = STRATEGIES.get(name)
+        rehearse(model, inputs, num_classes, strategy, head, autocast, draws if strategy is None else "repeated")
         return Choice(name, FD_LENGTH if name == "fd" else None)
 
     if looks_ahead == "no":

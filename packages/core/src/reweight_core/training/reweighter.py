@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -32,16 +31,18 @@ from reweight_core.training.context import build_hooks
 from reweight_core.training.loop_arguments import (
     check_arguments,
     first_trained,
+    hook_in,
     innermost,
     refuse_before_build,
     refuse_change,
     refuse_state,
     refuse_what_only_a_run_has,
+    tell_strange_epoch,
 )
 from reweight_core.training.loop_context import LoopContexts
 from reweight_core.training.metrics import means
 from reweight_core.training.networks import seeded
-from reweight_core.training.preflight import rehearsed_lookahead
+from reweight_core.training.preflight import rehearse_meta_batch, rehearsed_lookahead
 
 
 class Reweighter:
@@ -98,7 +99,7 @@ class Reweighter:
         seed: int = 0,
         **options: Any,
     ):
-        check_arguments(model, components, new_model, num_classes, train_size, epochs, steps)
+        check_arguments(method, loss, model, components, new_model, num_classes, train_size, epochs, steps)
         self._config = config = loop_config(method, loss, tuple(components), seed, options)
         self._record = record = registry.find("method", method)
         records = {name: registry.find("component", name) for name in config.with_}
@@ -148,10 +149,11 @@ class Reweighter:
         hooks.check_state()
         self._steps, self._epochs, self._rehearsed, self._begun, self._chosen = 0, 0, False, False, False
         self._weighed: Step | None = None
-        if hooks.implementers("manipulate_update"):
-            optimizer.register_step_pre_hook(lambda *_: self._manipulate())
-        if hooks.implementers("follow_update"):
-            optimizer.register_step_post_hook(lambda *_: hooks.follow_update(self._step.passes.parameters))
+        self._batches: list[int] = []
+        before = (lambda *_: self._manipulate()) if hooks.implementers("manipulate_update") else None
+        follows = bool(hooks.implementers("follow_update"))
+        after = (lambda *_: hooks.follow_update(self._step.passes.parameters)) if follows else None
+        hook_in(optimizer, before, after)
 
     @told_in_python()
     def __call__(self, inputs: Inputs, labels: Any, ids: Any) -> Tensor:
@@ -182,7 +184,7 @@ class Reweighter:
         for passes in (self._step.passes, *(network.passes for network in self._hooks.networks.values())):
             passes.autocast = autocast
         with torch.autocast(device, enabled=False):
-            with self._own_gradients():
+            with self._step.own_gradients():
                 self._begin(batch.inputs, n)
                 looks_ahead = self._steps % self._config.meta_every == 0
                 self._step.passes.wrapper = self._wrapper
@@ -194,6 +196,7 @@ class Reweighter:
             value, logits = (weights * step.losses).mean(), self._step.passes.hand_over()
             loss = value + ((logits - logits.detach()) * step.D_prime).sum()
         self._steps += 1
+        self._batches.append(n)
         self._step.passes.wrapper = None
         # they know each other: apart, all their tensors are freed now and not some time later
         step.look = None
@@ -234,6 +237,8 @@ class Reweighter:
         Raises:
             UserError: if a loss, weight or gradient was not finite.
         """
+        tell_strange_epoch(self._batches, self._step.samples.tensors["visits"])
+        self._batches = []
         figures: dict[str, Any] = means(self._step.sums)
         self._epochs += 1
         figures |= self._hooks.finish_epoch(self._epochs, self._step.samples.tensors, figures)
@@ -314,27 +319,20 @@ class Reweighter:
                 looks_ahead,
                 config.lookahead,
                 step.passes.autocast,
+                "repeated" if self._hooks.implementers("manipulate_update") else "free",
             )
+            clean = None if self._meta is None or looks_ahead == "no" else self._meta.example_batch()
+            if clean is not None:
+                rehearse_meta_batch(model, clean.inputs, step.passes.autocast)
             self._rehearsed = True
         if not self._begun:
             self._hooks.begin_stage(self._stage)
             self._begun = True
         if not self._chosen and config.lookahead == "auto" and step.lookahead.name in ("jvp", "fd"):
             step.lookahead = choose_lookahead(step, n, self._stage, self._epochs)
+        if not self._chosen and not model.training:
+            warnings.warn("the model is in eval mode: call model.train() before an epoch", stacklevel=4)
         self._chosen = True
-
-    @contextmanager
-    def _own_gradients(self) -> Iterator[None]:
-        """Keep the loop's gradients: differentiating a look-ahead may leave others behind."""
-        parameters = self._step.passes.parameters.values()
-        gradients = [parameter.grad for parameter in parameters]
-        for parameter in parameters:
-            parameter.grad = None
-        try:
-            yield
-        finally:
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient
 
     def _manipulate(self) -> None:
         """Give the optimizer what the plugins make of the loop's gradients."""

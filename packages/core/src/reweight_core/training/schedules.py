@@ -35,7 +35,9 @@ def schedules(config: RunConfig, stages: Sequence[Stage], lengths: Sequence[floa
         else of_the_run(config, length, config.lr_floor / stage.lr if stage.lr else 0.0)
         for stage, length in zip(stages, lengths, strict=True)
     ]
-    if config.schedule == "step" and config.lr_drops is not None:
+    if config.schedule != "step" and config.lr_drops is not None:
+        warnings.warn(f"--lr-drops {config.lr_drops}: does nothing here, without --schedule step", stacklevel=3)
+    elif config.lr_drops is not None:
         longest, drops = max(lengths), drops_of(config, max(lengths))
         if max(drops) >= longest:
             warnings.warn(

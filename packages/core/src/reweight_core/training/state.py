@@ -213,6 +213,7 @@ class TrainingState:
             held_out_test=held_out_test,
             final=final and final[1],
             reader=reader_of(config.data),
+            representation=dataset.representation,
             best_by=config.best_by,
             ends_with=self.ends_with,
         )

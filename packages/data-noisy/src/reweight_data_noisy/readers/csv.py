@@ -67,8 +67,21 @@ def load(config: CsvOptions) -> Dataset:
 def _read_labelled(path: Path) -> Table:
     table = read_table(path)
     if "label" not in table.columns:
-        raise UserError(f"{path}: has no column 'label' (a first line with names is needed: file,label)")
+        raise UserError(f"{path}: has no column 'label'{_what_there_is(table.columns)}")
     return table
+
+
+def _what_there_is(columns: Sequence[str]) -> str:
+    """Say, for messages, what the first line holds instead."""
+    (first, *more) = columns
+    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if not more and separator in first:
+            return f": its columns are separated by {name}, and must be by commas"
+    named = next((name for name in columns if name.lower() == "label"), None)
+    if named is not None:
+        return f": rename '{named}'"
+    shown = ", ".join(columns[:5]) + (", ..." if len(columns) > 5 else "")
+    return f" (a first line with names is needed, file,label for images); it has {shown}"
 
 
 def _class_names(train: Table) -> list[str]:

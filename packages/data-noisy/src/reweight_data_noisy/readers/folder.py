@@ -15,6 +15,9 @@ from reweight_data_noisy.options import FolderOptions
 from reweight_data_noisy.readers.file_lists import data_root
 from reweight_data_noisy.readers.image_files import open_images
 
+SHOWN = 3
+"""Names of what is left out that a warning lists."""
+
 
 def load(config: FolderOptions) -> Dataset:
     """Load ROOT/train, and ROOT/test and ROOT/meta if there: uint8 (N, 3, H, W), or (N, 1, H, W) if all are grey.
@@ -25,6 +28,8 @@ def load(config: FolderOptions) -> Dataset:
         UserError: if folders are missing or do not match, an image cannot be read, or sizes differ.
     """
     root = data_root(config.data_root, "train/")
+    if not (root / "train").exists() and root.absolute().parent.joinpath("train").is_dir():
+        raise UserError(f"--data-root {root}: holds no train/; give the folder above it, which does")
     classes = _class_names(root / "train")
     parts = ["train", *(part for part in ("test", "meta") if (root / part).exists())]
     for part in parts[1:]:
@@ -60,6 +65,11 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
     except OSError as error:
         raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
+    for entry in visible:
+        try:
+            entry.name.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{folder}: the name {os.fsencode(entry.name)!r} is not UTF-8; rename it") from None
     return visible
 
 
@@ -80,20 +90,33 @@ def _match_classes(part: Path, classes: Sequence[str]) -> None:
             raise UserError(f"{part / name}: no such folder, but train/ has the class '{name}'")
 
 
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.name.lower().endswith(IMG_EXTENSIONS) and entry.is_file()
+    except OSError:
+        # a link that leads to itself
+        return False
+
+
 def _list_images(root: Path, part: str, classes: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
     """Return the paths of a split's images, relative to the root, and their labels, int64 (N,)."""
     names: list[str] = []
     labels: list[int] = []
-    skipped = 0
+    others: list[str] = []
     for label, name in enumerate(classes):
         folder = root / part / name
         entries = _entries(folder)
-        files = [e.name for e in entries if e.name.lower().endswith(IMG_EXTENSIONS) and e.is_file()]
-        skipped += len(entries) - len(files)
+        files = [entry.name for entry in entries if _is_image(entry)]
+        others += [f"{name}/{entry.name}" for entry in entries if not _is_image(entry)]
         if not files:
             raise UserError(f"{folder}: holds no image ({', '.join(IMG_EXTENSIONS)})")
         names += [f"{part}/{name}/{file}" for file in files]
         labels += [label] * len(files)
-    if skipped:
-        warnings.warn(f"{root / part}: {skipped} entries are no images by their names and are left out", stacklevel=2)
+    if others:
+        shown = ", ".join(others[:SHOWN]) + (", ..." if len(others) > SHOWN else "")
+        warnings.warn(
+            f"{root / part}: {len(others)} entries are no image files by their names ({', '.join(IMG_EXTENSIONS)}) "
+            f"and are left out: {shown}",
+            stacklevel=2,
+        )
     return tuple(names), np.array(labels, dtype=np.int64)

@@ -37,8 +37,11 @@ def open_images(root: Path, names: Sequence[str], options: ImageOptions) -> np.n
     """Return the images as an array (`read_images`), or as files to be read while training.
 
     Raises:
-        UserError: as `read_images`, or if images are to be read while training and no size is given.
+        UserError: as `read_images`, if an image alone is too large for the memory, or if images are to be read while
+            training and no size is given.
     """
+    if options.image_size is not None and 3 * options.image_size**2 * np.float32().nbytes > total_memory() / 2:
+        raise UserError(f"--image-size {options.image_size}: one image would take more than half of the memory")
     if options.stream == "off" or (options.stream == "auto" and not _is_too_much(root, names, options.image_size)):
         return read_images(root, names, options.image_size, options.cache)
     if options.image_size is None:
@@ -48,8 +51,8 @@ def open_images(root: Path, names: Sequence[str], options: ImageOptions) -> np.n
 
 def _is_too_much(root: Path, names: Sequence[str], image_size: int | None) -> bool:
     """Whether the decoded images would take more than half of the memory; says so."""
-    size = None if image_size is None else (image_size, image_size)
-    needed, memory = len(names) * decode(root / names[0], size)[0].nbytes, total_memory()
+    of_one = decode(root / names[0], None)[0].nbytes if image_size is None else 3 * image_size**2
+    needed, memory = len(names) * of_one, total_memory()
     if needed <= memory / 2:
         return False
     warnings.warn(
