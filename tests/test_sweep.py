@@ -142,7 +142,7 @@ def test_of_two_processes_on_one_folder_one_is_killed_and_the_other_makes_the_re
     sweep += ["--device", "cpu", "--out", "s"]
     first, second = (worker(tmp_path, *sweep) for _ in range(2))
     deadline = time.monotonic() + 60
-    while not (begun := list(tmp_path.glob("s/erm-digits/seed-*/checkpoints/*"))) and time.monotonic() < deadline:
+    while not (begun := list(tmp_path.glob("s/erm-digits/seed-*/checkpoints/step-*"))) and time.monotonic() < deadline:
         time.sleep(0.02)
     killed = begun[0].parents[1]
     lease = killed.with_name(f"{killed.name}.lease-1").read_text()

@@ -109,6 +109,8 @@ def test_a_failure_elsewhere_is_told_and_not_tried_again(worker, tmp_path):
     assert fourth.outcome().errors == {"erm-digits/seed-0": "too hot again"}
     assert made_by(worker()) == [0]
     assert not list(tmp_path.glob("*/*.failed"))
+    # what is made after all has not failed
+    assert not any(claims.outcome().errors for claims in (first, second, third, fourth))
 
 
 def test_a_failure_that_cannot_be_read_is_a_failure(worker, tmp_path):

@@ -103,6 +103,14 @@ def test_what_has_no_checkpoint_begins_anew(run):
     assert not run.folder.exists()
 
 
+def test_what_was_stopped_while_it_wrote_its_first_checkpoint_begins_anew(run):
+    write(run, "config.json", "metrics.jsonl", epochs=3)
+    (run.folder / "checkpoints" / ".step-00000012.partial").mkdir(parents=True)
+    assert unfinished([run]) == [run]
+    assert arguments_for(run) == run.arguments
+    assert not run.folder.exists()
+
+
 def test_what_has_a_checkpoint_goes_on(run):
     write(run, "config.json", "metrics.jsonl")
     (run.folder / "checkpoints" / "step-1").mkdir(parents=True)

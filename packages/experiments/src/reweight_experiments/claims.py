@@ -43,12 +43,14 @@ class Claims:
 
     def __init__(self, runs: Sequence[PlannedRun], clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._leases = clock, Leases(clock)
-        self._open = {run.name: run for run in runs}
+        self._runs = {run.name: run for run in runs}
+        self._open = dict(self._runs)
         self._held: dict[str, Lease] = {}
         self._errors: dict[str, str] = {}
         self._old_failures = {run.name: _failure(run) for run in runs}
         self._renewed = clock()
-        self._nothing_free_at = -RENEW_SECONDS
+        # when it was last seen that none is free, and asked whether others are alive
+        self._nothing_free_at = self._asked = -RENEW_SECONDS
         self.ended_elsewhere = 0
 
     @property
@@ -105,7 +107,13 @@ class Claims:
         return lost
 
     def others_are_alive(self, since: float) -> bool:
-        """Whether all open runs are held by others that have shown themselves after a moment of the clock."""
+        """Whether all open runs are held by others that have shown themselves after a moment of the clock.
+
+        False if this was asked less than `RENEW_SECONDS` ago.
+        """
+        if self._clock() - max(since, self._asked) < RENEW_SECONDS:
+            return False
+        self._asked = self._clock()
         return all(self._leases.was_renewed_after(since, run.folder) for run in self._open.values())
 
     def claimed(self) -> list[str]:
@@ -123,9 +131,10 @@ class Claims:
             self._let_go(name)
 
     def outcome(self) -> Outcome:
-        """Look at all runs once more."""
+        """Look at all runs once more; what failed may have been made by a process that began later."""
         self.look()
-        return Outcome(self._errors, list(self._open))
+        errors = {name: error for name, error in self._errors.items() if not _is_made(self._runs[name])}
+        return Outcome(errors, list(self._open))
 
     def _let_go(self, name: str) -> None:
         self._leases.give_back(self._held.pop(name))
@@ -145,6 +154,13 @@ class Claims:
         del self._open[run.name]
         self.ended_elsewhere += 1
         return True
+
+
+def _is_made(run: PlannedRun) -> bool:
+    try:
+        return is_finished(run)
+    except UserError:
+        return False
 
 
 def _failure_file(run: PlannedRun) -> Path:

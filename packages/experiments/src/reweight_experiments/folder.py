@@ -60,7 +60,8 @@ def is_finished(run: PlannedRun) -> bool:
 
 
 def _has_checkpoint(run: PlannedRun) -> bool:
-    return (run.folder / "checkpoints").exists()
+    """Whether there is one, and not only the beginning of one that was never finished."""
+    return any(not path.name.endswith(".partial") for path in (run.folder / "checkpoints").glob("*"))
 
 
 def _is_of_a_run(folder: Path) -> bool:
