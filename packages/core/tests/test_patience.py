@@ -67,8 +67,8 @@ class Planned:
 def parts_of(monkeypatch):
     """Build parts of a method in place of erm, its validation set the test images."""
 
-    def with_val(config, data, observers):
-        return build_parts(config, attrs.evolve(data, val=data.test), observers)
+    def with_val(config, data, observers, together):
+        return build_parts(config, attrs.evolve(data, val=data.test), observers, together=together)
 
     def parts_of(*stages, observers=(), **options):
         method = Planned(*stages or [{}])

@@ -71,8 +71,8 @@ class Planned:
 def parts_of(monkeypatch):
     """Build parts of a method object in place of erm, with a validation set of the test images if asked."""
 
-    def with_val(config, data, observers):
-        return build_parts(config, attrs.evolve(data, val=data.test), observers)
+    def with_val(config, data, observers, together):
+        return build_parts(config, attrs.evolve(data, val=data.test), observers, together=together)
 
     def parts_of(method, observers=(), val=False, **options):
         record = attrs.evolve(erm.plugin, build=method.build)

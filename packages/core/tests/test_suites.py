@@ -314,3 +314,36 @@ def test_a_network_with_a_defect_is_rejected(build, test, installed):
     installed("model", model(build))
     with pytest.raises((AssertionError, UserError)):
         getattr(MyModel(), test)()
+
+
+class Normalising:
+    """A method whose weights have a mean of 1 over the batch.
+
+    Args:
+        total: gives the sum over the whole batch from a step and the sum over a process's examples.
+    """
+
+    def __init__(self, total):
+        self.total = total
+
+    @hookimpl
+    def generate_weights(self, step):
+        weights = step.losses / self.total(step, step.losses.sum())
+        return step.n * weights
+
+
+class TestProcesses:
+    def test_a_method_that_forgets_the_other_processes_is_found(self, installed):
+        forgetful = Normalising(lambda step, part: part)
+        record = MethodPlugin("mine", "", lambda config, context: forgetful, several_processes=True)
+        installed("method", record)
+        with pytest.raises(AssertionError, match="two processes are not one"):
+            Mine().test_several_processes_are_one()
+        # one that does not say that it can is left alone
+        installed("method", attrs.evolve(record, several_processes=False))
+        Mine().test_several_processes_are_one()
+
+    def test_one_that_sums_over_all_passes(self, installed):
+        mindful = Normalising(lambda step, part: step.total(part))
+        installed("method", MethodPlugin("mine", "", lambda config, context: mindful, several_processes=True))
+        Mine().test_several_processes_are_one()

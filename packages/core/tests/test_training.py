@@ -9,7 +9,7 @@ from reweight_core.data.feeder import batch_sizes
 from reweight_core.errors import UserError
 from reweight_core.plugins import erm
 from reweight_core.plugins.hookspecs import hookimpl
-from reweight_core.runs.folder import append_metrics
+from reweight_core.runs.folder import append_metrics, finite
 from reweight_core.testing import tiny_parts, train_in
 from reweight_core.training.loop import train
 from reweight_core.training.schedules import cosine
@@ -186,7 +186,7 @@ def test_what_is_known_of_each_example_is_told_at_the_end_of_an_epoch(run):
 
 
 def test_only_what_json_lacks_becomes_null(tmp_path):
-    append_metrics(tmp_path, {"a": math.inf, "b": 1.5, "c": None, "d": "x", "e": math.nan})
+    append_metrics(tmp_path, finite({"a": math.inf, "b": 1.5, "c": None, "d": "x", "e": math.nan}))
     content = json.loads((tmp_path / "metrics.jsonl").read_text())
     assert content == {"a": None, "b": 1.5, "c": None, "d": "x", "e": None}
 

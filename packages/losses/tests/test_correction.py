@@ -29,6 +29,8 @@ def context(dtype=torch.float64, **changes):
         "device": torch.device("cpu"),
         "dtype": dtype,
         "epochs": 10,
+        "together": SimpleNamespace(total=lambda part: part),
+        "by_example": lambda tensor: tensor,
     }
     return SimpleNamespace(**known | changes)
 
@@ -281,7 +283,8 @@ class TestSModel:
         return SModel(SModelConfig(**options), context(num_classes=classes, new_optimizer=new_optimizer))
 
     def step(self, batch, logits, epoch=0, source="train", trusted=None):
-        return SimpleNamespace(labels=batch.labels, logits=logits, epoch=epoch, source=source, trusted=trusted)
+        known = {"n": len(logits), "labels": batch.labels, "logits": logits}
+        return SimpleNamespace(**known, epoch=epoch, source=source, trusted=trusted)
 
     def test_it_begins_as_forward_correction_by_a_smoothed_identity(self, batch, logits):
         smoothed = 0.7 * torch.eye(C, dtype=torch.float64) + 0.15 * (1 - torch.eye(C, dtype=torch.float64))

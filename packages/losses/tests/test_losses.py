@@ -37,6 +37,8 @@ def context(counts=COUNTS, dtype=torch.float64, **changes):
         "device": torch.device("cpu"),
         "dtype": dtype,
         "epochs": 10,
+        "together": SimpleNamespace(total=lambda part: part),
+        "by_example": lambda tensor: tensor,
     }
     return SimpleNamespace(**known | changes)
 
@@ -76,6 +78,7 @@ def step_of(batch, logits, **changes):
     """What the hooks of a step look at."""
     p = logits.softmax(1)
     known = {"ids": batch.ids, "labels": batch.labels, "logits": logits, "probabilities": p, "source": "train"}
+    known["n"] = len(batch.ids)
     return SimpleNamespace(**known | changes)
 
 

@@ -15,18 +15,21 @@ def context(epochs=100):
 
 
 def step(losses=LOSSES, epoch=50):
-    return SimpleNamespace(losses=losses, epoch=epoch)
+    def unchanged(rows):
+        return rows
+
+    return SimpleNamespace(losses=losses, epoch=epoch, n=len(losses), whole=unchanged, part=unchanged)
 
 
 class TestMovingPercentile:
     @pytest.mark.parametrize("percentile", [10.0, 62.5, 75.0, 100.0])
     def test_it_begins_with_the_first_batch_and_then_follows_by_halves(self, percentile):
         moving = MovingPercentile(percentile, context())
-        moving.distance(LOSSES)
+        moving.distance(step())
         first = np.percentile(LOSSES.numpy(), percentile)
         assert moving.m.item() == pytest.approx(first)
 
-        later = moving.distance(LOSSES * 3)
+        later = moving.distance(step(LOSSES * 3))
         expected = 0.5 * first + 0.5 * 3 * first
         torch.testing.assert_close(later, 3 * LOSSES - expected)
 

@@ -61,7 +61,7 @@ def test_the_mean_share_of_mixup_is_that_of_its_distribution(alpha):
 def test_mixing_is_the_convex_combination(partner, share):
     rows, partner, share = torch.randn(5, 3), torch.tensor(partner), torch.tensor(share)
     torch.testing.assert_close(
-        mixed(rows, partner, share), share[:, None] * rows + (1 - share[:, None]) * rows[partner]
+        mixed(rows, rows[partner], share), share[:, None] * rows + (1 - share[:, None]) * rows[partner]
     )
 
 
@@ -129,13 +129,14 @@ def test_before_its_epoch_relabelling_gathers_logits_without_adding_anything():
 
 def test_logits_are_divided_by_the_root_of_their_mean_square_and_1e_8():
     # (3^2 + 4^2)/4 = 6.25; far below 1e-4 the 1e-8 decides, as in the official code
-    torch.testing.assert_close(normalised(torch.tensor([[3.0, 4], [0, 0]])), torch.tensor([[1.2, 1.6], [0, 0]]))
+    logits = torch.tensor([[3.0, 4], [0, 0]])
+    torch.testing.assert_close(normalised(logits, torch.tensor(6.25)), torch.tensor([[1.2, 1.6], [0, 0]]))
     tiny = torch.full((2, 2), 1e-9)
-    torch.testing.assert_close(normalised(tiny), torch.full((2, 2), 1e-5), rtol=1e-3, atol=0)
+    torch.testing.assert_close(normalised(tiny, tiny.square().mean()), torch.full((2, 2), 1e-5), rtol=1e-3, atol=0)
 
 
 def test_an_example_that_was_never_seen_has_a_uniform_pseudo_label():
-    assert normalised(torch.zeros(3, 4)).softmax(1).eq(0.25).all()
+    assert normalised(torch.zeros(3, 4), torch.zeros(())).softmax(1).eq(0.25).all()
 
 
 def test_averaged_weights_follow_their_recursion_and_statistics_are_those_of_training():

@@ -35,7 +35,8 @@ def test_a_pusher_is_its_formula(name, expected):
 
 
 def test_what_is_forgotten_or_never_recognised_is_not_trusted():
-    pusher = ForgettingEvents(5, torch.device("cpu"))
+    context = SimpleNamespace(train_size=5, device=torch.device("cpu"), by_example=lambda tensor: tensor)
+    pusher = ForgettingEvents(context)
     right, wrong = torch.tensor([[1.0, 0, 0]]), torch.tensor([[0.0, 1, 0]])
     ids, label = torch.tensor([3]), torch.tensor([0])
     # never recognised, recognised, still recognised, forgotten, still wrong, recognised again, forgotten

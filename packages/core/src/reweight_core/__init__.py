@@ -18,6 +18,7 @@ from reweight_core.errors import DivergedError, UserError, nearest, reason
 from reweight_core.files import cache_folder, locked, write_json, write_text, written_whole
 from reweight_core.plugins import registry
 from reweight_core.plugins.hookspecs import hookimpl
+from reweight_core.plugins.imported import imported
 from reweight_core.plugins.records import (
     CommandPlugin,
     ComponentPlugin,
@@ -30,7 +31,6 @@ from reweight_core.plugins.records import (
     NoOptions,
     ObserverPlugin,
     TablePlugin,
-    imported,
 )
 
 if TYPE_CHECKING:

@@ -17,6 +17,10 @@ class DivergedError(UserError):
     """A run was ended early because it has diverged; the program exits with status 1."""
 
 
+class LostProcessError(UserError):
+    """Another process of a run has ended, or does not answer; it can only be resumed."""
+
+
 class PluginError(UserError):
     """A plugin failed, or gave something that cannot be used; the message names its kind, its name and what it did."""
 

@@ -54,24 +54,24 @@ class ClassBalanced:
         w = effective_number_weights(class_counts(context), config.beta)
         self.weights = DeferredWeights(w, config.from_, context.device, context.dtype)
         self.state_dict, self.load_state_dict = self.weights.state_dict, self.weights.load_state_dict
-        self.by_sum = config.normalise == "weights"
+        self.by_sum, self.together = config.normalise == "weights", context.together
 
     @hookimpl
     def losses(self, batch: Batch, logits: Tensor) -> Tensor:
         """w_y CE of each example, (n,)."""
-        return self._of(batch.labels) * cross_entropy(batch, logits)
+        return self._of(batch.labels, batch.n) * cross_entropy(batch, logits)
 
     @hookimpl(wrapper=True)
     def example_weights(self, step: Step, weights: Tensor) -> Generator[None, Tensor, Tensor]:
         """The method's weight times that of the class."""
         recorded = yield
-        return recorded * self._of(step.labels)
+        return recorded * self._of(step.labels, step.n)
 
     @hookimpl
     def finish_epoch(self, epoch: int) -> None:
         """Begin to weight if it is time."""
         self.weights.finish_epoch(epoch)
 
-    def _of(self, labels: Tensor) -> Tensor:
+    def _of(self, labels: Tensor, n: int) -> Tensor:
         w = self.weights.w[labels]
-        return w / w.mean() if self.by_sum else w
+        return w / (self.together.total(w.sum()) / n) if self.by_sum else w

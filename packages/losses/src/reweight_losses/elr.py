@@ -24,7 +24,8 @@ class ELR:
 
     def __init__(self, config: ELRConfig, context: Context):
         self.beta, self.lambda_ = config.beta, config.lambda_
-        self.t = torch.zeros(context.train_size, context.num_classes, device=context.device, dtype=context.dtype)
+        shape = (context.train_size, context.num_classes)
+        self.t = context.by_example(torch.zeros(shape, device=context.device, dtype=context.dtype))
 
     @hookimpl
     def follow_forward(self, step: Step) -> None:

@@ -25,7 +25,7 @@ class LDAM:
     """
 
     def __init__(self, config: LDAMConfig, context: Context):
-        N = class_counts(context)
+        N, self.together = class_counts(context), context.together
         m = N**-0.25
         self.margins = (config.max_margin * SCALE * m / m.max()).to(context.device, context.dtype)
         start = int(0.8 * context.epochs) if config.reweight_from is None else config.reweight_from
@@ -37,7 +37,7 @@ class LDAM:
         """w_y CE of each example with the margin taken from the logit at its label, (n,)."""
         y = target_rows(batch, len(self.margins)).to(logits.dtype)
         w = self.weights.w[batch.labels]
-        return w / w.mean() * cross_entropy(batch, logits - self.margins * y)
+        return w / (self.together.total(w.sum()) / batch.n) * cross_entropy(batch, logits - self.margins * y)
 
     @hookimpl
     def finish_epoch(self, epoch: int) -> None:

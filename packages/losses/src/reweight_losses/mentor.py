@@ -36,15 +36,19 @@ class MovingPercentile:
             (), torch.nan, device=context.device, dtype=torch.promote_types(context.dtype, torch.float32)
         )
 
-    def distance(self, losses: Tensor) -> Tensor:
-        """Return losses - m, (n,), after m has moved."""
+    def distance(self, step: Step) -> Tensor:
+        """Return the step's losses less m, (n,), after m has moved."""
+        self.move(step.whole(step.losses))
+        return step.losses - self.m
+
+    def move(self, losses: Tensor) -> None:
+        """Bring m up to date with the losses of a whole batch, (n,)."""
         position = self.share * (len(losses) - 1)
         below = int(position)
         ascending = losses.sort().values
         # torch's quantile changes shapes in place, which a recorded step cannot repeat
         here = ascending[below].lerp(ascending[min(below + 1, len(losses) - 1)], position - below)
         self.m.copy_(torch.where(self.m.isnan(), here, DECAY * self.m + (1 - DECAY) * here))
-        return losses - self.m
 
 
 class SelfPaced:
@@ -61,7 +65,7 @@ class SelfPaced:
     @hookimpl
     def generate_weights(self, step: Step) -> Tensor:
         """v of each example, (n,)."""
-        d = self.percentile.distance(step.losses)
+        d = self.percentile.distance(step)
         if step.epoch < self.burn_in:
             return torch.ones_like(d)
         return (d <= 0).to(d.dtype)
@@ -90,7 +94,7 @@ class Mentor:
     @hookimpl
     def generate_weights(self, step: Step) -> Tensor:
         """v of each example, (n,)."""
-        d = self.percentile.distance(step.losses)
+        d = self.percentile.distance(step)
         progress = step.epoch / self.epochs
         if progress < self.config.burn_in:
             v = torch.ones_like(d)
@@ -98,12 +102,13 @@ class Mentor:
             v = (d <= 0).to(d.dtype)
         else:
             v = (1 - d).clamp(0, 1)
-        return v * self._kept(d, self.config.early_dropout if progress < EARLY else self.config.dropout)
+        kept = self._kept(step.n, self.config.early_dropout if progress < EARLY else self.config.dropout)
+        return v * step.part(kept).to(v.dtype)
 
-    def _kept(self, like: Tensor, rate: float) -> Tensor:
-        """Return 0 for a random share of the batch, exactly, and 1 for the others."""
-        order = torch.rand(len(like), generator=self.generator, device=like.device).argsort()
-        return (order < int(len(like) * (1 - rate))).to(like.dtype)
+    def _kept(self, n: int, rate: float) -> Tensor:
+        """Say of a batch of n which examples are kept, bool (n,): all but a random share, exactly."""
+        order = torch.rand(n, generator=self.generator, device=self.generator.device).argsort()
+        return order < int(n * (1 - rate))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the moving percentile and the generator's state."""

@@ -29,7 +29,8 @@ class Pencil:
     def __init__(self, config: PencilConfig, context: Context):
         self.config, self.C = config, context.num_classes
         self.ends = _stage_ends(config, context.epochs)
-        self.Y = torch.zeros(context.train_size, self.C, device=context.device, dtype=context.dtype)
+        shape = (context.train_size, self.C)
+        self.Y = context.by_example(torch.zeros(shape, device=context.device, dtype=context.dtype))
         self.Y.scatter_(1, context.train.labels[:, None], config.label_scale)
         self._stage = BACKBONE
         self._new_rows: tuple[Tensor, Tensor] | None = None

@@ -54,7 +54,7 @@ class SModel:
                 if step.trusted is not None:
                     # their labels did not go through the channel
                     losses = losses.masked_fill(step.trusted, 0)
-            (self._gradient,) = torch.autograd.grad(losses.mean(), W)
+            (self._gradient,) = torch.autograd.grad(losses.sum() / step.n, W)
 
     @hookimpl
     def follow_update(self, parameters: Mapping[str, Tensor]) -> None:

@@ -32,11 +32,11 @@ class FSR:
         self._generator = torch.Generator(context.device).manual_seed(context.seed)
         self._rate = torch.tensor(config.virtual_lr, device=context.device, dtype=context.dtype)
         size, device = context.train_size, context.device
-        self._scores = torch.zeros(size, device=device, dtype=context.dtype)
-        self._seen = torch.zeros(size, dtype=torch.bool, device=device)
+        self._scores = context.by_example(torch.zeros(size, device=device, dtype=context.dtype))
+        self._seen = context.by_example(torch.zeros(size, dtype=torch.bool, device=device))
         self._warming_up = torch.tensor(config.warmup_epochs > 0, device=device)
         self._pusher: Pusher = (
-            ForgettingEvents(size, device) if config.pusher == "forgetting-events" else PUSHERS[config.pusher]
+            ForgettingEvents(context) if config.pusher == "forgetting-events" else PUSHERS[config.pusher]
         )
 
     @hookimpl
@@ -68,7 +68,7 @@ class FSR:
         """One step of Algorithm 1, on the scale where 1 is plain training: n w_i, shape (n,)."""
         b = step.n
         # omega_o <- 1/b;  sum_i omega_i L_i has the logit gradient omega_i b D_i
-        omega_o = torch.full((b,), 1 / b, dtype=step.dtype, device=step.labels.device, requires_grad=True)
+        omega_o = torch.full_like(step.labels, 1 / b, dtype=step.dtype, requires_grad=True)
         # Theta_meta <- Theta_meta - alpha grad sum_i omega_i L_i, and the probe batch under it
         look = step.look_ahead(
             lambda: b * omega_o[:, None] * step.D,
@@ -83,7 +83,8 @@ class FSR:
         L_R = L_R + self.weight_decay / 2 * sum(p.square().sum() for p in look.parameters.values())
         # Eq. 2 and 3
         (h,) = torch.autograd.grad(look.close(L_R), omega_o)
-        omega = normalise(clip(h) if self.config.negative_weights == "clip" else shift(omega_o.detach() - h))
+        h, of_batch = step.whole(h), step.whole(omega_o.detach())
+        omega = step.part(normalise(clip(h) if self.config.negative_weights == "clip" else shift(of_batch - h)))
         # Eq. 5, and its average over an example's visits
         of_training = look.logits[len(probe.labels) :] if self.config.probe == "joint" else look.training_logits
         meta_losses = F.cross_entropy(of_training.detach(), step.labels, reduction="none")

@@ -18,6 +18,7 @@ fsr = MethodPlugin(
     looks_ahead="head",
     uses_meta_set=uses_meta_set,
     presets=PRESETS,
+    several_processes=True,
 )
 mixup = ComponentPlugin(
     name="mixup",
@@ -25,6 +26,7 @@ mixup = ComponentPlugin(
     build=imported("reweight_method_fsr.components.mixup:MixUp"),
     config=MixUpConfig,
     mixes_targets=True,
+    several_processes=True,
 )
 relabel = ComponentPlugin(
     name="relabel",
@@ -32,6 +34,7 @@ relabel = ComponentPlugin(
     build=imported("reweight_method_fsr.components.relabel:Relabel"),
     config=RelabelConfig,
     per_example=True,
+    several_processes=True,
 )
 label_smoothing = ComponentPlugin(
     name="label-smoothing",
@@ -39,10 +42,12 @@ label_smoothing = ComponentPlugin(
     build=imported("reweight_method_fsr.components.label_smoothing:LabelSmoothing"),
     config=LabelSmoothingConfig,
     mixes_targets=True,
+    several_processes=True,
 )
 ema = ComponentPlugin(
     name="ema",
     summary="evaluate and keep an exponential moving average of the network's weights",
     build=imported("reweight_method_fsr.components.ema:EMA"),
     config=EMAConfig,
+    several_processes=True,
 )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from reweight_core import Step
+from reweight_core import Context, Step
 
 Pusher = Callable[[Step, Tensor], Tensor]
 """``pusher(step, meta_losses)``: meta_losses are the losses under the meta model, with the observed labels, (n,)."""
@@ -42,13 +42,14 @@ class ForgettingEvents:
     """Minus 1 where an example that was recognised is forgotten, or was never recognised (Toneva et al. 2019).
 
     Args:
-        size: number of training examples N.
-        device: where its state lies.
+        context: of the run.
     """
 
-    def __init__(self, size: int, device: torch.device):
-        self.was_right = torch.zeros(size, dtype=torch.bool, device=device)
-        self.ever_right = torch.zeros(size, dtype=torch.bool, device=device)
+    def __init__(self, context: Context):
+        self.was_right, self.ever_right = (
+            context.by_example(torch.zeros(context.train_size, dtype=torch.bool, device=context.device))
+            for _ in range(2)
+        )
 
     def __call__(self, step: Step, meta_losses: Tensor) -> Tensor:
         """See `Pusher`."""

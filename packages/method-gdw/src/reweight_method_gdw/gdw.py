@@ -37,12 +37,12 @@ class GDW:
         if not step.looks_ahead:
             return omega.detach()
         # line 5: Eq. 2 and the virtual step of Eq. 9; g and |g|_1 take their direction only, so the rate is left out
-        meta_loss = step.meta_loss(manipulate(omega, r), unit_rate=True)
+        meta_loss = step.meta_loss(manipulate(omega, r, step.n), unit_rate=True)
         g, *phi_gradients = torch.autograd.grad(meta_loss, [omega, *self.V.phi])
         # line 6: Eq. 10
         self.V.descend([step.lr * gradient for gradient in phi_gradients])
         # line 7: Eq. 11, then Eq. 4
-        norm = g.abs().sum()
+        norm = step.total(g.abs().sum())
         change = (self.eta_w * g / torch.where(norm == 0, 1, norm)).clamp(-self.c, self.c)
         omega_prime = (omega.detach() - change).clamp(MIN_WEIGHT, MAX_WEIGHT)
         return constrain(omega_prime, r, y)
@@ -50,7 +50,7 @@ class GDW:
     @hookimpl
     def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
         """Line 8 of Algorithm 1: D' of the real update (Eq. 12), shape (n, C); each row sums to 0."""
-        return manipulate(weights, residuals(step))
+        return manipulate(weights, residuals(step), step.n)
 
     @hookimpl
     def example_weights(self, step: Step, weights: Tensor) -> Tensor:
@@ -90,6 +90,6 @@ def constrain(omega: Tensor, r: Tensor, y: Tensor) -> Tensor:
     return torch.where(y == 1, omega_t[:, None], omega)
 
 
-def manipulate(omega: Tensor, r: Tensor) -> Tensor:
-    """Return the manipulated logit gradient omega r / n of a batch (Eq. 2), shape (n, C)."""
-    return omega * r / len(r)
+def manipulate(omega: Tensor, r: Tensor, n: int) -> Tensor:
+    """Return the manipulated logit gradient omega r / n of a batch of n examples (Eq. 2), shape (n, C)."""
+    return omega * r / n

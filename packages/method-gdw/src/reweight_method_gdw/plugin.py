@@ -12,4 +12,5 @@ plugin = MethodPlugin(
     looks_ahead="network",
     reuses_weights=True,
     one_label=True,
+    several_processes=True,
 )

@@ -18,10 +18,9 @@ class RandomWeights:
     @hookimpl
     def generate_weights(self, step: Step) -> Tensor:
         """Random weights on the scale where 1 is plain training: n w_i, shape (n,)."""
-        z = torch.randn(
-            step.losses.shape, generator=self._generator, dtype=step.losses.dtype, device=step.losses.device
-        )
-        return step.n * rectify_and_normalise(z)
+        losses = step.losses
+        z = torch.randn(step.n, generator=self._generator, dtype=losses.dtype, device=losses.device)
+        return step.part(step.n * rectify_and_normalise(z))
 
     def state_dict(self) -> dict[str, Tensor]:
         """The generator's state."""
@@ -49,7 +48,7 @@ class Weighted:
     def generate_weights(self, step: Step) -> Tensor:
         """The shares, normalised to mean 1 over the batch, (n,)."""
         w = self.clean_share.index_select(0, step.labels).to(step.losses.dtype)
-        return step.n * w / w.sum()
+        return step.n * w / step.total(w.sum())
 
 
 class CleanOnly:

@@ -1,6 +1,7 @@
 """L2RW: Algorithm 1 of Ren et al., "Learning to Reweight Examples for Robust Deep Learning" (ICML 2018)."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ class L2RW:
     def generate_weights(self, step: Step) -> Tensor:
         """Lines 5-11 of Algorithm 1, on the scale where 1 is plain training: n w_i, shape (n,)."""
         # line 5: epsilon <- 0;  l_f <- sum_i epsilon_i C(y_i, f_i), whose logit gradient is epsilon_i n D_i
-        epsilon = torch.zeros(step.n, dtype=step.dtype, device=step.labels.device, requires_grad=True)
+        epsilon = torch.zeros_like(step.labels, dtype=step.dtype, requires_grad=True)
         # lines 6-7: theta_hat = theta, because epsilon is 0; only the direction of the derivative is used
         look = step.look_ahead(lambda: step.n * epsilon[:, None] * step.D, virtual_step=False, unit_rate=True)
         # lines 8-9, with the weight decay that the official code adds to the clean loss
@@ -30,11 +31,16 @@ class L2RW:
         # line 10: the gradient with respect to epsilon
         (gradient,) = torch.autograd.grad(look.close(l_g), epsilon)
         # line 11; line 12 takes sum_i w_i l_i, which is the mean of n w_i l_i; the bound is ours
-        return (step.n * rectify_and_normalise(-gradient)).clamp(max=self.max_weight)
+        return (step.n * rectify_and_normalise(-gradient, step.total)).clamp(max=self.max_weight)
 
 
-def rectify_and_normalise(u: Tensor) -> Tensor:
-    """Return max(u, 0) divided by its sum, or zeros if nothing is positive (Eq. 8 and 9); shape (n,)."""
+def rectify_and_normalise(u: Tensor, total: Callable[[Tensor], Tensor] = lambda part: part) -> Tensor:
+    """Return max(u, 0) divided by its sum, or zeros if nothing is positive (Eq. 8 and 9); shape (n,).
+
+    Args:
+        u: of the examples of a batch, or of a process's share of it.
+        total: gives the sum over the whole batch from that over these examples.
+    """
     w = u.clamp(min=0)
-    total = w.sum()
-    return w / torch.where(total == 0, 1, total)
+    norm = total(w.sum())
+    return w / torch.where(norm == 0, 1, norm)

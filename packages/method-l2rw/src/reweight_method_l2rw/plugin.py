@@ -11,21 +11,25 @@ l2rw = MethodPlugin(
     needs_meta_set=True,
     looks_ahead="network",
     presets={"paper": {"max_weight": 0.0}},
+    several_processes=True,
 )
 random = MethodPlugin(
     name="random",
     summary="random rectified example weights (baseline of L2RW, Eq. 16)",
     build=imported("reweight_method_l2rw.baselines:RandomWeights"),
+    several_processes=True,
 )
 weighted = MethodPlugin(
     name="weighted",
     summary="the share of right labels in each observed class, if it is known (baseline of L2RW)",
     build=imported("reweight_method_l2rw.baselines:Weighted"),
     config=WeightedConfig,
+    several_processes=True,
 )
 clean_only = MethodPlugin(
     name="clean-only",
     summary="plain training on the clean meta set alone (baseline of L2RW)",
     build=imported("reweight_method_l2rw.baselines:CleanOnly"),
     needs_meta_set=True,
+    several_processes=True,
 )

@@ -10,4 +10,5 @@ plugin = MethodPlugin(
     needs_meta_set=True,
     looks_ahead="network",
     reuses_weights=True,
+    several_processes=True,
 )

@@ -32,13 +32,13 @@ class CoTeaching:
     def generate_weights(self, step: Step) -> Tensor:
         """Lines 5-8 of Algorithm 1: n / k for the k examples that the second network chose, else 0; shape (n,)."""
         k = number_kept(step.n, remembered(self.tau, self.T_k, step.epoch))
-        logits = self.second.logits(step.inputs)
+        logits = self.second.logits(step.inputs, step.shares)
         losses, rows = step.losses_at(logits)
-        by_first, by_second = small_losses(step.losses, k), small_losses(losses, k)
-        self.second.update(by_first[:, None] * rows / k)
+        by_first, by_second = small_losses(step.whole(step.losses), k), small_losses(step.whole(losses), k)
+        self.second.update(step.part(by_first)[:, None] * rows / k)
         self._chosen += k
         self._same += (by_first * by_second).sum()
-        return step.n / k * by_second
+        return step.part(step.n / k * by_second)
 
     @hookimpl
     def finish_epoch(self, epoch: int) -> dict[str, float]:

@@ -92,10 +92,10 @@ class Crust:
         device, generator = batch.labels.device, self.generator
         # uniform numbers become Beta(BETA, 1), the other image's share
         share = torch.rand((), generator=generator, device=device, dtype=batch.inputs.dtype) ** (1 / BETA)
-        drawn = torch.rand(len(batch.ids), generator=generator, device=device, dtype=torch.float64)
+        drawn = batch.part(torch.rand(batch.n, generator=generator, device=device, dtype=torch.float64))
         starts = self.counts.cumsum(0) - self.counts
         place = starts[batch.labels] + (drawn * self.counts[batch.labels]).long()
-        others = self.context.train.batch(self.by_class[place], generator)
+        others = self.context.train.batch(self.by_class[place], generator, share=batch.share)
         return attrs.evolve(batch, inputs=torch.lerp(batch.inputs, others.inputs, share))
 
     @hookimpl
@@ -104,7 +104,7 @@ class Crust:
         if self.coreset is None:
             return torch.ones_like(step.losses)
         sizes = self.sizes.index_select(0, step.ids).to(step.losses.dtype)
-        return step.n * sizes / sizes.sum()
+        return step.n * sizes / step.total(sizes.sum())
 
     @hookimpl
     def trusted_examples(self) -> dict[str, Tensor] | None:

@@ -24,8 +24,9 @@ class HardMining:
     @hookimpl
     def generate_weights(self, step: Step) -> Tensor:
         """The same weight for every example that is kept, n / (number kept), else 0; shape (n,)."""
-        kept = hard_examples(step.losses, self.minority.index_select(0, step.labels)).to(step.losses.dtype)
-        return step.n * kept / kept.sum()
+        minority = step.whole(self.minority.index_select(0, step.labels).to(step.losses.dtype)) > 0
+        kept = hard_examples(step.whole(step.losses), minority).to(step.losses.dtype)
+        return step.part(step.n * kept / kept.sum())
 
 
 def hard_examples(losses: Tensor, minority: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ class GenLabel:
     def __init__(self, config: GenLabelConfig, context: Context):
         self.config, self.learns = config, False
         self.warmup_epochs = context.epochs // 3 if config.warmup_epochs is None else config.warmup_epochs
-        self.Y = config.label_scale * F.one_hot(context.train.labels, context.num_classes).to(context.dtype)
+        one_hot = F.one_hot(context.train.labels, context.num_classes).to(context.dtype)
+        self.Y = context.by_example(config.label_scale * one_hot)
         self.update = VirtualSGD(torch.tensor(config.virtual_lr, device=context.device, dtype=context.dtype))
 
     @hookimpl

@@ -19,7 +19,7 @@ class INSW:
 
     def __init__(self, config: INSWConfig, context: Context):
         self.config = config
-        self.w = torch.ones(context.train_size, device=context.device, dtype=context.dtype)
+        self.w = context.by_example(torch.ones(context.train_size, device=context.device, dtype=context.dtype))
 
     @hookimpl
     def generate_weights(self, step: Step) -> Tensor:
@@ -34,8 +34,8 @@ class INSW:
             w = (w.detach() / self.config.weight_divisor - change).clamp(min=MIN_WEIGHT)
             self.w.index_copy_(0, step.ids, w)
         if self.config.normalise == "softmax":
-            return step.n * (w / self.config.temperature).softmax(0)
-        return step.n * w / w.sum()
+            return step.part(step.n * (step.whole(w) / self.config.temperature).softmax(0))
+        return step.n * w / step.total(w.sum())
 
     def state_dict(self) -> dict[str, Tensor]:
         """The weights, (N,)."""

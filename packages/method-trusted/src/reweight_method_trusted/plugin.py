@@ -18,6 +18,7 @@ insw = MethodPlugin(
     needs_meta_set=True,
     looks_ahead="network",
     reuses_weights=True,
+    several_processes=True,
 )
 soft_label = MethodPlugin(
     name="soft-label",
@@ -28,6 +29,7 @@ soft_label = MethodPlugin(
     looks_ahead="network",
     reuses_weights=True,
     one_label=True,
+    several_processes=True,
 )
 gen_label = MethodPlugin(
     name="gen-label",
@@ -38,6 +40,7 @@ gen_label = MethodPlugin(
     looks_ahead="network",
     reuses_weights=True,
     one_label=True,
+    several_processes=True,
 )
 glc = MethodPlugin(
     name="glc",
@@ -46,6 +49,7 @@ glc = MethodPlugin(
     config=GLCConfig,
     needs_meta_set=True,
     one_label=True,
+    several_processes=True,
 )
 posterior_label = MethodPlugin(
     name="posterior-label",
@@ -54,6 +58,7 @@ posterior_label = MethodPlugin(
     config=PosteriorLabelConfig,
     needs_meta_set=True,
     one_label=True,
+    several_processes=True,
 )
 fine_tune = ComponentPlugin(
     name="fine-tune",
@@ -61,4 +66,5 @@ fine_tune = ComponentPlugin(
     build=imported("reweight_method_trusted.fine_tune:FineTune"),
     config=FineTuneConfig,
     needs_meta_set=True,
+    several_processes=True,
 )

@@ -22,7 +22,7 @@ class SoftLabel:
     def __init__(self, config: SoftLabelConfig, context: Context):
         self.label_lr, self.rows = config.label_lr, config.soft_labels == "rows"
         one_hot = F.one_hot(context.train.labels, context.num_classes).to(context.dtype)
-        self.learned = one_hot if self.rows else torch.zeros_like(one_hot[:, 0])
+        self.learned = context.by_example(one_hot if self.rows else torch.zeros_like(one_hot[:, 0]))
 
     @hookimpl
     def follow_forward(self, step: Step) -> None:

@@ -11,7 +11,9 @@ from typing import Any, NoReturn
 import click
 
 from reweight_core.cli.commands import COMMANDS
+from reweight_core.cli.launch import note_failure
 from reweight_core.errors import DivergedError, UserError, nearest, reason
+from reweight_core.machine.launched import is_first
 from reweight_core.plugins import registry
 from reweight_core.plugins.records import CommandPlugin
 
@@ -76,34 +78,42 @@ def main(args: list[str] | None = None) -> None:
             # what libraries announce to their programmers is of no use to whoever runs this program
             for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
                 warnings.simplefilter("ignore", category)
-            cli.main(args=args, prog_name="reweight", standalone_mode=False)
+            if not is_first():
+                # what they warn of, process 0 does too
+                warnings.simplefilter("ignore")
+            arguments = sys.argv[1:] if args is None else args
+            cli.main(args=args, prog_name="reweight", standalone_mode=False, obj=list(arguments))
     except click.exceptions.Exit as finished:
         sys.exit(finished.exit_code)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "reweight"
-        _fail(f"{error.format_message()} (see {command} --help)")
+        _fail(f"{error.format_message()} (see {command} --help)", error)
     except click.ClickException as error:
-        _fail(error.format_message())
+        _fail(error.format_message(), error)
     except (click.Abort, KeyboardInterrupt) as interrupt:
         # click wraps the interrupt, whose notes say what is kept
         notes = getattr(interrupt.__cause__ or interrupt, "__notes__", [])
-        click.echo("; ".join(["interrupted", *notes]), err=True)
+        if is_first():
+            click.echo("; ".join(["interrupted", *notes]), err=True)
         sys.exit(130)
     except BrokenPipeError:
         # whoever read our output has gone; Python would complain again when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except MemoryError as error:
-        _fail(f"memory is full: give a smaller image or batch size ({error})")
+        _fail(f"memory is full: give a smaller image or batch size ({error})", error)
     except DivergedError as error:
-        _fail(str(error), 1)
+        _fail(str(error), error, 1)
     except UserError as error:
-        _fail(str(error))
+        _fail(str(error), error)
 
 
-def _fail(message: str, status: int = 2) -> NoReturn:
-    click.echo("Error: " + " ".join(message.splitlines()), err=True)
-    sys.exit(status)
+def _fail(message: str, error: BaseException, status: int = 2) -> NoReturn:
+    line = " ".join(message.splitlines())
+    if not note_failure(line, status, error) and is_first():
+        click.echo(f"Error: {line}", err=True)
+    # the status of a run of several processes is theirs
+    sys.exit(getattr(error, "status", status))
 
 
 def _show_warning(message: Any, category: Any, filename: Any, lineno: Any, file: Any = None, line: Any = None) -> None:

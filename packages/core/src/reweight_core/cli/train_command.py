@@ -2,10 +2,15 @@
 
 from typing import Any
 
+import attrs
+
+from reweight_core.cli.launch import launch
 from reweight_core.cli.output_options import json_option, quiet_option
 from reweight_core.cli.plugin_options import plugin_command
 from reweight_core.cli.progress import Progress, show_result
+from reweight_core.config.compatibility import records_of, refuse_in_several_processes
 from reweight_core.config.run_config import RunConfig
+from reweight_core.machine.launched import Launched, is_first
 
 
 @plugin_command(
@@ -23,8 +28,17 @@ def command(config: Any, quiet: bool, as_json: bool) -> None:
     reweight train --method gdw --data cifar10-lt --imb 0.01
     reweight train --method l2rw --data folder --data-root photos --meta-size 100
     """
+    launched = Launched.here()
+    if launched is not None and config.processes == 1:
+        config = attrs.evolve(config, processes=launched.world_size)
+    if launched is None and config.processes > 1:
+        refuse_in_several_processes(config, *records_of(config))
+        launch(config.processes)
+        return
+
     from reweight_core.training.loop import train
 
-    with Progress(quiet or as_json) as progress:
-        run = train(config, observers=[progress])
-    show_result(run.summary, run.folder, quiet, as_json)
+    with Progress(quiet or as_json or not is_first()) as progress:
+        run = train(config, observers=[progress] if is_first() else [])
+    if is_first():
+        show_result(run.summary, run.folder, quiet, as_json)

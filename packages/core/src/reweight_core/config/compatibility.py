@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from reweight_core.config.resolve import core_options
 from reweight_core.config.run_config import RunConfig
 from reweight_core.errors import UserError
+from reweight_core.plugins import registry
 from reweight_core.plugins.blame import blamed
 from reweight_core.plugins.records import ComponentPlugin, LossPlugin, MethodPlugin
 from reweight_core.plugins.registry import module_of
@@ -37,6 +38,7 @@ def refuse_misfits(
             f"method '{config.method}' needs clean examples: {GIVE_CLEAN}, or choose a method that needs none "
             "(reweight list)"
         )
+    refuse_in_several_processes(config, plugin, loss, components)
     if config.plant and not has_meta_set:
         raise UserError(f"--plant {config.plant}: there are no clean examples to plant: {GIVE_CLEAN}")
     if config.meta_use == "both" and not has_meta_set:
@@ -95,6 +97,38 @@ def refuse_misfits(
             "sign, so their look-aheads say little",
             stacklevel=3,
         )
+
+
+def records_of(config: RunConfig) -> tuple[MethodPlugin, LossPlugin, dict[str, ComponentPlugin]]:
+    """Return the records of the method, the loss and the components that the options name."""
+    components = {name: registry.find("component", name) for name in config.with_}
+    return registry.find("method", config.method), registry.find("loss", config.loss), components
+
+
+def refuse_in_several_processes(
+    config: RunConfig, plugin: MethodPlugin, loss: LossPlugin, components: Mapping[str, ComponentPlugin]
+) -> None:
+    """Refuse plugins that do not say that they can train in several processes (arguments as `refuse_misfits`)."""
+    if config.processes == 1:
+        return
+    able = {
+        f"method '{config.method}'": plugin.several_processes,
+        f"loss '{config.loss}'": loss.several_processes,
+        **{f"component '{name}'": component.several_processes for name, component in components.items()},
+    }
+    for label, is_able in able.items():
+        if not is_able:
+            raise UserError(f"--processes {config.processes}: {label} does not support several processes yet")
+    if config.device not in ("auto", "cpu", "cuda"):
+        raise UserError(
+            f"--device {config.device}: each of {config.processes} processes has a GPU of its own; give cuda"
+        )
+    for flag, size in (("--batch-size", config.batch_size), ("--meta-batch-size", config.meta_batch_size)):
+        if size < 2 * config.processes:
+            raise UserError(
+                f"{flag} {size}: each of {config.processes} processes needs two examples of every batch; give "
+                f"{2 * config.processes} or more, or fewer --processes"
+            )
 
 
 def uses_clean_examples(config: RunConfig, plugin: MethodPlugin, components: Mapping[str, ComponentPlugin]) -> bool:

@@ -230,6 +230,17 @@ class RunConfig(DataConfig):
         "lean: do the training forward again after the look-ahead, to keep no graph meanwhile.",
         group="look-ahead",
     )
+    processes: int = option(
+        1,
+        "Processes that train together, one a GPU; each takes its share of every batch (docs/several-processes.md).",
+        check=gt(0),
+        group="machine",
+    )
+    sync_batchnorm: bool = option(
+        False,
+        "With several processes: normalise by the statistics of the whole batch, not by those of each one's share.",
+        group="machine",
+    )
     device: str = option(
         "auto",
         "auto (cuda if there is one, else cpu), cpu, cuda, cuda:1, ...",

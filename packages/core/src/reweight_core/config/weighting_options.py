@@ -31,7 +31,7 @@ class WeightingOptions:
         from reweight_core.engine.weighting_network import WeightingNetwork
 
         lr = rate_for(context.steps) if self.weight_lr is None else self.weight_lr
-        return WeightingNetwork(context.device, context.dtype, lr, self.weight_l2, self.weight_hidden)
+        return WeightingNetwork(context.device, context.dtype, lr, self.weight_l2, self.weight_hidden, context.together)
 
 
 def rate_for(steps: int | None) -> float:

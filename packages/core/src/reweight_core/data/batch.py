@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from reweight_core.data.inputs import Inputs, floating_type
+from reweight_core.machine.together import Share
 
 Source = Literal["train", "meta", "both"]
 """What examples are taken from: the training set with its observed labels, the clean meta set, or the two together."""
@@ -29,6 +30,7 @@ class Batch:
             the training set that are with ``--meta-use both``; None where none can be.
         factors: weights that the user gave them (``--weights``), (n,), or None. Core multiplies the rows of D' by them,
             in the virtual step and in the real one; plugins need not mind.
+        share: which part of the step's whole batch this is, in a run of several processes; None for all of it.
     """
 
     ids: Tensor
@@ -38,6 +40,16 @@ class Batch:
     source: Source = "train"
     trusted: Tensor | None = None
     factors: Tensor | None = None
+    share: Share | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of examples in the step's whole batch, all processes together."""
+        return len(self.ids) if self.share is None else self.share.n
+
+    def part(self, whole: Tensor) -> Tensor:
+        """Return this process's rows of what was made for the whole batch; with one process all of them."""
+        return whole if self.share is None else self.share.of(whole)
 
 
 def one_hot(labels: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:

@@ -16,6 +16,7 @@ from reweight_core.data.reader import ReadRequest, read_ahead, reads_ahead
 from reweight_core.data.rows import FeatureRows, exact_type
 from reweight_core.data.stored import Stored
 from reweight_core.errors import UserError
+from reweight_core.machine.together import Share
 
 ROWS = 65536
 """Rows of features that are copied to a GPU at a time."""
@@ -85,7 +86,13 @@ class Examples:
         """Whether batches are read before the steps that take them, by processes of their own."""
         return self.stored is not None and reads_ahead(self.stored, self.labels.device)
 
-    def batch(self, ids: Tensor, generator: torch.Generator | None, pixels: Tensor | None = None) -> Batch:
+    def batch(
+        self,
+        ids: Tensor,
+        generator: torch.Generator | None,
+        pixels: Tensor | None = None,
+        share: Share | None = None,
+    ) -> Batch:
         """Return the examples at positions `ids` (n,), augmented with draws from `generator` unless it is None.
 
         Args:
@@ -93,7 +100,9 @@ class Examples:
             generator: source of the draws.
             pixels: their images, (n, channels, height, width), where they were read before. Without them stored
                 ones are read now, which no step may wait for.
+            share: which part of a step's whole batch these are; draws are made for all of it. None for all of it.
         """
+        share = Share(len(ids)) if share is None else share
         if pixels is None and self.stored is not None:
             pixels = self._read(ids, generator)
         if pixels is None:
@@ -102,11 +111,12 @@ class Examples:
             images, positions = pixels, torch.arange(len(ids), device=ids.device)
         assert images is not None, "images are on the device if not stored elsewhere"
         if generator is not None and (self._padding or self._flip):
-            images = self._augmented(images, positions, generator)
+            images = self._augmented(images, positions, generator, share)
         elif pixels is None:
             images = images.index_select(0, positions)
         inputs = (images.to(self._mean.dtype) - self._mean).div_(self._std).to(self._dtype)
-        return Batch(ids, inputs.contiguous(memory_format=self.memory_format), self.labels.index_select(0, ids))
+        inputs = inputs.contiguous(memory_format=self.memory_format)
+        return Batch(ids, inputs, self.labels.index_select(0, ids), share=share)
 
     def in_order(self, size: int, workers: int) -> Iterator[Batch]:
         """Go through all examples once, not augmented, in batches of `size`.
@@ -151,19 +161,19 @@ class Examples:
         assert self.stored is not None
         return torch.from_numpy(self.stored.read(ids.cpu().numpy(), seed)).to(ids.device)
 
-    def _augmented(self, images: Tensor, positions: Tensor, generator: torch.Generator) -> Tensor:
+    def _augmented(self, images: Tensor, positions: Tensor, generator: torch.Generator, share: Share) -> Tensor:
         _, channels, height, width = images.shape
         n, device, padding = len(positions), positions.device, self._padding
 
         def shifts() -> Tensor:
-            return torch.randint(-padding, padding + 1, (n, 1), generator=generator, device=device)
+            return share.of(torch.randint(-padding, padding + 1, (share.n, 1), generator=generator, device=device))
 
         rows = torch.arange(height, device=device).expand(n, -1)
         columns = torch.arange(width, device=device).expand(n, -1)
         if padding:
             rows, columns = rows + shifts(), columns + shifts()
         if self._flip:
-            flip = torch.rand((n, 1), generator=generator, device=device) < 0.5
+            flip = share.of(torch.rand((share.n, 1), generator=generator, device=device)) < 0.5
             columns = torch.where(flip, width - 1 - columns, columns)
         rows, columns = _reflected(rows, height), _reflected(columns, width)
         return images[

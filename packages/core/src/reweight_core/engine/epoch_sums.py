@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from reweight_core.engine.step import Step
+from reweight_core.machine.together import Together
 
 
 @attrs.frozen(eq=False)
@@ -44,9 +45,12 @@ class EpochSums:
         """
         self.steps.add_(1)
         self.train_loss.add_(step.losses.sum())
-        self.examples.add_(step.n)
-        self.effective_examples.add_(effective_number(weights if weights.dim() == 1 else weights.mean(1)))
-        self.zero_steps.add_(_all_zero(weights, step.kept_plain))
+        self.examples.add_(len(step.ids))
+        of_examples = weights if weights.dim() == 1 else weights.mean(1)
+        others, not_zero = _counts(weights, step.kept_plain)
+        sums = step.total(torch.stack([of_examples.sum(), of_examples.square().sum(), others, not_zero])).unbind()
+        self.effective_examples.add_(_effective(*sums[:2]))
+        self.zero_steps.add_((sums[3] == 0) & (sums[2] > 0))
         if step.meta_value is not None:
             self.meta_loss.add_(step.meta_value)
             self.meta_steps.add_(1)
@@ -55,15 +59,27 @@ class EpochSums:
         self.hits.index_add_(0, step.labels, each * (predicted == step.labels))
         self.predictions.index_add_(0, predicted, each)
 
+    def merge(self, together: Together) -> None:
+        """Make them the sums over all processes, in place; called once an epoch, at its end.
+
+        The others follow from whole batches, and are the same in every process.
+        """
+        if together.size > 1:
+            names = ("train_loss", "examples", "labels", "hits", "predictions")
+            for name, total in together.totals({name: getattr(self, name) for name in names}).items():
+                getattr(self, name).copy_(total)
+
     def reset(self) -> None:
         """Start again at 0, in place."""
         for field in attrs.fields(type(self)):
             getattr(self, field.name).zero_()
 
 
-def _all_zero(weights: Tensor, kept_plain: Tensor | None) -> Tensor:
-    zero = weights == 0 if weights.dim() == 1 else (weights == 0).all(1)
-    return zero.all() if kept_plain is None else (zero | kept_plain).all() & ~kept_plain.all()
+def _counts(weights: Tensor, kept_plain: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Count the examples that plugins weight, and those of them whose weights are not 0, as floating-point numbers."""
+    not_zero = weights != 0 if weights.dim() == 1 else (weights != 0).any(1)
+    others = torch.ones_like(not_zero) if kept_plain is None else ~kept_plain
+    return others.sum().to(weights.dtype), (others & not_zero).sum().to(weights.dtype)
 
 
 def effective_number(weights: Tensor) -> Tensor:
@@ -74,5 +90,8 @@ def effective_number(weights: Tensor) -> Tensor:
     Args:
         weights: of the examples, (n,).
     """
-    squares = weights.square().sum()
-    return weights.sum().square() / torch.where(squares == 0, 1, squares)
+    return _effective(weights.sum(), weights.square().sum())
+
+
+def _effective(total: Tensor, squares: Tensor) -> Tensor:
+    return total.square() / torch.where(squares == 0, 1, squares)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from reweight_core.errors import UserError
+from reweight_core.machine.together import ALONE, Together
 
 QUANTITIES = ("losses", "weights", "gradient", "meta_loss")
 """What is watched, in the order in which a step computes it."""
@@ -15,6 +16,9 @@ QUANTITIES = ("losses", "weights", "gradient", "meta_loss")
 
 _GIVEN_BY = {"losses": "losses", "weights": "generate_weights", "gradient": "manipulate_gradient"}
 """Quantity -> the hook that gives it."""
+
+
+_NEVER = -(2**62)
 
 
 class Health:
@@ -43,16 +47,19 @@ class Health:
         )
         self._first_bad.copy_(torch.where(good | (self._first_bad >= 0), self._first_bad, self._step))
 
-    def check(self, implementers: Callable[[str], str] = lambda hook: "") -> None:
+    def check(self, implementers: Callable[[str], str] = lambda hook: "", together: Together = ALONE) -> None:
         """Read what was remembered; this waits for the device.
 
         Args:
             implementers: says which plugins implement a hook, or nothing if core alone does.
+            together: the processes of the run; what one of them noted is told by all.
 
         Raises:
             UserError: if anything was not finite, naming the first step and quantity, and whoever gave it.
         """
-        found = [(step, name) for step, name in zip(self._first_bad.tolist(), QUANTITIES, strict=True) if step >= 0]
+        # the first step is the least, but -1 stands for none
+        first = -together.greatest(torch.where(self._first_bad < 0, _NEVER, -self._first_bad))
+        found = [(step, name) for step, name in zip(first.tolist(), QUANTITIES, strict=True) if step < -_NEVER]
         if found:
             step, name = min(found, key=lambda item: item[0])
             hook = _GIVEN_BY.get(name, "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from reweight_core.data.inputs import Inputs, arguments, logits_of
 from reweight_core.engine.compiled import is_compiled, original, uncompiled
 from reweight_core.engine.passes import Direction, Passes
 from reweight_core.errors import UserError
+from reweight_core.machine.together import Share
 
 
 class Head:
@@ -38,9 +39,9 @@ class Head:
         # a bias that is not trained is in the logits, but not in J
         self._fixed_bias = None if self._bias in names else passes.head_bias
 
-    def forward_at(self, parameters: Direction, inputs: Inputs) -> Tensor:
-        """Return the logits under other parameters of the head, with the batch statistics of these inputs."""
-        return self._logits(self._passes.features_at(inputs), parameters)
+    def forward_at(self, parameters: Direction, inputs: Inputs, shares: Sequence[Share] = ()) -> Tensor:
+        """Return the logits under other parameters of the head (arguments as `Passes.forward_at`)."""
+        return self._logits(self._passes.features_at(inputs, shares), parameters)
 
     def training_logits_at(self, parameters: Direction) -> Tensor:
         """Return the training batch's logits (n, C) under other parameters, on the features of the real pass."""

@@ -11,7 +11,7 @@ reference.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from reweight_core.data.inputs import Inputs
 from reweight_core.engine.head import Head
 from reweight_core.engine.passes import Direction, Passes
 from reweight_core.engine.virtual_step import VirtualStep
+from reweight_core.machine.together import ALONE, Share, Together
 
 
 class LookAhead(Protocol):
@@ -57,6 +58,8 @@ class LookAheadRequest:
             is closed, so that the meta batch's graph is gone before the training batch's is made.
         update: rule of the virtual step; None for no step, theta_hat = theta.
         rate: factor of the derivative, a tensor without dimensions.
+        together: the processes of the run. What `close` is given is then the mean of this process's share.
+        shares: which parts of which batches `inputs` are, in several processes: of the meta batch, and of what follows.
     """
 
     passes: Passes
@@ -64,6 +67,19 @@ class LookAheadRequest:
     D_prime: Callable[[], Tensor]
     update: VirtualStep | None
     rate: Tensor
+    together: Together = ALONE
+    shares: Sequence[Share] = ()
+
+    def share_of(self, objective: Tensor) -> Tensor:
+        """Return what this process adds to the objective of the whole meta batch."""
+        if self.together.size == 1:
+            return objective
+        of_meta = self.shares[0]
+        return of_meta.own / of_meta.n * objective
+
+
+_VALUE = ""
+"""Under which the objective's value goes round with v; no parameter has this name."""
 
 
 class Linearised:
@@ -81,7 +97,7 @@ class Linearised:
         self._slopes: dict[str, Tensor] = {}
         self.parameters = {name: p.detach() for name, p in network.parameters.items()}
         if request.update is not None:
-            gradient = network.pullback(request.D_prime().detach())
+            gradient = request.together.totals(network.pullback(request.D_prime().detach()))
             for name, p in network.parameters.items():
                 direction, slope = request.update.direction(p, gradient[name])
                 self.parameters[name] = p.detach() - request.update.rate * direction
@@ -89,18 +105,20 @@ class Linearised:
                     self._slopes[name] = slope
         for theta_hat in self.parameters.values():
             theta_hat.requires_grad_()
-        self.logits = network.forward_at(self.parameters, request.inputs)
+        self.logits = network.forward_at(self.parameters, request.inputs, request.shares)
 
     def close(self, objective: Tensor) -> Tensor:
         """See `LookAhead.close`."""
+        objective = self._request.share_of(objective)
         gradients = torch.autograd.grad(objective, list(self.parameters.values()), materialize_grads=True)
         v = dict(zip(self.parameters, gradients, strict=True))
+        v = self._request.together.totals(v | {_VALUE: objective.detach()})
+        self.value = v.pop(_VALUE)
         v |= {name: slope * v[name] for name, slope in self._slopes.items()}
         # first: where the training batch's pass has not run yet, it can take the product with it
         Jv = self._product(v)
         D_prime = self._request.D_prime()
         Jv = Jv.to(D_prime.dtype)
-        self.value = objective.detach()
         surrogate = self.value - self._request.rate * ((D_prime - D_prime.detach()) * Jv).sum()
         if surrogate.requires_grad:
             surrogate.register_hook(_refuse_second_derivative)
@@ -112,7 +130,8 @@ class DoubleBackward:
 
     def __init__(self, request: LookAheadRequest):
         self.value: Tensor | None = None
-        gradient = request.passes.pullback(request.D_prime(), create_graph=True)
+        self._request = request
+        gradient = request.together.totals(request.passes.pullback(request.D_prime(), create_graph=True))
         self.parameters = {}
         for name, p in request.passes.parameters.items():
             direction, step = gradient[name], torch.zeros_like(p)
@@ -121,12 +140,13 @@ class DoubleBackward:
                 step = request.update.rate * direction.detach()
             # the value of the virtual step and the rate of its derivative may differ
             self.parameters[name] = p.detach() - step - request.rate * (direction - direction.detach())
-        self.logits = request.passes.forward_at(self.parameters, request.inputs)
+        self.logits = request.passes.forward_at(self.parameters, request.inputs, request.shares)
 
     def close(self, objective: Tensor) -> Tensor:
         """See `LookAhead.close`."""
-        self.value = objective.detach()
-        return objective
+        share = self._request.share_of(objective)
+        self.value = self._request.together.total(share.detach())
+        return objective if share is objective else self.value + (share - share.detach())
 
 
 class HeadLookAhead(Linearised):

@@ -13,6 +13,7 @@ from reweight_core.engine.optimizers import OptimizerSettings
 from reweight_core.engine.passes import Passes
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.errors import PluginError
+from reweight_core.machine.together import ALONE, Together
 
 RESERVED = ("val", "test", "best", "final")
 """Names that no further network may have, because its figures would be called like core's."""
@@ -28,11 +29,13 @@ class Made:
         settings: how networks are optimized.
         lr: learning rate of the run, a tensor without dimensions.
         autocast: number type that networks compute in, or None for their parameters' own.
+        together: the processes of the run.
 
     Attributes:
         plugin: as given.
         networks: the networks by name.
         optimizers: the optimizers by name.
+        examples: what `by_example` was given.
     """
 
     def __init__(
@@ -43,12 +46,15 @@ class Made:
         settings: OptimizerSettings,
         lr: Tensor,
         autocast: torch.dtype | None = None,
+        together: Together = ALONE,
     ):
+        self._together = together
         self.plugin, self._seed, self._build = plugin, seed, build
         self._settings, self._lr, self._autocast = settings, lr, autocast
         self._open = True
         self.networks: dict[str, Network] = {}
         self.optimizers: dict[str, ParameterOptimizer] = {}
+        self.examples: list[Tensor] = []
 
     def new_network(self, name: str) -> Network:
         """See `Context.new_network`."""
@@ -58,8 +64,8 @@ class Made:
         seed = derived_seed(self._seed, name)
         generator = torch.Generator(self._lr.device).manual_seed(derived_seed(seed, "network"))
         model = self._build(seed)
-        passes = Passes(model, generator, self._autocast)
-        self.networks[name] = Network(model, passes, generator, self._settings, self._lr, label)
+        passes = Passes(model, generator, self._autocast, together=self._together)
+        self.networks[name] = Network(model, passes, generator, self._settings, self._lr, label, self._together)
         return self.networks[name]
 
     def new_optimizer(
@@ -90,8 +96,13 @@ class Made:
             weight_decay=runs.weight_decay if weight_decay is None else weight_decay,
         )
         rate = self._lr if lr is None else torch.full_like(self._lr, lr)
-        self.optimizers[name] = ParameterOptimizer(parameters, settings, rate, label)
+        self.optimizers[name] = ParameterOptimizer(parameters, settings, rate, label, self._together)
         return self.optimizers[name]
+
+    def by_example(self, tensor: Tensor) -> Tensor:
+        """See `Context.by_example`."""
+        self.examples.append(tensor)
+        return tensor
 
     def close(self) -> None:
         """Make nothing from now on: the plugin is built."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Literal
 
@@ -16,8 +16,10 @@ from reweight_core.data.inputs import Inputs, arguments, length_of, logits_of
 from reweight_core.engine.compiled import is_compiled, original, uncompiled
 from reweight_core.engine.random_tape import RandomTape
 from reweight_core.engine.remembered import OtherOperatorsError, Recall, Remembered
+from reweight_core.engine.sync_batch_norm import SyncBatchNorm
 from reweight_core.engine.tangent_rules import TangentRules
 from reweight_core.errors import UserError
+from reweight_core.machine.together import ALONE, Share, Together
 
 Direction = Mapping[str, Tensor]
 """A tensor for each parameter, by name."""
@@ -44,6 +46,7 @@ class Passes:
         autocast: number type that the network computes in (``torch.bfloat16``), or None for its parameters' own.
         head: path of the last linear layer, for look-aheads that change it alone (`find_head`).
         lean: whether `pullback` frees the real pass's graph, which `backward` then makes again.
+        together: the processes of the run.
 
     Attributes:
         parameters: the trainable parameters by name.
@@ -64,18 +67,21 @@ class Passes:
         autocast: torch.dtype | None = None,
         head: str | None = None,
         lean: bool = False,
+        together: Together = ALONE,
     ):
         model = original(model)
         self.parameters: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._model, self._compiled = model, is_compiled(model)
-        self._tape = RandomTape(generator)
+        self._tape = RandomTape(generator, together)
         self._remembered, self._remembers = Remembered(), False
         self.on_pass: Callable[[Pass, int], object] = ignore_pass
         self.wrapper: nn.Module | None = None
         self.autocast = autocast
         some = next(iter(self.parameters.values()))
         self._device, self.dtype = some.device.type, torch.promote_types(some.dtype, torch.float32)
+        self._together = together
         self._inputs: Inputs
+        self._shares: Sequence[Share] = ()
         self._buffers: dict[str, Tensor] = {}
         self._logits: Tensor | None = None
         self._has_graph = False
@@ -88,13 +94,15 @@ class Passes:
         """Whether the last real pass drew random numbers."""
         return self._tape.drew
 
-    def begin(self, inputs: Inputs, remembers: bool = False) -> None:
+    def begin(self, inputs: Inputs, remembers: bool = False, shares: Sequence[Share] = ()) -> None:
         """Begin a step on the inputs of n examples, whose real pass has not run yet.
 
         Args:
             inputs: the inputs.
             remembers: whether a `pushforward` is to come, for which the real pass notes what it computed.
+            shares: which parts of which batches they are, one behind the other, in several processes.
         """
+        self._shares = shares
         self._inputs, self._logits, self._has_graph = inputs, None, False
         # with its graph freed, nothing of it is kept
         self._remembers = remembers and not self._lean
@@ -111,7 +119,7 @@ class Passes:
         self._keep_buffers()
         positional, keywords = arguments(self._inputs)
         noted = self._remembered.record() if self._remembers else nullcontext()
-        with noted, self._tape.record(), self._computing(), self._features_kept():
+        with noted, self._tape.record(self._shares), self._computing(), self._features_kept():
             return logits_of((self.wrapper or self._model)(*positional, **keywords))
 
     def backward(self, D: Tensor) -> None:
@@ -129,10 +137,10 @@ class Passes:
         self._logits = self._meta_features = None
         return logits
 
-    def forward_at(self, parameters: Direction, inputs: Inputs) -> Tensor:
-        """Return the logits under other parameters, with the batch statistics of these inputs."""
+    def forward_at(self, parameters: Direction, inputs: Inputs, shares: Sequence[Share] = ()) -> Tensor:
+        """Return the logits under other parameters, with these inputs' batch statistics (shares as in `begin`)."""
         self.on_pass("forward-at", length_of(inputs))
-        with self._tape.fresh():
+        with self._tape.fresh(shares):
             return self._call(parameters, inputs)
 
     def gradients_at(
@@ -166,20 +174,20 @@ class Passes:
         """Whether `features_at` was asked for in this step."""
         return self._meta_features is not None
 
-    def features_at(self, inputs: Inputs) -> Tensor:
-        """Return what goes into the head for these inputs, (m, d), with their batch statistics.
+    def features_at(self, inputs: Inputs, shares: Sequence[Share] = ()) -> Tensor:
+        """Return what goes into the head for these inputs, (m, d), with their batch statistics (shares as in `begin`).
 
         The pass does not depend on the head, so asking twice in one step, with the same tensor, costs one pass.
         """
         if self._meta_features is None or self._meta_features[0] is not inputs:
-            self._meta_features = inputs, self._features_pass(inputs)
+            self._meta_features = inputs, self._features_pass(inputs, shares)
         return self._meta_features[1]
 
     @torch.no_grad()
-    def _features_pass(self, inputs: Inputs) -> Tensor:
+    def _features_pass(self, inputs: Inputs, shares: Sequence[Share]) -> Tensor:
         self.on_pass("features", length_of(inputs))
         of_training = self.features
-        with self._tape.fresh(), self._features_kept():
+        with self._tape.fresh(shares), self._features_kept():
             self._call(self.parameters, inputs)
         features, self.features = self.features, of_training
         assert features is not None
@@ -240,7 +248,7 @@ class Passes:
     def _real_pass_along(self, v: Direction) -> Tensor | None:
         """Run the real pass with tangents; return J v."""
         self._keep_buffers()
-        with _tangents(), self._tape.record(), self._computing(), self._features_kept():
+        with _tangents(), self._tape.record(self._shares), self._computing(), self._features_kept():
             duals = {name: fwad.make_dual(p, v[name]) for name, p in self.parameters.items()}
             logits = logits_of(functional_call(self._model, duals, *arguments(self._inputs)))
             self._logits, product = fwad.unpack_dual(logits)
@@ -306,8 +314,10 @@ class Passes:
         """Compute in the network's number type, as the network is written; tell of a batch that is too small for it."""
         # the cache would keep the cast weights of one pass for the next, which runs at other weights
         autocast = torch.autocast(self._device, self.autocast, enabled=self.autocast is not None, cache_enabled=False)
+        # as the innermost, so that no other mode sees these layers
+        normalised = SyncBatchNorm(self._together) if self._together.sync_batchnorm else nullcontext()
         try:
-            with autocast, uncompiled(self._compiled):
+            with autocast, uncompiled(self._compiled), normalised:
                 yield
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):

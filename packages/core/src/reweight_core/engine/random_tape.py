@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from reweight_core.errors import UserError
+from reweight_core.machine.together import ALONE, Share, Together
 
 NOT_THE_SAME = (
     "the model does not compute the same twice for the same inputs, as the passes of a step have to: it draws from a "
@@ -64,12 +65,15 @@ _DRAWS: frozenset[Callable[..., Any]] = frozenset(
 class RandomTape:
     """Records the random draws of one forward pass of a network and gives them again to another.
 
+    In several processes each draws for the whole batch and takes its share, so that all generators stay in one state.
+
     Args:
         generator: source of the draws; its state belongs to the checkpoint.
+        together: the processes of the run.
     """
 
-    def __init__(self, generator: torch.Generator):
-        self._generator = generator
+    def __init__(self, generator: torch.Generator, together: Together = ALONE):
+        self._generator, self._together = generator, together
         self._draws: list[Tensor] = []
 
     @property
@@ -78,10 +82,14 @@ class RandomTape:
         return bool(self._draws)
 
     @contextmanager
-    def record(self) -> Iterator[None]:
-        """Draw, and keep what was drawn in place of any earlier recording."""
+    def record(self, shares: Sequence[Share] = ()) -> Iterator[None]:
+        """Draw, and keep what was drawn in place of any earlier recording.
+
+        Args:
+            shares: which parts of which batches the network is run on, one behind the other.
+        """
         self._draws.clear()
-        with _Mode(self._draw_and_keep):
+        with _Mode(self._draw_and_keep, self._part(shares)):
             yield
 
     @contextmanager
@@ -103,10 +111,13 @@ class RandomTape:
             yield
 
     @contextmanager
-    def fresh(self) -> Iterator[None]:
-        """Draw without keeping."""
-        with _Mode(lambda draw: draw(self._generator)):
+    def fresh(self, shares: Sequence[Share] = ()) -> Iterator[None]:
+        """Draw without keeping (arguments as `record`)."""
+        with _Mode(lambda draw: draw(self._generator), self._part(shares)):
             yield
+
+    def _part(self, shares: Sequence[Share]) -> _Part | None:
+        return None if self._together.size == 1 else _Part(shares)
 
     def _draw_and_keep(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
         drawn = draw(self._generator)
@@ -115,12 +126,50 @@ class RandomTape:
         return drawn
 
 
+class _Part:
+    """A process's part of what is drawn for a whole batch, whose first dimension is that of the examples."""
+
+    def __init__(self, shares: Sequence[Share]):
+        self._shares = shares
+
+    def whole(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape for the whole batch.
+
+        Raises:
+            UserError: if the shape is not one for the examples of the process's shares.
+        """
+        own = sum(share.own for share in self._shares)
+        if not shape or not own or shape[0] % own:
+            raise UserError(
+                "the model draws random numbers that are not its examples' own, one after the other, which several "
+                "processes cannot share: train it in one process"
+            )
+        return (shape[0] // own * sum(share.n for share in self._shares), *shape[1:])
+
+    def of(self, drawn: Tensor, shape: Sequence[int]) -> Tensor:
+        """Return what of the whole batch's draws is this process's, in its shape."""
+        sizes = [share.n for share in self._shares]
+        batches = drawn.view(sum(sizes), -1, *shape[1:]).split(sizes)
+        parts = [share.of(batch) for share, batch in zip(self._shares, batches, strict=True)]
+        return torch.cat(parts).reshape(tuple(shape))
+
+    def of_call(self, call: Callable[..., Tensor], has_shape: bool) -> Callable[..., Tensor]:
+        """Return what draws for the whole batch as `call` draws for the part; its first argument has the shape."""
+
+        def drawn(*arguments: Any, **keywords: Any) -> Tensor:
+            shape = tuple(arguments[0].shape) if has_shape else ()
+            whole = self.whole(shape)
+            return self.of(call(arguments[0].new_empty(whole), *arguments[1:], **keywords), shape)
+
+        return drawn
+
+
 class _Mode(TorchFunctionMode):
     """Hands every random draw inside a ``with`` block to `source`, which calls it with a generator or not."""
 
-    def __init__(self, source: Callable[[Callable[[torch.Generator], Tensor]], Tensor]):
+    def __init__(self, source: Callable[[Callable[[torch.Generator], Tensor]], Tensor], part: _Part | None = None):
         super().__init__()
-        self._source = source
+        self._source, self._part = source, part
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -136,6 +185,8 @@ class _Mode(TorchFunctionMode):
             return self._attention(*args, **kwargs)
         if func in _DRAWS:
             call = partial(_draw_like, func) if func in _LIKE else func
+            if self._part is not None:
+                call = self._part.of_call(call, func in _IN_PLACE or func in _LIKE)
             drawn = self._source(lambda generator: call(*args, **{**kwargs, "generator": generator}))
             return args[0].copy_(drawn) if func in _IN_PLACE else drawn
         return func(*args, **kwargs)
@@ -156,8 +207,10 @@ class _Mode(TorchFunctionMode):
         keep = 1 - p
 
         def draw(generator: torch.Generator) -> Tensor:
-            mask = torch.empty(shape, dtype=x.dtype, device=x.device)
-            return mask.bernoulli_(keep, generator=generator).div_(keep or 1)
+            whole = shape if self._part is None else self._part.whole(shape)
+            mask = torch.empty(whole, dtype=x.dtype, device=x.device)
+            mask = mask.bernoulli_(keep, generator=generator).div_(keep or 1)
+            return mask if self._part is None else self._part.of(mask, shape)
 
         mask = self._source(draw)
         return x.mul_(mask) if inplace else x * mask

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import Any, Literal, overload
 
 import attrs
@@ -14,10 +13,12 @@ from reweight_core.data.batch import Batch, one_hot
 from reweight_core.data.inputs import Inputs, joined
 from reweight_core.engine.lookahead import STRATEGIES, HeadLookAhead, LookAhead, LookAheadRequest, Strategy
 from reweight_core.engine.losses import cross_entropy
+from reweight_core.engine.once import once
 from reweight_core.engine.passes import Passes
 from reweight_core.engine.stage import TRAINING, Stage
 from reweight_core.engine.virtual_step import VirtualStep
 from reweight_core.errors import UserError
+from reweight_core.machine.together import ALONE, Share, Together
 
 Losses = Callable[[Batch, Tensor], Tensor]
 """Gives the loss of each example (n,) from a batch and its logits (n, C), differentiable in these."""
@@ -34,6 +35,7 @@ class Surroundings:
         meta_losses: the loss of the meta batch.
         follow_forward: is told of the step once its logits are known, before its losses.
         optimizer_state: the optimizer's state by parameter.
+        together: the processes of the run.
     """
 
     stage: Stage = TRAINING
@@ -42,12 +44,15 @@ class Surroundings:
     meta_losses: Losses = cross_entropy
     follow_forward: Callable[[Step], object] = lambda step: None
     optimizer_state: Mapping[Tensor, Mapping[str, Any]] = attrs.field(factory=dict)
+    together: Together = ALONE
 
 
 class Step:
     """One batch, its logits and losses, and the look-ahead. All tensors are detached.
 
-    The real forward pass runs when its result is first asked for.
+    The real forward pass runs when its result is first asked for. In a run of several processes the tensors with a row
+    for each example, shapes (n, ...) below, have those of this process's share of the batch; `n` is the whole batch's
+    in every process, `total` sums over it, and `part` and `whole` go from its rows to the process's and back.
 
     Attributes:
         stage: the stage of the run; constant within an epoch.
@@ -55,6 +60,7 @@ class Step:
         source: what the batch was taken from: ``train``, ``meta``, or ``both``.
         trusted: which examples are trusted ones, bool (n,): those of the meta set in a stage on both, and those of
             the training set that are with ``--meta-use both``; None where none can be.
+        n: number of examples in the batch, all processes together.
         ids: positions in the source, int64 (n,); per-example state is indexed by them, in stages on the training set.
         inputs: what the network takes: augmented, normalised images (n, channels, height, width), mixed if a component
             mixes them; in a loop of the user's own whatever that gave (`Inputs`).
@@ -86,6 +92,7 @@ class Step:
         self._surroundings = surroundings or Surroundings()
         self.stage, self.epoch = self._surroundings.stage, self._surroundings.epoch
         self.ids, self.inputs, self.labels = batch.ids, batch.inputs, batch.labels
+        self.n = batch.n
         self.source, self.trusted, self.factors = batch.source, batch.trusted, batch.factors
         self.original, self.optimizer_state = original or batch, self._surroundings.optimizer_state
         self._batch = batch
@@ -95,13 +102,31 @@ class Step:
         self.weights: Tensor | None = None
         self.D_prime: Tensor | None = None
         self._passes, self._strategy, self._update = passes, strategy, update
-        passes.begin(self.inputs, remembers=looks_ahead and strategy is not None and strategy.takes_tangents)
+        remembers = looks_ahead and strategy is not None and strategy.takes_tangents
+        passes.begin(self.inputs, remembers, self.shares)
         self._draw_meta_batch, self._is_followed = draw_meta_batch, False
 
-    @property
-    def n(self) -> int:
-        """Number of examples in the batch."""
-        return len(self.ids)
+    def total(self, part: Tensor) -> Tensor:
+        """Return a sum over the whole batch from the sum over this process's share; differentiable.
+
+        Whatever a method sums over the examples of a batch goes through it. With one process it is what it is given.
+        """
+        return self._surroundings.together.total(part)
+
+    def part(self, whole: Tensor) -> Tensor:
+        """Return this process's rows of what was made for the whole batch, (`n`, ...).
+
+        Random numbers that are drawn for the whole batch, with one state in every process, do not depend on the number
+        of processes.
+        """
+        return self._batch.part(whole)
+
+    def whole(self, part: Tensor) -> Tensor:
+        """Return the rows of the whole batch, (`n`, ...), from those of this process's examples; differentiable.
+
+        What compares the examples of a batch with each other, their order by loss for example, takes these.
+        """
+        return self._surroundings.together.whole(part, self.shares[0])
 
     @property
     def kept_plain(self) -> Tensor | None:
@@ -113,39 +138,44 @@ class Step:
         """Value of the last look-ahead's objective, or None."""
         return None if self.look is None else self.look.value
 
-    @cached_property
+    @once
     def meta(self) -> Batch:
-        """The step's batch of clean examples, m of them."""
+        """The step's batch of clean examples, m of them (with several processes, this one's share)."""
         return self._draw_meta_batch()
 
-    @cached_property
+    @property
+    def shares(self) -> list[Share]:
+        """Which part of which batch `inputs` are, in several processes; for passes of further networks."""
+        return _shares_of(self._batch)
+
+    @once
     def logits(self) -> Tensor:
         """Logits l of the real forward pass in train mode, (n, C), at least single precision."""
         if self.looks_ahead and self._strategy and self._strategy.head_alone and not self._passes.has_meta_features:
             # without a graph of its own, the meta batch takes least memory while there is no other
-            self._passes.features_at(self.meta.inputs)
+            self._passes.features_at(self.meta.inputs, _shares_of(self.meta))
         return _at_least_single(self._passes.forward().detach())
 
-    @cached_property
+    @once
     def _log_probabilities(self) -> Tensor:
         return self.logits.log_softmax(1)
 
-    @cached_property
+    @once
     def one_hot(self) -> Tensor:
         """The labels as rows, (n, C)."""
         return one_hot(self.labels, self.logits.shape[1], self.logits.dtype)
 
-    @cached_property
+    @once
     def targets(self) -> Tensor:
         """What the loss compares with, y, as rows (n, C): the labels, unless a component mixes or smooths them."""
         return self.one_hot if self._batch.targets is None else self._batch.targets.to(self.logits.dtype)
 
-    @cached_property
+    @once
     def probabilities(self) -> Tensor:
         """Softmax p of the logits, (n, C)."""
         return self._log_probabilities.exp()
 
-    @cached_property
+    @once
     def _losses_and_rows(self) -> tuple[Tensor, Tensor]:
         logits = self.logits
         if self._is_followed:
@@ -168,7 +198,7 @@ class Step:
         """Training loss of each example, (n,): the cross-entropy with its target unless ``--loss`` says otherwise."""
         return self._losses_and_rows[0]
 
-    @cached_property
+    @once
     def D(self) -> Tensor:
         """Gradient of the batch's mean loss with respect to its logits, (n, C): (p - y)/n for cross-entropy."""
         return self._losses_and_rows[1] / self.n
@@ -195,7 +225,7 @@ class Step:
         def D_prime_at(logits: Tensor) -> Tensor:
             return weights * (self.losses_at(_at_least_single(logits))[1] / self.n) + beyond
 
-        return self._passes.gradients_at(parameters, self.inputs, D_prime_at)
+        return self._surroundings.together.totals(self._passes.gradients_at(parameters, self.inputs, D_prime_at))
 
     @overload
     def look_ahead(
@@ -246,8 +276,8 @@ class Step:
             scope: ``head`` for a step of the last linear layer alone, whose derivative has a closed form; the
                 look-ahead then also knows the training batch's logits after it, as `training_logits`.
             update: rule of the virtual step, with a rate of its own, in place of the run's.
-            also: further inputs that share the meta batch's forward pass (BatchNorm's statistics are those of all);
-                their logits follow the meta batch's in the look-ahead's.
+            also: further inputs, of the step's own examples, that share the meta batch's forward pass (BatchNorm's
+                statistics are those of all); their logits follow the meta batch's in the look-ahead's.
 
         Raises:
             UserError: if the method's record says that it does not look ahead.
@@ -259,6 +289,7 @@ class Step:
                 '(looks_ahead="network" is missing)'
             )
         inputs = self.meta.inputs if also is None else joined(self.meta.inputs, also)
+        shares = [*_shares_of(self.meta), *(self.shares if also is not None else ())]
         update = update or self._update
 
         def virtual() -> Tensor:
@@ -275,10 +306,12 @@ class Step:
             D_prime=virtual,
             update=update if virtual_step else None,
             rate=torch.ones_like(self.lr) if unit_rate else update.rate if update else self.lr,
+            together=self._surroundings.together,
+            shares=shares,
         )
         if scope == "head":
             # without a graph of its own, this pass takes least memory while there is no other
-            self._passes.features_at(inputs)
+            self._passes.features_at(inputs, shares)
         self.look = strategy.start(request)
         return self.look
 
@@ -307,6 +340,10 @@ def times_factors(step: Step, given: Tensor) -> Tensor:
     if step.factors is None:
         return given
     return given * (step.factors if given.dim() == 1 else step.factors[:, None]).to(given.dtype)
+
+
+def _shares_of(batch: Batch) -> list[Share]:
+    return [Share(batch.n) if batch.share is None else batch.share]
 
 
 def _at_least_single(logits: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -13,6 +13,7 @@ from reweight_core.data.batch import Batch, BatchSource, Source
 from reweight_core.data.examples import Examples
 from reweight_core.data.feeder import Fed
 from reweight_core.data.seeds import derived_seed
+from reweight_core.engine.gradient_exchange import GradientExchange
 from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.losses import cross_entropy
 from reweight_core.engine.optimizers import NamedOptimizer, OptimizerSettings
@@ -24,6 +25,7 @@ from reweight_core.engine.step import Losses
 from reweight_core.engine.virtual_step import VirtualStep
 from reweight_core.engine.weighing import StepHooks, Weighing
 from reweight_core.errors import UserError
+from reweight_core.machine.together import ALONE, Share, Together
 
 
 class TrainingStep(Weighing):
@@ -48,6 +50,7 @@ class TrainingStep(Weighing):
         factors: weights that the user gave the training examples, (N,), or None.
         meta_losses: the loss of a meta batch.
         lr: the tensor of the learning rate, without dimensions; None for a new one.
+        together: the processes of the run. Each is fed its share of every batch.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class TrainingStep(Weighing):
         factors: Tensor | None = None,
         meta_losses: Losses = cross_entropy,
         lr: Tensor | None = None,
+        together: Together = ALONE,
     ):
         device = train.labels.device
         generators = {
@@ -77,13 +81,15 @@ class TrainingStep(Weighing):
             model,
             hooks,
             lookahead,
-            Passes(model, generators["network"], autocast, head, lean),
+            Passes(model, generators["network"], autocast, head, lean, together),
             generators,
             torch.zeros((), device=device) if lr is None else lr,
-            SampleTable(len(train), device, 0 if both is None else len(both) - len(train)),
+            SampleTable(len(train), device, 0 if both is None else len(both) - len(train), together),
             train.num_classes,
             meta_losses,
+            together,
         )
+        self._exchange = GradientExchange(list(self.passes.parameters.values()), together)
         self._optimizer = NamedOptimizer(self.passes.parameters, settings, self.lr)
         self._update = settings.build_virtual_step(self._optimizer.torch_optimizer, self.lr)
         self._sources: dict[Source, Examples | BatchSource | None] = {"train": train, "meta": meta, "both": both}
@@ -103,22 +109,37 @@ class TrainingStep(Weighing):
     def begin_epoch(self) -> None:
         """Forget the sums of the epoch before."""
         self.sums.reset()
+        self.samples.begin_epoch()
+
+    def finish_epoch(self, networks: Iterable[nn.Module] = (), by_example: Iterable[Tensor] = ()) -> None:
+        """With several processes: make what each knows of the epoch what all know.
+
+        Running statistics become the mean of the processes', which is what they would be had every step taken it.
+
+        Args:
+            networks: further networks.
+            by_example: tensors of plugins that steps change in the rows of their examples.
+        """
+        self.sums.merge(self.together)
+        self.samples.merge(by_example)
+        self.together.average([buffer for network in (self.model, *networks) for buffer in network.buffers()])
 
     def feed(self, fed: Fed) -> None:
         """Say what the next step takes."""
-        held = self._fed.get(len(fed.ids))
+        held = self._fed.get(fed.n)
         if held is None or held.meta_ids.shape != fed.meta_ids.shape:
-            held = self._fed[len(fed.ids)] = fed.empty()
+            held = self._fed[fed.n] = fed.empty()
         held.copy_(fed)
 
     def run(self, size: int, stage: Stage = TRAINING, looks_ahead: bool = True, epoch: int = 0) -> None:
-        """Take one step with the `size` examples that were fed last (arguments as `open`)."""
+        """Take one step with the batch of `size` examples that was fed last (arguments as `open`)."""
         step = self.open(size, stage, looks_ahead, epoch)
         own = self.weigh(step)
         assert step.D_prime is not None, "the step was weighed"
         # only here: differentiating a look-ahead may have left gradients behind
         self._optimizer.zero_grad()
-        self.passes.backward(step.D_prime)
+        with self._exchange.during_backward():
+            self.passes.backward(step.D_prime)
         self.manipulate(step)
         self._optimizer.step()
         self.hooks.follow_update(self.passes.parameters)
@@ -129,8 +150,8 @@ class TrainingStep(Weighing):
     def _given(self, size: int, stage: Stage) -> tuple[Batch, Callable[[], Batch]]:
         fed = self._fed[size]
         return (
-            self._draw(stage.source, fed.ids, fed.pixels),
-            lambda: self._draw("meta", fed.meta_ids, fed.meta_pixels),
+            self._draw(stage.source, fed.ids, fed.pixels, fed.share),
+            lambda: self._draw("meta", fed.meta_ids, fed.meta_pixels, fed.meta_share),
         )
 
     def _virtual_step(self) -> VirtualStep | None:
@@ -140,7 +161,7 @@ class TrainingStep(Weighing):
     def _optimizer_state(self) -> Mapping[Tensor, Mapping[str, Any]]:
         return self._optimizer.torch_optimizer.state
 
-    def _draw(self, source: Source, ids: Tensor, pixels: Tensor | None) -> Batch:
+    def _draw(self, source: Source, ids: Tensor, pixels: Tensor | None, share: Share | None) -> Batch:
         examples = self._sources[source]
         if examples is None:
             raise UserError(
@@ -148,9 +169,9 @@ class TrainingStep(Weighing):
                 "its record: needs_meta_set=True)"
             )
         if isinstance(examples, Examples):
-            batch = examples.batch(ids, self.generators["augmentation"], pixels)
+            batch = examples.batch(ids, self.generators["augmentation"], pixels, share)
         else:
-            batch = examples.draw_batch()
+            batch = self._part_of(examples.draw_batch())
         trusted, factors = self._trusted.get(source), self._factors.get(source)
         return attrs.evolve(
             batch,
@@ -158,6 +179,18 @@ class TrainingStep(Weighing):
             trusted=None if trusted is None else trusted.index_select(0, ids),
             factors=None if factors is None else factors.index_select(0, ids),
         )
+
+    def _part_of(self, batch: Batch) -> Batch:
+        """Return this process's share of a batch that every process has drawn."""
+        share = self.together.share(len(batch.ids))
+        if self.together.size == 1:
+            return batch
+        if share.n < 2 * self.together.size:
+            raise UserError(f"a meta batch of {share.n} is too small for {share.size} processes: each needs two")
+        assert isinstance(batch.inputs, Tensor), "a run's inputs are tensors"
+        parts = {name: share.of(getattr(batch, name)) for name in ("ids", "inputs", "labels")}
+        targets = None if batch.targets is None else share.of(batch.targets)
+        return attrs.evolve(batch, **parts, targets=targets, share=share)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what the step carries from one call to the next, network and plugins aside, as tensors."""

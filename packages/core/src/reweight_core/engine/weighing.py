@@ -20,6 +20,7 @@ from reweight_core.engine.sample_table import SampleTable
 from reweight_core.engine.stage import TRAINING, Stage
 from reweight_core.engine.step import Losses, Step, Surroundings, times_factors, unless_kept_plain
 from reweight_core.engine.virtual_step import VirtualStep
+from reweight_core.machine.together import ALONE, Together
 
 
 class StepHooks(Protocol):
@@ -69,11 +70,13 @@ class Weighing(ABC):
         samples: per-example records of the training set.
         num_classes: number of classes C.
         meta_losses: the loss of a meta batch.
+        together: the processes of the run.
 
     Attributes:
         lookahead: as given; may be replaced between steps.
         sums: sums for the epoch's metrics.
         health: whether everything was finite so far.
+        together: as given.
     """
 
     def __init__(
@@ -87,7 +90,9 @@ class Weighing(ABC):
         samples: SampleTable,
         num_classes: int,
         meta_losses: Losses = cross_entropy,
+        together: Together = ALONE,
     ):
+        self.together = together
         self.model, self.hooks, self.lookahead, self.passes = model, hooks, lookahead, passes
         self.generators, self.lr, self.samples = generators, lr, samples
         self.sums, self.health = EpochSums.zeros(lr.device, num_classes), Health(lr.device)
@@ -110,13 +115,15 @@ class Weighing(ABC):
         """Return the step as a method sees it.
 
         Args:
-            size: number of examples n.
+            size: number of examples n, all processes together.
             stage: the stage of the run; its source is what the batch is taken from.
             looks_ahead: whether the method may look ahead in this step.
             epoch: number of epochs finished.
         """
         original, draw_meta_batch = self._given(size, stage)
-        surroundings = Surroundings(stage=stage, epoch=epoch, optimizer_state=self._optimizer_state)
+        surroundings = Surroundings(
+            stage=stage, epoch=epoch, optimizer_state=self._optimizer_state, together=self.together
+        )
         if not stage.plain:
             surroundings = attrs.evolve(
                 surroundings,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from reweight_core.engine.optimizers import load_state_tensors, state_tensors
 from reweight_core.engine.state import part_of, prefixed
+from reweight_core.machine.together import ALONE, Together
 
 
 class WeightingNetwork:
@@ -22,9 +23,19 @@ class WeightingNetwork:
         lr: learning rate of Adam.
         weight_decay: L2 penalty in Adam's gradient.
         hidden: width of the hidden layer.
+        together: the processes of the run.
     """
 
-    def __init__(self, device: torch.device, dtype: torch.dtype, lr: float, weight_decay: float, hidden: int):
+    def __init__(
+        self,
+        device: torch.device,
+        dtype: torch.dtype,
+        lr: float,
+        weight_decay: float,
+        hidden: int,
+        together: Together = ALONE,
+    ):
+        self._together = together
         self.network = nn.Sequential(nn.Linear(1, hidden), nn.ReLU(), nn.Linear(hidden, 1), nn.Sigmoid())
         self.network.to(device=device, dtype=dtype)
         self.phi: list[nn.Parameter] = list(self.network.parameters())
@@ -42,8 +53,9 @@ class WeightingNetwork:
         return weights
 
     def descend(self, gradients: Sequence[Tensor]) -> None:
-        """Take one step of the optimizer with the given gradients of phi."""
-        for parameter, gradient in zip(self.phi, gradients, strict=True):
+        """Take one step of the optimizer with the given gradients of phi; those of several processes are summed."""
+        totals = self._together.totals(dict(zip(self._names, gradients, strict=True)))
+        for parameter, gradient in zip(self.phi, totals.values(), strict=True):
             assert parameter.grad is not None
             parameter.grad.copy_(gradient)
         self._optimizer.step()

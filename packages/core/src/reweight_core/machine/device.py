@@ -36,6 +36,9 @@ def resolve_device(name: str) -> torch.device:
         raise UserError(f"--device {name}: unknown; use auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu")
+    if device == torch.device("cuda") and torch.distributed.is_available() and torch.distributed.is_initialized():
+        # one of several processes, each of which has a GPU
+        device = torch.device("cuda", torch.cuda.current_device())
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"--device {name}: only cpu and cuda are supported")
     return device

@@ -1,6 +1,7 @@
 """The built-in networks, as plugin records; importing this package imports no torch."""
 
-from reweight_core.plugins.records import ModelPlugin, imported
+from reweight_core.plugins.imported import imported
+from reweight_core.plugins.records import ModelPlugin
 
 linear = ModelPlugin(
     name="linear",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from reweight_core.errors import PluginError, UserError, means_full_memory, reason
+from reweight_core.errors import LostProcessError, PluginError, UserError, means_full_memory, reason
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def blamed(whose: str, doing: str, module: str) -> Iterator[None]:
     """
     try:
         yield
-    except PluginError:
+    except (PluginError, LostProcessError):
         raise
     except UserError as error:
         text, names = str(error), whose.split("'")[1::2]

@@ -15,4 +15,5 @@ plugin = LossPlugin(
     summary="cross-entropy with the label, or with the target that a component makes of it (baseline)",
     build=CrossEntropy,
     one_label=False,
+    several_processes=True,
 )

@@ -10,4 +10,9 @@ class ERM:
         pass
 
 
-plugin = MethodPlugin(name="erm", summary="plain training: every example counts the same (baseline)", build=ERM)
+plugin = MethodPlugin(
+    name="erm",
+    summary="plain training: every example counts the same (baseline)",
+    build=ERM,
+    several_processes=True,
+)

@@ -128,6 +128,11 @@ class MethodHooks:
         """The further networks of all plugins, by name."""
         return {name: network for made in self._made.values() for name, network in made.networks.items()}
 
+    @property
+    def by_example(self) -> list[Tensor]:
+        """The state of all plugins by training example (`Context.by_example`)."""
+        return [tensor for made in self._made.values() for tensor in made.examples]
+
     @torch.no_grad()
     def initialise_networks(self, model: nn.Module) -> None:
         """See `Hooks.initialise_network`: of the run's network, then of the further ones."""
@@ -204,7 +209,8 @@ class MethodHooks:
             problem = f"returned {problem}"
         if problem:
             raise self._wrong("transform_batch", problem)
-        return attrs.evolve(transformed, source=batch.source, trusted=batch.trusted, factors=batch.factors)
+        kept = {name: getattr(batch, name) for name in ("source", "trusted", "factors", "share")}
+        return attrs.evolve(transformed, **kept)
 
     def follow_update(self, parameters: Mapping[str, Tensor]) -> None:
         """See `Hooks.follow_update`."""
@@ -263,7 +269,7 @@ class MethodHooks:
     def generate_weights(self, step: Step) -> Tensor:
         """See `Hooks.generate_weights`."""
         weights = self._called["generate_weights"](step=step)
-        return self._checked("generate_weights", weights, step.D, [(step.n,), tuple(step.D.shape)])
+        return self._checked("generate_weights", weights, step.D, [tuple(step.D.shape[:1]), tuple(step.D.shape)])
 
     def manipulate_gradient(self, step: Step, weights: Tensor) -> Tensor:
         """See `Hooks.manipulate_gradient`."""
@@ -285,7 +291,7 @@ class MethodHooks:
     def example_weights(self, step: Step, weights: Tensor) -> Tensor:
         """See `Hooks.example_weights`."""
         found = self._called["example_weights"](step=step, weights=weights)
-        return self._checked("example_weights", found, step.D, [(step.n,)])
+        return self._checked("example_weights", found, step.D, [tuple(step.D.shape[:1])])
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the state of the plugins, each tensor's name after its plugin's; of what they made after ``made``."""

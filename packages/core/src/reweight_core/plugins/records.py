@@ -20,42 +20,7 @@ if TYPE_CHECKING:
     from reweight_core.data.prepare import Corruption
     from reweight_core.engine.network import Network, ParameterOptimizer
     from reweight_core.engine.outputs import Outputs
-
-
-@attrs.frozen
-class Imported:
-    """A function or class that is imported when it is first called.
-
-    Attributes:
-        target: ``package.module:name``.
-        arguments: what it is called with before the arguments of the call.
-        keywords: what it is called with by name.
-    """
-
-    target: str
-    arguments: tuple[Any, ...] = ()
-    keywords: Mapping[str, Any] = attrs.field(factory=dict)
-
-    def __call__(self, *arguments: Any) -> Any:
-        """Import the target and call it."""
-        module, _, name = self.target.partition(":")
-        return getattr(import_module(module), name)(*self.arguments, *arguments, **self.keywords)
-
-
-def imported(target: str, *arguments: Any, **keywords: Any) -> Imported:
-    """Name what a record builds without importing it: ``build=imported("my_package.my_method:MyMethod")``.
-
-    Args:
-        target: ``package.module:name`` of a function or class.
-        arguments: what it is to be called with before the arguments that core gives.
-        keywords: what it is to be called with by name.
-
-    Raises:
-        ValueError: if the target is no ``package.module:name``.
-    """
-    if not all(target.partition(":")):
-        raise ValueError(f"imported('{target}'): must be package.module:name")
-    return Imported(target, arguments, keywords)
+    from reweight_core.machine.together import Together
 
 
 @attrs.frozen
@@ -90,6 +55,11 @@ class Context:
             None) of the network, or of another one, for a set of examples: in eval mode, not augmented, between steps.
         best_network: ``best_network()`` returns a copy of the network as it was best on the validation set so far, or
             None before the first evaluation or without a validation set. An epoch is evaluated after `finish_epoch`.
+        together: the processes of the run: ``rank``, ``size``, and ``total(tensor)``, the sum over them; in a step,
+            `Step.total`, `Step.part` and `Step.whole` say the same.
+        by_example: ``by_example(tensor)`` returns the tensor and notes that it has a row for each training example,
+            (N, ...), which steps change, in place, in the rows of their own examples. In several processes each knows
+            of its own; core brings the rows together before `finish_epoch`.
     """
 
     num_classes: int
@@ -109,6 +79,8 @@ class Context:
     new_optimizer: Callable[..., ParameterOptimizer]
     predict: Callable[..., Outputs]
     best_network: Callable[[], nn.Module | None]
+    together: Together
+    by_example: Callable[[Tensor], Tensor]
 
 
 @attrs.frozen
@@ -130,6 +102,8 @@ class MethodPlugin:
         final_network: ``final_network(model)`` returns a network of the structure that the hook `final_model` returns,
             whose weights are then read from the run; None if it has no such hook.
         presets: better defaults of any option by the name of ``--preset``, then by option name (underscores).
+        several_processes: whether what it sums over a batch goes through `Step.total`, so that a run of several
+            processes is that of one; without it such runs are refused.
     """
 
     name: str
@@ -143,6 +117,7 @@ class MethodPlugin:
     one_label: bool = False
     final_network: Callable[[nn.Module], nn.Module] | None = None
     presets: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    several_processes: bool = False
 
 
 @attrs.frozen
@@ -158,6 +133,7 @@ class ComponentPlugin:
         per_example: whether it keeps state by position in the training set.
         needs_meta_set: whether a run without clean examples must be refused.
         final_network: as in `MethodPlugin`.
+        several_processes: as in `MethodPlugin`.
     """
 
     name: str
@@ -168,6 +144,7 @@ class ComponentPlugin:
     per_example: bool = False
     needs_meta_set: bool = False
     final_network: Callable[[nn.Module], nn.Module] | None = None
+    several_processes: bool = False
 
 
 @attrs.frozen
@@ -183,6 +160,7 @@ class LossPlugin:
         per_example: whether it keeps state by position in the training set, and so has no value for a meta batch.
         head: the last layer (``--head``) that it is defined for; None for any.
         defaults: better defaults of core's options while this loss is used, by option name (underscores).
+        several_processes: as in `MethodPlugin`.
     """
 
     name: str
@@ -193,6 +171,7 @@ class LossPlugin:
     per_example: bool = False
     head: Literal["cosine"] | None = None
     defaults: Mapping[str, Any] = attrs.field(factory=dict)
+    several_processes: bool = False
 
 
 @attrs.frozen

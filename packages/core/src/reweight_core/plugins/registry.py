@@ -15,11 +15,11 @@ import attrs
 
 from reweight_core.errors import PluginError, UserError, nearest, reason
 from reweight_core.plugins.blame import blamed
+from reweight_core.plugins.imported import Imported
 from reweight_core.plugins.records import (
     CommandPlugin,
     ComponentPlugin,
     DataPlugin,
-    Imported,
     LossPlugin,
     MethodPlugin,
     ModelPlugin,

@@ -197,6 +197,24 @@ def read_config(folder: Path) -> RunRecord:
     return RunRecord(config, environment, precision, lost)
 
 
+def note_changes(folder: Path, config: RunConfig, device: torch.device, epoch: int, changed: Sequence[str]) -> None:
+    """Put what a run goes on with into config.json, and what of it is another than before (``--allow-changes``).
+
+    Args:
+        folder: the run.
+        config: its options, of which the number of processes may have changed.
+        device: where it goes on.
+        epoch: number of epochs finished.
+        changed: what differs, in words.
+    """
+    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    content["options"]["processes"] = config.processes
+    # their number stays what it was
+    content |= {**attrs.asdict(environment_of(config, device)), "threads": content["threads"]}
+    content["changes"] = [*content.get("changes", []), {"after_epoch": epoch, "changed": list(changed)}]
+    write_json(folder / "config.json", content)
+
+
 def _without_lost_observers(values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Take observers that cannot be loaded here, and the options of theirs, out of a run's; return these observers."""
     lost = []
@@ -211,15 +229,18 @@ def _without_lost_observers(values: Mapping[str, Any]) -> tuple[dict[str, Any], 
     return {n: value for n, value in kept.items() if n in known or not n.startswith(prefixes)}, tuple(lost)
 
 
-def append_metrics(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Add one line to metrics.jsonl and return it; JSON has no infinities, so such a value becomes null."""
-    finite = {
+def finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an epoch's metrics as metrics.jsonl has them; JSON has no infinities, so such a value becomes null."""
+    return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in metrics.items()
     }
+
+
+def append_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Add one line to metrics.jsonl, of metrics that are `finite`."""
     with open(folder / "metrics.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps(finite, allow_nan=False) + "\n")
-    return finite
+        file.write(json.dumps(metrics, allow_nan=False) + "\n")
 
 
 def write_metrics(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:

@@ -20,6 +20,7 @@ from reweight_core.engine.optimizers import OptimizerSettings
 from reweight_core.engine.outputs import Outputs, outputs_of
 from reweight_core.engine.stage import Stage
 from reweight_core.engine.training_step import TrainingStep
+from reweight_core.machine.together import ALONE
 from reweight_core.plugins.hooks import MethodHooks
 from reweight_core.plugins.hookspecs import hookimpl
 from reweight_core.plugins.records import Context
@@ -103,6 +104,7 @@ def make_context(**changes: Any) -> Context:
         "epochs": 9,
         "steps": 27,
         "best_network": lambda: None,
+        "together": ALONE,
     }
     settings |= changes
     optimizer = OptimizerSettings(momentum=MOMENTUM, weight_decay=settings["weight_decay"])
@@ -112,6 +114,7 @@ def make_context(**changes: Any) -> Context:
         return outputs_of(model or settings["model"], examples, size=SIZE, workers=0)
 
     makers = {"new_network": made.new_network, "new_optimizer": made.new_optimizer, "predict": predict}
+    makers["by_example"] = made.by_example
     return Context(**makers | settings)
 
 

@@ -15,13 +15,20 @@ from reweight_core.data.feeder import Feeder
 from reweight_core.engine.head import find_head
 from reweight_core.engine.step import Step
 from reweight_core.errors import UserError
+from reweight_core.machine.together import ALONE, Together
+from reweight_core.plugins import registry
 from reweight_core.plugins.hookspecs import hookimpl
+from reweight_core.testing.in_turns import InTurns
 from reweight_core.testing.record_suite import RecordSuite
 from reweight_core.testing.recorder import Recorder
 from reweight_core.testing.tiny import tiny_parts
 from reweight_core.training.auto import tried
-from reweight_core.training.build import Parts
+from reweight_core.training.build import Parts, begin
+from reweight_core.training.loop import train_epoch
 from reweight_core.training.state import TrainingState
+
+EXACT = 1e-9
+"""How far two processes may be from one, in double precision."""
 
 GAP = 80.0
 """Difference of logits at which a probability is next to nothing in single precision."""
@@ -130,6 +137,31 @@ class MethodSuite(RecordSuite):
     def test_recorded_step_replays_like_an_eager_one(self) -> None:
         assert_replays_like_eager(self.parts)
 
+    def test_several_processes_are_one(self) -> None:
+        if not registry.find(self.kind, self.name).several_processes:
+            return
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        try:
+            one = self._trained(ALONE)
+            for each in InTurns(2).run(self._trained):
+                assert_same_state(one, each, EXACT, f"two processes are not one: {_NOT_WHOLE}")
+        finally:
+            torch.set_default_dtype(before)
+
+    def _trained(self, together: Together) -> Parts:
+        """Train a whole run, as one of its processes."""
+        parts = self.parts(model="mlp", batch_size=12, together=together)
+        state = TrainingState(parts)
+        begin(parts)
+        while not state.is_over:
+            if state.stage_is_over:
+                state.begin_next_stage()
+            train_epoch(state, state.next_epoch())
+            parts.hooks.finish_epoch(state.epochs_done, parts.step.samples.tensors)
+            state.history.append({"val_accuracy": None, "val_balanced_accuracy": None})
+        return parts
+
     def test_running_batch_statistics_change_once_a_step(self) -> None:
         parts = self.parts()
         run_steps(parts, 3)
@@ -166,7 +198,7 @@ def feed(parts: Parts, index: int, ids: Tensor | None = None) -> None:
     # not the feeder of the run: runs of two seeds are to be fed the same
     feeder = Feeder(parts.train, parts.meta, parts.config.meta_batch_size, seed=0, workers=0)
     fed = next(feeder.epoch(index, parts.stages[0].source, [_size(parts)]))
-    parts.step.feed(fed if ids is None else attrs.evolve(fed, ids=ids))
+    parts.step.feed(fed if ids is None else attrs.evolve(fed, ids=ids, share=None))
     parts.step.lr.fill_(0.1 / (1 + index))
 
 
@@ -198,6 +230,11 @@ def run_steps(parts: Parts, stop: int, first: int = 0) -> None:
         feed(parts, index)
         run_fed(parts)
 
+
+_NOT_WHOLE = (
+    "what it sums over a batch does not go through step.total(), what it draws or compares is not that of the whole "
+    "batch (step.part(), step.whole()), or what it keeps of examples is not noted by context.by_example()"
+)
 
 _OUTSIDE = "something that changes is not in state_dict(), or not brought back by load_state_dict()"
 

@@ -11,6 +11,7 @@ import numpy as np
 from reweight_core.config.resolve import plainly_configured
 from reweight_core.data.dataset import Dataset, Split
 from reweight_core.data.prepare import PreparedData
+from reweight_core.machine.together import ALONE, Together
 from reweight_core.training.build import Parts, build_parts
 from reweight_core.training.held_out import HeldOut
 from reweight_core.training.loop import FinishedRun, train_parts
@@ -45,6 +46,7 @@ def tiny_parts(
     model: str = "resnet20",
     classes: int = 4,
     meta_set: bool = True,
+    together: Together = ALONE,
     **options: Any,
 ) -> Parts:
     """Build what a run of a method on `tiny_dataset` trains with, a quarter of its labels wrong, on the CPU.
@@ -55,6 +57,7 @@ def tiny_parts(
         model: network (see ``--model``).
         classes: number of classes.
         meta_set: whether there are clean examples.
+        together: the processes of the run.
         options: core's options and those of the method, the loss and the components that are named, by name.
 
     Raises:
@@ -68,6 +71,7 @@ def tiny_parts(
         "device": "cpu",
         "method": method,
         "model": model,
+        "processes": together.size,
     }
     values |= options
     config = plainly_configured(values)
@@ -84,7 +88,7 @@ def tiny_parts(
         test=dataset.test,
         fingerprint="tiny",
     )
-    return build_parts(config, data, observers)
+    return build_parts(config, data, observers, together=together)
 
 
 def train_in(folder: Path, parts: Parts) -> FinishedRun:

@@ -15,6 +15,7 @@ from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.stage import TRAINING, Stage
 from reweight_core.engine.weighing import Weighing
 from reweight_core.machine.precision import set_products
+from reweight_core.machine.together import ALONE, Together
 
 LENGTHS = (1e-3, 1e-4, 1e-5)
 """Distances along v that ``fd`` is tried at."""
@@ -52,7 +53,9 @@ def choose_lookahead(step: Weighing, size: int, stage: Stage = TRAINING, epoch: 
         # it may later: nothing is known of its error then
         return Choice("jvp")
     errors = {
-        length: relative_error(tried(step, size, Choice("fd", length), stage, epoch).D_prime, exact.D_prime)
+        length: relative_error(
+            tried(step, size, Choice("fd", length), stage, epoch).D_prime, exact.D_prime, step.together
+        )
         for length in LENGTHS
     }
     # an error that is not finite says as little as none
@@ -76,7 +79,8 @@ def choose_precision(step: Weighing, size: int, stage: Stage = TRAINING) -> Lite
     set_products("tf32")
     if not exact.looked_ahead:
         return "tf32"
-    if relative_error(tried(step, size, step.lookahead, stage).D_prime, exact.D_prime) <= TOLERANCE:
+    rounded = tried(step, size, step.lookahead, stage)
+    if relative_error(rounded.D_prime, exact.D_prime, step.together) <= TOLERANCE:
         return "tf32"
     set_products("fp32")
     return "fp32"
@@ -93,10 +97,14 @@ def tried(step: Weighing, size: int, lookahead: Choice, stage: Stage = TRAINING,
         return Tried(opened.weights, opened.D_prime, looked_ahead)
 
 
-def relative_error(found: Tensor, expected: Tensor) -> float:
-    """Return |found - expected| / |expected|, 0 if both are 0."""
-    norm = expected.double().norm()
-    return ((found.double() - expected.double()).norm() / torch.where(norm == 0, 1, norm)).item()
+def relative_error(found: Tensor, expected: Tensor, together: Together = ALONE) -> float:
+    """Return |found - expected| / |expected|, 0 if both are 0; of the whole batch, where several processes have it."""
+    if together.size == 1:
+        norm, distance = expected.double().norm(), (found.double() - expected.double()).norm()
+    else:
+        squares = [expected.double().square().sum(), (found.double() - expected.double()).square().sum()]
+        norm, distance = together.total(torch.stack(squares)).sqrt()
+    return (distance / torch.where(norm == 0, 1, norm)).item()
 
 
 @contextmanager

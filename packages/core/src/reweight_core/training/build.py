@@ -11,7 +11,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from reweight_core.config.compatibility import GIVE_CLEAN, refuse_misfits
+from reweight_core.config.compatibility import GIVE_CLEAN, records_of, refuse_misfits
 from reweight_core.config.run_config import RunConfig
 from reweight_core.data.batch import BatchSource
 from reweight_core.data.dataset import Dataset, Split
@@ -28,6 +28,7 @@ from reweight_core.engine.stage import Stage
 from reweight_core.engine.training_step import TrainingStep
 from reweight_core.errors import UserError
 from reweight_core.machine.device import keep_freed_memory, memory_format, resolve_device, total_memory, usable_cpus
+from reweight_core.machine.together import ALONE, Together
 from reweight_core.plugins import registry
 from reweight_core.plugins.hooks import MethodHooks
 from reweight_core.training.best import BestNetwork
@@ -59,6 +60,7 @@ class Parts:
         batch_sizes: the sizes of an epoch's batches in each stage, in the default order.
         initial: weights and buffers that the run begins with, if a later stage begins with them again, or None.
         best: the network as it was best on the validation set.
+        together: the processes of the run.
     """
 
     config: RunConfig
@@ -76,6 +78,7 @@ class Parts:
     batch_sizes: Sequence[Sequence[int]]
     initial: Mapping[str, Tensor] | None
     best: BestNetwork
+    together: Together
 
     def expected_steps(self, stage: int) -> int:
         """Return how many steps a stage has, in the default order."""
@@ -115,6 +118,7 @@ def build_parts(
     observers: Sequence[object] = (),
     restored: bool = False,
     listeners: Mapping[str, object] | None = None,
+    together: Together = ALONE,
 ) -> Parts:
     """Build what a run trains with.
 
@@ -124,6 +128,7 @@ def build_parts(
         observers: further objects with hooks of an observer.
         restored: whether all weights come from a checkpoint afterwards.
         listeners: what `build_observers` returned.
+        together: the processes of the run.
 
     Raises:
         UserError: if the parts do not fit together, or the network cannot be trained.
@@ -131,9 +136,9 @@ def build_parts(
     device = resolve_device(config.device)
     if device.type == "cpu":
         keep_freed_memory()
-    method = registry.find("method", config.method)
-    components = {name: registry.find("component", name) for name in config.with_}
-    loss = registry.find("loss", config.loss)
+    method, loss, components = records_of(config)
+    if config.processes != together.size:
+        raise UserError(f"--processes {config.processes}: only reweight train and resume take several")
     refuse_misfits(config, method, loss, components, has_meta_set=data.meta is not None)
     data = training_set(config, data)
     _refuse_huge_batches(config, data)
@@ -143,12 +148,12 @@ def build_parts(
         model = build_network(architecture, data, device)
         train = _examples(config, data.dataset, data.train, device)
         held_out = _examples(config, data.dataset, data.meta, device) if data.meta else None
-        sizes = batch_sizes(len(train), config.batch_size)
+        sizes = batch_sizes(len(train), config.batch_size, together.size)
         epochs = math.ceil(config.steps / len(sizes)) if config.steps else config.epochs
         stage = Stage("train", epochs, config.lr, steps=config.steps)
         best = BestNetwork(model, config.best_by)
         steps = config.steps or stage.epochs * len(sizes)
-        contexts = Contexts(architecture, data, model, train, held_out, stage.epochs, steps, best.copy)
+        contexts = Contexts(architecture, data, model, train, held_out, stage.epochs, steps, best.copy, together)
         hooks = build_hooks(config, contexts, observers, listeners)
         contexts.close()
         if not (restored or config.init_from or config.pretrained):
@@ -156,7 +161,7 @@ def build_parts(
     meta = hooks.provide_meta_set(held_out)
     if meta is None and method.looks_ahead != "no":
         raise UserError(f"method '{config.method}' looks ahead at clean examples, and there are none: {GIVE_CLEAN}")
-    workers = usable_cpus() if config.workers is None else config.workers
+    workers = max(1, usable_cpus() // together.size) if config.workers is None else config.workers
     images = train.batch(torch.arange(2, device=device), None).inputs
     head = find_head(model, images)
     lookahead = rehearsed_lookahead(
@@ -172,14 +177,18 @@ def build_parts(
     per_example = [f"--with {name}" for name, component in components.items() if component.per_example]
     per_example += [f"--loss {config.loss}"] * loss.per_example
     refuse_stages(hooks, per_example, stages, train, meta, data.val is not None, config.meta_use)
-    of_stages = [usual_sizes(stage, source_size(stage, train, meta), config.batch_size) for stage in stages]
+    of_stages = [
+        usual_sizes(stage, source_size(stage, train, meta), config.batch_size, together.size) for stage in stages
+    ]
     both = None
     if any(stage.source == "both" for stage in stages):
         assert isinstance(meta, Examples), "a stage on what there is not is refused"
         both = train.followed_by(meta)
     trusted = None if data.trusted is None else torch.from_numpy(data.trusted).to(device)
     factors = None if config.weights is None else _factors(config.weights, data, restored).to(device)
-    step = _build_step(config, model, hooks, train, meta, both, trusted, factors, head, lookahead, contexts.lr)
+    step = _build_step(
+        config, model, hooks, train, meta, both, trusted, factors, head, lookahead, contexts.lr, together
+    )
     begins_again = any(stage.start == "initial" for stage in stages[1:])
     # last, because some of a plugin's state may follow from the meta set and from the stages
     hooks.check_state()
@@ -191,7 +200,7 @@ def build_parts(
         hooks=hooks,
         train=train,
         meta=meta,
-        feeder=Feeder(train, meta, config.meta_batch_size, config.seed, workers, both),
+        feeder=Feeder(train, meta, config.meta_batch_size, config.seed, workers, both, together),
         step=step,
         runner=_recorded(config, step, device),
         stages=stages,
@@ -204,6 +213,7 @@ def build_parts(
         batch_sizes=of_stages,
         initial={name: tensor.clone() for name, tensor in model.state_dict().items()} if begins_again else None,
         best=best,
+        together=together,
     )
 
 
@@ -254,6 +264,7 @@ def _build_step(
     head: str | None,
     lookahead: Choice,
     lr: Tensor,
+    together: Together,
 ) -> TrainingStep:
     return TrainingStep(
         model,
@@ -271,6 +282,7 @@ def _build_step(
         factors=factors,
         meta_losses=hooks.losses if config.meta_loss == "training" else cross_entropy,
         lr=lr,
+        together=together,
     )
 
 

@@ -17,6 +17,7 @@ from reweight_core.engine.optimizers import OptimizerSettings
 from reweight_core.engine.outputs import Outputs, outputs_of
 from reweight_core.errors import PluginError
 from reweight_core.machine.device import usable_cpus
+from reweight_core.machine.together import ALONE, Together
 from reweight_core.models.build import HEADS
 from reweight_core.plugins import registry
 from reweight_core.plugins.hooks import MethodHooks
@@ -73,6 +74,7 @@ class Contexts:
         epochs: number of epochs that the options ask for.
         steps: number of steps in them.
         best_network: what `Context.best_network` calls.
+        together: the processes of the run.
 
     Attributes:
         lr: learning rate of the run, a tensor without dimensions.
@@ -89,7 +91,9 @@ class Contexts:
         epochs: int,
         steps: int,
         best_network: Callable[[], nn.Module | None],
+        together: Together = ALONE,
     ):
+        self._together = together
         self._config, self._data, self._model, self._train, self._meta = config, data, model, train, meta
         self._epochs, self._steps = epochs, steps
         self._device = train.labels.device
@@ -112,6 +116,7 @@ class Contexts:
             settings_of(self._config),
             self.lr,
             autocast_of(self._config),
+            self._together,
         )
         return Context(
             num_classes=len(self._data.dataset.classes),
@@ -131,6 +136,8 @@ class Contexts:
             new_optimizer=made.new_optimizer,
             predict=self._predict,
             best_network=self._best_network,
+            together=self._together,
+            by_example=made.by_example,
         )
 
     def close(self) -> None:
@@ -158,7 +165,10 @@ class Contexts:
         workers = usable_cpus() if self._config.workers is None else self._config.workers
         size = FROM_FILES if examples.is_read_ahead else BATCH_SIZE
         chosen = self._model if model is None else model
-        return outputs_of(chosen, examples, size, workers, autocast_of(self._config), HEADS)
+        found = outputs_of(chosen, examples, size, workers, autocast_of(self._config), HEADS)
+        # what follows from them must be the same in every process
+        features = None if found.features is None else self._together.first(found.features)
+        return Outputs(self._together.first(found.logits), features)
 
 
 def settings_of(config: RunConfig) -> OptimizerSettings:

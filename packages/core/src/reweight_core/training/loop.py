@@ -6,6 +6,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from reweight_core.config.load_data import load_data
 from reweight_core.config.resolve import as_values
 from reweight_core.config.run_config import RunConfig
 from reweight_core.data.prepare import PreparedData
-from reweight_core.errors import DivergedError
+from reweight_core.errors import DivergedError, UserError
 from reweight_core.files import locked, write_json
 from reweight_core.machine.precision import products
+from reweight_core.machine.process_group import joined
+from reweight_core.machine.together import Together
 from reweight_core.runs import checkpoint, folder
 from reweight_core.training.auto import choose_lookahead, choose_precision
 from reweight_core.training.build import Parts, begin, build_observers, build_parts, refuse_gpu_options
@@ -61,16 +64,31 @@ def train(config: RunConfig, observers: Sequence[object] = (), data: PreparedDat
     """
     # what can be known before the data are read is checked before
     refuse_gpu_options(config)
-    folder.refuse_taken(config.out)
-    with products(config.precision):
+    with joined(config.processes, config.device, config.sync_batchnorm) as together, products(config.precision):
+        if together.is_first:
+            folder.refuse_taken(config.out)
         with told_to_the_user():
-            listeners = build_observers(config)
-            data = load_data(config) if data is None else data
-            parts = build_parts(config, data, observers, listeners=listeners)
+            listeners = build_observers(config) if together.is_first else {}
+            data = loaded(config, together) if data is None else data
+            parts = build_parts(config, data, observers, listeners=listeners, together=together)
             held_out = HeldOut.of(config, data, parts.device)
-            run = folder.create(config)
-        with told_to_the_user(run), locked(run, str(run)):
+            run = together.same(folder.create(config) if together.is_first else Path())
+        with told_to_the_user(run), locked(run, str(run)) if together.is_first else nullcontext():
             return train_parts(parts, held_out, run)
+
+
+def loaded(config: RunConfig, together: Together) -> PreparedData:
+    """Load a run's data: in process 0 first, which may have to fetch them, then in the others.
+
+    Raises:
+        UserError: if they cannot be loaded, or the processes do not have the same.
+    """
+    data = load_data(config) if together.is_first else None
+    fingerprint = together.same(None if data is None else data.fingerprint)
+    data = load_data(config) if data is None else data
+    if data.fingerprint != fingerprint:
+        raise UserError(f"process {together.rank}: its data are not those of process 0 (their fingerprint differs)")
+    return data
 
 
 def train_parts(parts: Parts, held_out: HeldOut, run: Path) -> FinishedRun:
@@ -83,7 +101,8 @@ def train_parts(parts: Parts, held_out: HeldOut, run: Path) -> FinishedRun:
     _choose_lookahead(state, size)
     parameters = sum(parameter.numel() for parameter in parts.model.parameters())
     chosen = {"lookahead": attrs.asdict(parts.step.lookahead), "precision": precision, "parameters": parameters}
-    folder.write_config(run, parts.config, parts.data, parts.device, chosen)
+    if parts.together.is_first:
+        folder.write_config(run, parts.config, parts.data, parts.device, chosen)
     return train_to_the_end(state, held_out, run)
 
 
@@ -98,7 +117,7 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
     except BaseException as error:
         # what ended the run matters more than what goes wrong at closing
         listeners.end_run(error=error)
-        if not begun:
+        if not begun and state.parts.together.is_first:
             # nothing is lost with it, and left here it would bar a new run from its place
             shutil.rmtree(run, ignore_errors=True)
         raise
@@ -108,7 +127,7 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
 
 
 def _train_what_is_left(state: TrainingState, held_out: HeldOut, run: Path) -> FinishedRun:
-    parts = state.parts
+    parts, together = state.parts, state.parts.together
     state.start_clock()
     parts.model.train()
     diagnosis = Diagnosis(Setting.of(parts))
@@ -130,30 +149,38 @@ def _train_what_is_left(state: TrainingState, held_out: HeldOut, run: Path) -> F
         metrics |= purity(parts.hooks.trusted_examples(), parts.data)
         _choose_lookahead(state, epoch.sizes[0])
         evaluated = parts.hooks.evaluation_model(parts.model)
-        metrics |= held_out.figures(evaluated)
-        metrics |= held_out.accuracies_of_further(parts.hooks.networks)
+        if together.is_first:
+            metrics |= held_out.figures(evaluated)
+            metrics |= held_out.accuracies_of_further(parts.hooks.networks)
+        # the figures of one process decide in all
+        metrics = together.same(metrics)
         parts.best.note(evaluated, metrics)
-        state.history.append(folder.append_metrics(run, metrics))
+        state.history.append(folder.finite(metrics))
+        if together.is_first:
+            folder.append_metrics(run, state.history[-1])
         for problem in diagnosis.add(state.history[-1]):
             # what ends the run is told then
             if state.is_over or problem.problem != parts.config.stop_when:
                 warnings.warn(str(problem), stacklevel=2)
         ends = parts.config.stop_when in problems
         parts.hooks.listeners.observe_epoch(metrics, partial(folder.columns_of, parts.data, parts.step.samples))
-        parts.step.health.check(parts.hooks.implementers)
-        if ends or state.is_over or state.stage_is_over or state.epochs_done % parts.config.checkpoint_every == 0:
+        parts.step.health.check(parts.hooks.implementers, together)
+        keeps = ends or state.is_over or state.stage_is_over or state.epochs_done % parts.config.checkpoint_every == 0
+        if keeps and together.is_first:
             checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest))
     best = parts.best.copy() if state.ends_with == "best" else None
     kept = parts.hooks.evaluation_model(parts.model).eval() if best is None else best
     final = final_network(parts, kept)
     health = {"health": [attrs.asdict(problem) for problem in problems.values()]}
-    summary = summary_of(state) | health | held_out.report(kept, run)
-    if final is not None:
-        summary |= held_out.report(final[0], run, "final_")
-        checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest, final))
-    folder.write_samples(run, parts.data, parts.step.samples)
-    write_json(run / "summary.json", summary)
-    return FinishedRun(run, summary, kept if final is None else final[0])
+    summary: dict[str, Any] = {}
+    if together.is_first:
+        summary = summary_of(state) | health | held_out.report(kept, run)
+        if final is not None:
+            summary |= held_out.report(final[0], run, "final_")
+            checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest, final))
+        folder.write_samples(run, parts.data, parts.step.samples)
+        write_json(run / "summary.json", summary)
+    return FinishedRun(run, together.same(summary), kept if final is None else final[0])
 
 
 def train_epoch(state: TrainingState, epoch: Epoch) -> dict[str, Any]:
@@ -167,9 +194,11 @@ def train_epoch(state: TrainingState, epoch: Epoch) -> dict[str, Any]:
         parts.step.lr.fill_(rate)
         parts.step.feed(fed)
         looks_ahead = state.steps_done % parts.config.meta_every == 0
-        parts.runner.run(len(fed.ids), stage, looks_ahead, epoch=state.epochs_done)
+        parts.runner.run(fed.n, stage, looks_ahead, epoch=state.epochs_done)
         state.steps_done += 1
         parts.hooks.listeners.observe_step(done=state.steps_done, total=expected)
+    networks = [network.model for network in parts.hooks.networks.values()]
+    parts.step.finish_epoch(networks, parts.hooks.by_example)
     state.finish_epoch(epoch)
     # reading them waits for the device, so the time that follows is that of the finished steps
     of_steps = means(parts.step.sums)

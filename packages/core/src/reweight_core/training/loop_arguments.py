@@ -19,7 +19,7 @@ from reweight_core.errors import UserError
 from reweight_core.plugins import registry
 from reweight_core.plugins.blame import blamed
 from reweight_core.plugins.hooks import MethodHooks
-from reweight_core.plugins.records import Imported
+from reweight_core.plugins.imported import Imported
 
 _ONLY_IN_A_RUN = {
     "plan_stages": "trains in stages of its own",

@@ -15,6 +15,7 @@ from reweight_core.engine.made import Made
 from reweight_core.engine.optimizers import OptimizerSettings
 from reweight_core.engine.outputs import Outputs, outputs_of
 from reweight_core.errors import UserError
+from reweight_core.machine.together import ALONE
 from reweight_core.models.build import HEADS
 from reweight_core.plugins.records import Context
 from reweight_core.training.networks import seeded
@@ -79,6 +80,7 @@ class LoopContexts:
             "steps": steps,
             "predict": self._predict,
             "best_network": lambda: None,
+            "together": ALONE,
         }
         if epochs is not None:
             self._known["epochs"] = epochs
@@ -87,7 +89,7 @@ class LoopContexts:
         """Return the context of one plugin (arguments as `Contexts.of`)."""
         label, seed = f"{kind} '{name}'", derived_seed(self._config.seed, name)
         made = self.made[name] = Made(label, seed, self._build, self._settings, self._lr)
-        known = self._known | {"seed": seed, "new_optimizer": made.new_optimizer}
+        known = self._known | {"seed": seed, "new_optimizer": made.new_optimizer, "by_example": made.by_example}
         if self._new_model is not None:
             known["new_network"] = made.new_network
         # as much of a context as there is

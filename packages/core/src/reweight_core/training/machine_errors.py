@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from reweight_core.errors import UserError, means_full_memory, reason
+from reweight_core.errors import LostProcessError, UserError, means_full_memory, reason
 
 
 @contextmanager
@@ -23,6 +23,10 @@ def told_to_the_user(folder: Path | None = None) -> Iterator[None]:
         if told is None:
             raise
         raise told from error
+    except LostProcessError as error:
+        if folder is not None and (folder / "checkpoints").exists():
+            raise LostProcessError(f"{error}; reweight resume {folder} goes on from the last checkpoint") from error
+        raise
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -111,15 +111,16 @@ def source_size(stage: Stage, train: Examples, meta: Examples | BatchSource | No
     return len(train) + len(meta) if stage.source == "both" and isinstance(meta, Examples) else len(train)
 
 
-def usual_sizes(stage: Stage, size: int, batch_size: int) -> list[int]:
+def usual_sizes(stage: Stage, size: int, batch_size: int, processes: int = 1) -> list[int]:
     """Return the sizes of the batches of an epoch in the default order.
 
     Args:
         stage: the stage.
         size: number of examples of its source (`source_size`).
         batch_size: n.
+        processes: how many processes share each batch.
     """
-    return batch_sizes(size if stage.ids is None else len(stage.ids), batch_size)
+    return batch_sizes(size if stage.ids is None else len(stage.ids), batch_size, processes)
 
 
 def length_in_epochs(stage: Stage, steps_per_epoch: int) -> float:

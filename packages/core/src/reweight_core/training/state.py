@@ -130,16 +130,26 @@ class TrainingState:
         if stage.source != "meta":
             size = source_size(stage, parts.train, parts.meta)
             rng = random_state(config.seed, Stream.CHOSEN_ORDER, self.epochs_done)
-            order = parts.hooks.order_epoch(stage, self.epochs_done, size, rng)
+            order = parts.together.same(parts.hooks.order_epoch(stage, self.epochs_done, size, rng))
+            self._refuse_repeats(order)
         if order is None:
             order = usual_order(stage, config.seed, self.epochs_done)
             sizes = list(parts.batch_sizes[self.position.stage])
         else:
-            sizes = batch_sizes(len(order), config.batch_size)
+            sizes = batch_sizes(len(order), config.batch_size, parts.together.size)
         left = len(sizes)
         if stage.steps is not None:
             left = min(left, stage.steps - self.position.steps)
         return Epoch(sizes[:left], len(sizes), order)
+
+    def _refuse_repeats(self, order: np.ndarray | None) -> None:
+        """Refuse an order in which several processes would each know a part of an example's state."""
+        together, hooks = self.parts.together, self.parts.hooks
+        if together.size > 1 and order is not None and hooks.by_example and len(np.unique(order)) < len(order):
+            raise UserError(
+                f"--processes {together.size}: {hooks.implementers('order_epoch')} takes examples more than once in an "
+                "epoch, and what the run learns of each cannot be brought together: train it in one process"
+            )
 
     def epochs_of_stage(self, epoch: Epoch, index: int) -> float:
         """Return how many epochs of the stage are done when `index` steps of this one are, for its schedule.

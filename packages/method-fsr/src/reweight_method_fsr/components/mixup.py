@@ -17,7 +17,7 @@ class MixUp:
 
     def __init__(self, config: MixUpConfig, context: Context):
         self._exponent = 1 / config.alpha
-        self._num_classes = context.num_classes
+        self._num_classes, self._together = context.num_classes, context.together
         self._generator = torch.Generator(context.device).manual_seed(context.seed)
 
     @hookimpl(wrapper=True)
@@ -26,16 +26,20 @@ class MixUp:
         batch = yield
         if not isinstance(batch.inputs, Tensor) or not batch.inputs.is_floating_point():
             raise UserError("mixup: mixes images or features, and what the network takes here cannot be mixed")
-        n, device = len(batch.ids), batch.inputs.device
+        n, device = batch.n, batch.inputs.device
         u = torch.rand(n, generator=self._generator, device=device, dtype=batch.inputs.dtype)
         partner = torch.rand(n, generator=self._generator, device=device).argsort()
-        share = 1 - u**self._exponent / 2
+        partner, share = batch.part(partner), batch.part(1 - u**self._exponent / 2)
         targets = target_rows(batch, self._num_classes)
         return attrs.evolve(
             batch,
-            inputs=mixed(batch.inputs, partner, share),
-            targets=mixed(targets, partner, share.to(targets.dtype)),
+            inputs=mixed(batch.inputs, self._whole(batch, batch.inputs).index_select(0, partner), share),
+            targets=mixed(targets, self._whole(batch, targets).index_select(0, partner), share.to(targets.dtype)),
         )
+
+    def _whole(self, batch: Batch, rows: Tensor) -> Tensor:
+        """Return the rows of the whole batch, whose examples other processes may have."""
+        return rows if batch.share is None else self._together.whole(rows, batch.share)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The generator's state."""
@@ -46,7 +50,6 @@ class MixUp:
         self._generator.set_state(state["generator"])
 
 
-def mixed(rows: Tensor, partner: Tensor, share: Tensor) -> Tensor:
-    """Return share * rows + (1 - share) * rows[partner], (n, ...)."""
-    share = share.view(-1, *(1,) * (rows.dim() - 1))
-    return torch.lerp(rows.index_select(0, partner), rows, share)
+def mixed(rows: Tensor, others: Tensor, share: Tensor) -> Tensor:
+    """Return share * rows + (1 - share) * others, (n, ...)."""
+    return torch.lerp(others, rows, share.view(-1, *(1,) * (rows.dim() - 1)))

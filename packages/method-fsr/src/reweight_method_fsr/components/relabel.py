@@ -24,7 +24,7 @@ class Relabel:
             )
         self.config = config
         shape = (context.train_size, context.num_classes)
-        self._average = torch.zeros(shape, device=context.device, dtype=context.dtype)
+        self._average = context.by_example(torch.zeros(shape, device=context.device, dtype=context.dtype))
         self._counts = torch.tensor(config.warmup_epochs == 0, device=context.device)
 
     @hookimpl(wrapper=True)
@@ -32,7 +32,8 @@ class Relabel:
         """D' + p (p_i - y^_i)/n with y^ from earlier visits; then A <- beta norm(A) + (1 - beta) l (Eq. 7)."""
         D_prime = yield
         beta = self.config.decay
-        earlier = normalised(self._average.index_select(0, step.ids))
+        earlier = self._average.index_select(0, step.ids)
+        earlier = normalised(earlier, step.total(earlier.square().sum()) / (step.n * earlier.shape[1]))
         pseudo_labels = (earlier / self.config.temperature).softmax(1)
         extra = self.config.multiplier / step.n * (step.probabilities - pseudo_labels)
         self._average.index_copy_(0, step.ids, beta * earlier + (1 - beta) * step.logits.to(earlier.dtype))
@@ -53,6 +54,6 @@ class Relabel:
         self._counts.copy_(state["counts"])
 
 
-def normalised(A: Tensor) -> Tensor:
-    """Divide a batch of averaged logits (n, C) by the root mean square of all its entries."""
-    return A / (A.square().mean() + 1e-8).sqrt()
+def normalised(A: Tensor, mean_square: Tensor) -> Tensor:
+    """Divide a batch of averaged logits (n, C) by the root of the mean square of all its entries."""
+    return A / (mean_square + 1e-8).sqrt()

@@ -1,0 +1,67 @@
+"""Joining the processes of a run: torch.distributed's process group, as torchrun describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from reweight_core.errors import LostProcessError, UserError, reason
+from reweight_core.machine.launched import Launched
+from reweight_core.machine.together import ALONE, Together
+
+LIMIT = timedelta(minutes=30)
+"""How long a process waits for the others; process 0 alone evaluates meanwhile."""
+
+
+@contextmanager
+def joined(processes: int, device: str, sync_batchnorm: bool = False) -> Iterator[Together]:
+    """Give this process of a run inside the block; on GPUs each process has its own.
+
+    A process group that exists already is used, and left as it is.
+
+    Args:
+        processes: their number (``--processes``).
+        device: what ``--device`` says.
+        sync_batchnorm: as for `Together`.
+
+    Raises:
+        UserError: if so many were not started.
+    """
+    if processes == 1:
+        yield ALONE
+        return
+    if dist.is_initialized():
+        _check(processes, dist.get_world_size())
+        yield Together(dist.get_rank(), processes, sync_batchnorm=sync_batchnorm)
+        return
+    launched = Launched.here()
+    _check(processes, 1 if launched is None else launched.world_size)
+    assert launched is not None, "one process is not several"
+    on_gpus = device != "cpu" and torch.cuda.is_available()
+    if on_gpus:
+        if launched.local_rank >= torch.cuda.device_count():
+            raise UserError(
+                f"--processes {processes}: this machine has {torch.cuda.device_count()} GPUs, and each process needs "
+                "one; give fewer, or --device cpu"
+            )
+        torch.cuda.set_device(launched.local_rank)
+    try:
+        dist.init_process_group("nccl" if on_gpus else "gloo", timeout=LIMIT)
+    except RuntimeError as error:
+        raise LostProcessError(f"the processes of the run did not find each other ({reason(error)[:80]})") from error
+    try:
+        yield Together(launched.rank, processes, sync_batchnorm=sync_batchnorm)
+    finally:
+        dist.destroy_process_group()
+
+
+def _check(processes: int, started: int) -> None:
+    if processes != started:
+        raise UserError(
+            f"--processes {processes}: {started} {'was' if started == 1 else 'were'} started; start them by reweight "
+            f"train --processes {processes}, or by torchrun --nproc-per-node {processes} -m reweight_core train"
+        )
