@@ -242,6 +242,7 @@ def _trained(config: RunConfig, data: PreparedData) -> nn.Module:
         # the run has told what there is to be told
         warnings.simplefilter("ignore")
         options = attrs.evolve(
-            config, out=Path(folder) / "run", observe=(), observer_options=(), checkpoint_every=NEVER, patience=0
-        )
+            config, out=Path(folder) / "run", observe=(), observer_options=(), checkpoint_every=NEVER, patience=0,
+            processes=1, sync_batchnorm=False,
+        )  # fmt: skip
         return train(options, data=attrs.evolve(data, val=None, test=None)).model

@@ -13,7 +13,7 @@ import attrs
 from reweight_core import DataConfig, UserError, load_data, reason
 from reweight_experiments.cells import PlannedRun, refuse_misfit
 from reweight_experiments.claims import Claims, Outcome
-from reweight_experiments.folder import arguments_for, make_folder, unfinished
+from reweight_experiments.folder import AtWorkError, arguments_for, make_folder, unfinished
 from reweight_experiments.jobs import Ended, Job, Processes, python_command
 from reweight_experiments.leases import Leases
 
@@ -105,6 +105,10 @@ def _make(claims: Claims, slots: Sequence[Mapping[str, str]], watcher: Watcher) 
                 job = Job(run.name, (), run.folder.with_name(f"{run.folder.name}.log"), free[0])
                 try:
                     job = attrs.evolve(job, command=python_command(arguments_for(run)))
+                except AtWorkError:
+                    # left over of a process that was not heard of for a while; it ends or goes on
+                    claims.postpone(run)
+                    continue
                 except UserError as error:
                     ended.append(Ended(job, 0.0, str(error)))
                     claims.end(run, str(error))
@@ -130,9 +134,10 @@ def _make(claims: Claims, slots: Sequence[Mapping[str, str]], watcher: Watcher) 
                 (job,) = (job for job in started if job.name == name)
                 free.append(started.pop(job)[1])
                 processes.stop([job])
+                claims.let_go(name)
                 warnings.warn(
-                    f"{name}: another process has taken it over, because this one was not heard of for a while; it is "
-                    "stopped here",
+                    f"{name}: is stopped here, because its lease could not be renewed for a while, or another process "
+                    "has taken it over meanwhile",
                     stacklevel=2,
                 )
             watcher.watch(ended, processes.running, claims.ended_elsewhere)

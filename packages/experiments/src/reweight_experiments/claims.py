@@ -15,7 +15,7 @@ import attrs
 from reweight_core import UserError, write_json
 from reweight_experiments.cells import PlannedRun
 from reweight_experiments.folder import is_finished
-from reweight_experiments.leases import RENEW_SECONDS, Lease, Leases, is_taken, look_again
+from reweight_experiments.leases import LAPSE_SECONDS, RENEW_SECONDS, Lease, Leases, is_taken, look_again
 
 
 @attrs.frozen
@@ -47,6 +47,7 @@ class Claims:
         self._open = dict(self._runs)
         self._held: dict[str, Lease] = {}
         self._errors: dict[str, str] = {}
+        self._postponed: dict[str, float] = {}
         self._old_failures = {run.name: _failure(run) for run in runs}
         self._renewed = clock()
         # when it was last seen that none is free, and asked whether others are alive
@@ -63,7 +64,8 @@ class Claims:
         if self._clock() - self._nothing_free_at < RENEW_SECONDS:
             return None
         for name, run in list(self._open.items()):
-            if name in self._held or self._is_over(run):
+            postponed = self._clock() - self._postponed.get(name, -LAPSE_SECONDS) < LAPSE_SECONDS
+            if name in self._held or postponed or self._is_over(run):
                 continue
             try:
                 lease = self._leases.take(run.folder)
@@ -76,7 +78,7 @@ class Claims:
             self._held[name] = lease
             # while this process looked, another may have made it
             if self._is_over(run):
-                self._let_go(name)
+                self.let_go(name)
                 continue
             with suppress(OSError):
                 _failure_file(run).unlink()
@@ -93,18 +95,23 @@ class Claims:
                 write_json(_failure_file(run), {"error": error, "token": uuid.uuid4().hex})
             except OSError as problem:
                 warnings.warn(f"{_failure_file(run)}: cannot be written ({problem})", stacklevel=2)
-        self._let_go(run.name)
+        self.let_go(run.name)
         self._nothing_free_at = -RENEW_SECONDS
 
+    def postpone(self, run: PlannedRun) -> None:
+        """Leave a run that this process holds to others, and look at it again when their leases might have lapsed."""
+        self._postponed[run.name] = self._clock()
+        self.let_go(run.name)
+
     def lost(self) -> list[str]:
-        """Renew what is held, if it is time; return the names of runs that another process has taken over."""
+        """Renew what is held, if it is time; return the names of runs that this process holds no more.
+
+        What makes them is to be stopped, and then they are to be let go (`let_go`).
+        """
         if not self._held or self._clock() - self._renewed < RENEW_SECONDS:
             return []
         self._renewed = self._clock()
-        lost = [name for name, lease in self._held.items() if not self._leases.renew(lease)]
-        for name in lost:
-            self._let_go(name)
-        return lost
+        return [name for name, lease in self._held.items() if not self._leases.renew(lease)]
 
     def others_are_alive(self, since: float) -> bool:
         """Whether all open runs are held by others that have shown themselves after a moment of the clock.
@@ -128,7 +135,7 @@ class Claims:
     def give_back(self) -> None:
         """Let others have what this process still holds."""
         for name in list(self._held):
-            self._let_go(name)
+            self.let_go(name)
 
     def outcome(self) -> Outcome:
         """Look at all runs once more; what failed may have been made by a process that began later."""
@@ -136,7 +143,8 @@ class Claims:
         errors = {name: error for name, error in self._errors.items() if not _is_made(self._runs[name])}
         return Outcome(errors, list(self._open))
 
-    def _let_go(self, name: str) -> None:
+    def let_go(self, name: str) -> None:
+        """Give back the lease of a run."""
         self._leases.give_back(self._held.pop(name))
 
     def _is_over(self, run: PlannedRun) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ OF_A_RUN = {
     *("config.json", "metrics.jsonl", "samples.safetensors", "samples.json", "checkpoints", "summary.json"),
     *("test_confusion.csv", "val_confusion.csv", "final_test_confusion.csv", "final_val_confusion.csv"),
 }
+
+
+class AtWorkError(UserError):
+    """Another process trains in the folder of a run."""
 
 
 def make_folder(folder: Path, name: str) -> None:
@@ -86,8 +91,10 @@ def _refuse_differences(run: PlannedRun, state: str) -> None:
     wanted = json.loads(json.dumps(as_values(run.config)))
     known = known_options(RunConfig, wanted)
     free = {name for name, item in known.items() if not item.changes_result}
+    # a run that was made before there was an option had what is now its default
+    had = {name: json.loads(json.dumps(item.default, default=str)) for name, item in known.items()} | found
     for name in sorted((found.keys() | wanted.keys()) - free):
-        if found.get(name) != wanted.get(name):
+        if had.get(name) != wanted.get(name):
             raise UserError(
                 f"{run.folder}: {state}, with {name} {found.get(name)} where {wanted.get(name)} is asked for; "
                 "give another --out"
@@ -104,7 +111,11 @@ def arguments_for(run: PlannedRun) -> list[str]:
     """
     if not run.folder.exists():
         return run.arguments
-    with locked(run.folder, str(run.folder)):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(run.folder, str(run.folder)))
+        except UserError as error:
+            raise AtWorkError(str(error)) from error
         if _has_checkpoint(run):
             _refuse_differences(run, "was begun")
             if not _was_stopped(run):

@@ -80,8 +80,14 @@ class Leases:
                 return None
             holder = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}"
             lease = Lease(work, newest + 1, holder, self._clock())
-            with open(lease.file, "x", encoding="utf-8") as file:
-                file.write(lease.text)
+            with open(lease.file, "x", encoding="utf-8"):
+                pass
+            try:
+                lease.file.write_text(lease.text, encoding="utf-8")
+            except OSError:
+                # a full disk: a lease that says nothing would keep all others out
+                lease.file.unlink()
+                raise
             # its holder may have come back: a renewal looks for a newer lease after it has written, this looks for a
             # renewal after it has made the lease, so that not both can miss the other
             came_back = newest > 0 and _read(before) != self._seen[before][0]

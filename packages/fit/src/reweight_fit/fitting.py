@@ -114,6 +114,8 @@ def fit(
     plant = options.pop("plant", None)
     folders, total = Folders.of(out), budget_of(budget)
     asked: RunConfig = configure(**{"test_from": "none"} | options)
+    if asked.processes > 1:
+        raise UserError("--processes: fit trains every network in one process; --jobs makes several at a time")
     # a library that is missing is told now, and not by the last training
     build_observers(asked)
     loaded = load_data(asked, dataset).dataset

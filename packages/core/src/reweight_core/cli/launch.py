@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -15,6 +16,9 @@ import click
 
 from reweight_core.errors import LostProcessError, UserError
 from reweight_core.machine.launched import Launched
+
+PR_SET_PDEATHSIG = 1
+"""Of <sys/prctl.h>."""
 
 _TELLS = "REWEIGHT_LAUNCHER_TELLS"
 """Environment variable: set where what started a process tells of its errors."""
@@ -55,7 +59,7 @@ def launch(processes: int) -> None:
     before = {number: signal.getsignal(number) for number in signal.valid_signals()}
     arguments: Sequence[str] = click.get_current_context().find_root().obj or sys.argv[1:]
     try:
-        elastic_launch(config, sys.executable)("-m", "reweight_core", *arguments)
+        elastic_launch(config, sys.executable)("-P", "-m", "reweight_core", *arguments)
     except SignalException:
         # process 0 has said so
         sys.exit(130)
@@ -92,11 +96,20 @@ def _cause(failures: Mapping[int, Any]) -> tuple[str, int]:
     return next(iter(told + lost), (f"a process of the run ended with exit status {first.exitcode}", 2))
 
 
+def end_with_launcher() -> None:
+    """Let this process end when the one that started it by `launch` does, however that was (Linux)."""
+    if _TELLS in os.environ and Launched.here() is not None and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def note_failure(message: str, status: int, error: BaseException) -> bool:
     """Note for whoever started this process what ends it; return whether that one tells the user."""
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if Launched.here() is None or not file:
         return False
     about = {"timestamp": str(int(time.time())), "status": status, "lost": isinstance(error, LostProcessError)}
-    Path(file).write_text(json.dumps({"message": {"message": message, "extraInfo": about}}), encoding="utf-8")
+    try:
+        Path(file).write_text(json.dumps({"message": {"message": message, "extraInfo": about}}), encoding="utf-8")
+    except OSError:
+        return False
     return _TELLS in os.environ

@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 import click
 
 from reweight_core.cli.commands import COMMANDS
-from reweight_core.cli.launch import note_failure
+from reweight_core.cli.launch import end_with_launcher, note_failure
 from reweight_core.errors import DivergedError, UserError, nearest, reason
-from reweight_core.machine.launched import is_first
+from reweight_core.machine.launched import Launched, is_first
 from reweight_core.plugins import registry
 from reweight_core.plugins.records import CommandPlugin
 
@@ -82,6 +82,10 @@ def main(args: list[str] | None = None) -> None:
                 # what they warn of, process 0 does too
                 warnings.simplefilter("ignore")
             arguments = sys.argv[1:] if args is None else args
+            end_with_launcher()
+            launched = Launched.here()
+            if launched is not None and launched.world_size > 1 and arguments[:1] not in (["train"], ["resume"]):
+                raise UserError("torchrun: only reweight train and resume run in several processes")
             cli.main(args=args, prog_name="reweight", standalone_mode=False, obj=list(arguments))
     except click.exceptions.Exit as finished:
         sys.exit(finished.exit_code)

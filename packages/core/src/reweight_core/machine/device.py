@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reweight_core.errors import UserError
+from reweight_core.machine.launched import Launched
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +57,12 @@ def usable_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def cpus_of_this_process() -> int:
+    """Return this process's share of `usable_cpus`, where torchrun started several on this machine."""
+    launched = Launched.here()
+    return max(1, usable_cpus() // (1 if launched is None else launched.local_world_size))
 
 
 def total_memory() -> float:

@@ -13,7 +13,7 @@ from reweight_core.errors import LostProcessError, UserError, reason
 from reweight_core.machine.launched import Launched
 from reweight_core.machine.together import ALONE, Together
 
-LIMIT = timedelta(minutes=30)
+LIMIT = timedelta(hours=2)
 """How long a process waits for the others; process 0 alone evaluates meanwhile."""
 
 

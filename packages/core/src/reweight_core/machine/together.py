@@ -201,5 +201,5 @@ def _told() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise LostProcessError(
-            f"a process of this run has ended, or did not answer in time ({reason(error)[:80]})"
+            f"a process of this run has ended, or did not answer for two hours ({reason(error)[:80]})"
         ) from error

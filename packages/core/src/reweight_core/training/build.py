@@ -27,7 +27,13 @@ from reweight_core.engine.passes import Passes
 from reweight_core.engine.stage import Stage
 from reweight_core.engine.training_step import TrainingStep
 from reweight_core.errors import UserError
-from reweight_core.machine.device import keep_freed_memory, memory_format, resolve_device, total_memory, usable_cpus
+from reweight_core.machine.device import (
+    cpus_of_this_process,
+    keep_freed_memory,
+    memory_format,
+    resolve_device,
+    total_memory,
+)
 from reweight_core.machine.together import ALONE, Together
 from reweight_core.plugins import registry
 from reweight_core.plugins.hooks import MethodHooks
@@ -148,6 +154,12 @@ def build_parts(
         model = build_network(architecture, data, device)
         train = _examples(config, data.dataset, data.train, device)
         held_out = _examples(config, data.dataset, data.meta, device) if data.meta else None
+        for name, examples in (("training", train), ("meta", held_out)):
+            if examples is not None and len(examples) < 2 * together.size > 2:
+                raise UserError(
+                    f"--processes {together.size}: each needs two examples of every batch, and the {name} set has "
+                    f"{len(examples)} in all; give fewer"
+                )
         sizes = batch_sizes(len(train), config.batch_size, together.size)
         epochs = math.ceil(config.steps / len(sizes)) if config.steps else config.epochs
         stage = Stage("train", epochs, config.lr, steps=config.steps)
@@ -161,7 +173,7 @@ def build_parts(
     meta = hooks.provide_meta_set(held_out)
     if meta is None and method.looks_ahead != "no":
         raise UserError(f"method '{config.method}' looks ahead at clean examples, and there are none: {GIVE_CLEAN}")
-    workers = max(1, usable_cpus() // together.size) if config.workers is None else config.workers
+    workers = cpus_of_this_process() if config.workers is None else config.workers
     images = train.batch(torch.arange(2, device=device), None).inputs
     head = find_head(model, images)
     lookahead = rehearsed_lookahead(

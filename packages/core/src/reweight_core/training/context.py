@@ -16,7 +16,7 @@ from reweight_core.engine.made import Made
 from reweight_core.engine.optimizers import OptimizerSettings
 from reweight_core.engine.outputs import Outputs, outputs_of
 from reweight_core.errors import PluginError
-from reweight_core.machine.device import usable_cpus
+from reweight_core.machine.device import cpus_of_this_process
 from reweight_core.machine.together import ALONE, Together
 from reweight_core.models.build import HEADS
 from reweight_core.plugins import registry
@@ -162,7 +162,7 @@ class Contexts:
 
     def _predict(self, examples: Examples, model: nn.Module | None = None) -> Outputs:
         """See `Context.predict`."""
-        workers = usable_cpus() if self._config.workers is None else self._config.workers
+        workers = cpus_of_this_process() if self._config.workers is None else self._config.workers
         size = FROM_FILES if examples.is_read_ahead else BATCH_SIZE
         chosen = self._model if model is None else model
         found = outputs_of(chosen, examples, size, workers, autocast_of(self._config), HEADS)

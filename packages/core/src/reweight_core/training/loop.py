@@ -117,6 +117,9 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
     except BaseException as error:
         # what ended the run matters more than what goes wrong at closing
         listeners.end_run(error=error)
+        if isinstance(error, DivergedError):
+            # raised in all: the others wait until process 0 has told its observers
+            state.parts.together.same(None)
         if not begun and state.parts.together.is_first:
             # nothing is lost with it, and left here it would bar a new run from its place
             shutil.rmtree(run, ignore_errors=True)
@@ -166,8 +169,11 @@ def _train_what_is_left(state: TrainingState, held_out: HeldOut, run: Path) -> F
         parts.hooks.listeners.observe_epoch(metrics, partial(folder.columns_of, parts.data, parts.step.samples))
         parts.step.health.check(parts.hooks.implementers, together)
         keeps = ends or state.is_over or state.stage_is_over or state.epochs_done % parts.config.checkpoint_every == 0
-        if keeps and together.is_first:
-            checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest))
+        if keeps:
+            if together.is_first:
+                checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest))
+            # a process that ends would take with it the one that still writes
+            together.same(None)
     best = parts.best.copy() if state.ends_with == "best" else None
     kept = parts.hooks.evaluation_model(parts.model).eval() if best is None else best
     final = final_network(parts, kept)
