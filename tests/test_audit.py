@@ -4,12 +4,15 @@ import csv
 import json
 import re
 
+import attrs
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import make_blobs
 from sklearn.metrics import roc_auc_score
 
+from reweight_audit.audited_run import AuditedRun
+from reweight_audit.out_of_sample import by_trusted
 from reweight_core import UserError, apply, audit, configure, train
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -228,6 +231,12 @@ def test_larger_images_have_networks_of_the_trusted_examples_where_these_take_li
     assert "out-of-sample" in signals(seconds_per_step=2.0, seconds=129.0)
     (tmp_path / "run" / "audit-trusted.safetensors").unlink()
     assert "out-of-sample" in signals(seconds_per_step=1.85, seconds=1.0)
+
+
+def test_a_run_of_several_processes_is_judged_in_one(digits):
+    run = AuditedRun.read(digits)
+    of_two = attrs.evolve(run, config=attrs.evolve(run.config, processes=2))
+    assert len(by_trusted(of_two, lambda text: None).train) == len(run.trained_on.train)
 
 
 def test_images_that_are_no_files_are_written_as_they_are(digits, tmp_path, reweight):
