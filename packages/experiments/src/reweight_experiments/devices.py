@@ -7,8 +7,19 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import click
+
 from reweight_core import UserError, resolve_device
 from reweight_experiments.cells import texts_of
+
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Runs at a time, each a process; with --device cuda:0,cuda:1 at least one on each of these GPUs.",
+)
+"""How many runs are made at a time."""
 
 
 def take_devices(options: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -27,6 +27,7 @@ from reweight_core import (
     take_given,
 )
 from reweight_experiments.cells import CHOOSING
+from reweight_experiments.devices import jobs_option
 from reweight_experiments.jobs import stopped_by_signals
 from reweight_experiments.progress import SweepProgress, show
 from reweight_experiments.published import choose_cells, options_of_cells, read_table
@@ -63,13 +64,7 @@ class ReproduceCommand(DeclaringCommand):
 @click.option("--only", metavar="ROW,...", help="Only the rows of these methods, losses or components.")
 @click.option("--cells", "pattern", default="*", metavar="PATTERN", help="Only the cells of such names: '*cifar10*'.")
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each cell.")
-@click.option(
-    "--jobs",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Runs at a time, each a process; with --device cuda:0,cuda:1 at least one on each of these GPUs.",
-)
+@jobs_option
 @click.option("--out", type=Path, metavar="DIR", help="Folder of the runs and results.  [default: runs/NAME]")
 @click.option("--dry-run", is_flag=True, help="Print the command of each run, and run nothing.")
 @slurm_options

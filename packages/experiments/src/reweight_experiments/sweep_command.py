@@ -22,6 +22,7 @@ from reweight_core import (
     take_given,
 )
 from reweight_experiments.cells import CHOOSING, axes_of, options_of_all
+from reweight_experiments.devices import jobs_option
 from reweight_experiments.jobs import stopped_by_signals
 from reweight_experiments.progress import SweepProgress, show
 from reweight_experiments.slurm import slurm_of, slurm_options
@@ -60,13 +61,7 @@ class SweepCommand(DeclaringCommand):
     "combinations are run.",
 )
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each setting.")
-@click.option(
-    "--jobs",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Runs at a time, each a process; with --device cuda:0,cuda:1 at least one on each of these GPUs.",
-)
+@jobs_option
 @click.option("--out", type=Path, required=True, metavar="DIR", help="Folder of the runs and of the result table.")
 @slurm_options
 @quiet_option
