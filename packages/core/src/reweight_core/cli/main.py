@@ -12,7 +12,7 @@ import click
 
 from reweight_core.cli.commands import COMMANDS
 from reweight_core.cli.launch import end_with_launcher, note_failure
-from reweight_core.errors import DivergedError, UserError, nearest, reason
+from reweight_core.errors import DivergedError, UserError, nearest, on_one_line, reason
 from reweight_core.machine.launched import Launched, is_first
 from reweight_core.plugins import registry
 from reweight_core.plugins.records import CommandPlugin
@@ -113,7 +113,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _fail(message: str, error: BaseException, status: int = 2) -> NoReturn:
-    line = " ".join(message.splitlines())
+    line = on_one_line(message)
     if not note_failure(line, status, error) and is_first():
         click.echo(f"Error: {line}", err=True)
     # the status of a run of several processes is theirs
@@ -121,4 +121,4 @@ def _fail(message: str, error: BaseException, status: int = 2) -> NoReturn:
 
 
 def _show_warning(message: Any, category: Any, filename: Any, lineno: Any, file: Any = None, line: Any = None) -> None:
-    click.echo(f"Warning: {message}", err=True)
+    click.echo(f"Warning: {on_one_line(str(message))}", err=True)
