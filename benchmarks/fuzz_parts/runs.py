@@ -59,16 +59,19 @@ def spoil(draw: Draw, folder: Path, name: str) -> None:
     places = [path for path in sorted(folder.glob("run*/**/*")) if path.is_file()]
     if not places:
         return
-    # files of the same name in several checkpoints count once
+    # files of the same name in several checkpoints count once; what is JSON can be wrong in most ways
     names = sorted({path.name for path in places})
+    names += 2 * [name for name in names if name.endswith((".json", ".jsonl"))]
     wanted = draw(st.sampled_from(names))
     file = draw(st.sampled_from([path for path in places if path.name == wanted]))
     how = draw(st.sampled_from(("bytes", "bytes", "types", "types", "types", "missing", "folder", "other")))
     if how == "types" and file.suffix in (".json", ".jsonl"):
-        lines = file.read_text().splitlines() if file.suffix == ".jsonl" else [file.read_text()]
+        text = file.read_bytes().decode(errors="replace")
+        lines = text.splitlines() if file.suffix == ".jsonl" else [text]
         try:
             content = json.loads(lines[-1])
         except (ValueError, IndexError):
+            # spoilt before
             return
         lines[-1] = json.dumps(changed(draw, content))
         file.write_text("\n".join(lines) + "\n")

@@ -136,12 +136,19 @@ def write_corrections(path: Path, audit: Audit, done: Corrections) -> None:
         path: the file.
         audit: what was found.
         done: what became of the examples.
+
+    Raises:
+        UserError: if the file cannot be written.
     """
     touched = np.flatnonzero(~audit.planted & (done.decided | (done.labels != audit.given))).tolist()
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        lines = csv.writer(file)
-        lines.writerow(["name", "id", "given_label", "corrected_label", "probability_wrong", "by"])
-        for i in touched:
-            after = "" if done.labels[i] == DROPPED else audit.classes[done.labels[i]]
-            line = [audit.names[i], audit.ids[i], audit.classes[audit.given[i]], after, f"{audit.probability[i]:.4f}"]
-            lines.writerow([*line, "person" if done.decided[i] else "threshold"])
+    try:
+        with written_whole(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+            lines = csv.writer(file)
+            lines.writerow(["name", "id", "given_label", "corrected_label", "probability_wrong", "by"])
+            for i in touched:
+                after = "" if done.labels[i] == DROPPED else audit.classes[done.labels[i]]
+                line = [audit.names[i], audit.ids[i], audit.classes[audit.given[i]], after]
+                line += [f"{audit.probability[i]:.4f}", "person" if done.decided[i] else "threshold"]
+                lines.writerow(line)
+    except OSError as error:
+        raise UserError(f"{path}: {error}; the corrected data beside it are whole") from error

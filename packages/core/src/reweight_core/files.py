@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from reweight_core.errors import UserError
 
@@ -46,11 +49,18 @@ def written_whole(path: Path, *, shared: bool = False) -> Iterator[Path]:
 def usual_permissions(path: Path) -> Iterator[None]:
     """Give a file that is written in the block the permissions that it has now, or those that new files get.
 
-    The libraries of safetensors make files that nobody but their owner can read.
+    The library of safetensors makes files that nobody but their owner can read; and what it says of a full disk is
+    raised as `OSError` here, like what Python says.
     """
     path.touch()
     permissions = path.stat().st_mode
-    yield
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
     path.chmod(permissions)
 
 

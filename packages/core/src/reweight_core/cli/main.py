@@ -82,6 +82,7 @@ def main(args: list[str] | None = None) -> None:
                 # what they warn of, process 0 does too
                 warnings.simplefilter("ignore")
             arguments = sys.argv[1:] if args is None else args
+            _refuse_other_bytes(arguments)
             end_with_launcher()
             launched = Launched.here()
             if launched is not None and launched.world_size > 1 and arguments[:1] not in (["train"], ["resume"]):
@@ -110,6 +111,14 @@ def main(args: list[str] | None = None) -> None:
         _fail(str(error), error, 1)
     except UserError as error:
         _fail(str(error), error)
+
+
+def _refuse_other_bytes(arguments: list[str]) -> None:
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"the argument {os.fsencode(argument)!r} is not UTF-8") from None
 
 
 def _fail(message: str, error: BaseException, status: int = 2) -> NoReturn:
