@@ -37,6 +37,16 @@ BASES: dict[str, tuple[str, ...]] = {
 }
 """What each command is given beside what is drawn; a part of it may be left out."""
 
+NOT_OF_FIT = (
+    *("--method", "--with", "--loss", "--preset", "--val-size", "--val-fold", "--val-labels", "--meta-use", "--meta-loss"),
+    *("--patience", "--best-by", "--weights", "--plant"),
+)
+NOT_OF_INSPECT = (
+    *("--method", "--with", "--loss", "--observe", "--preset", "--model", "--lr", "--epochs", "--steps", "--optimizer"),
+    *("--processes", "--head", "--workers", "--device"),
+)
+"""Options of training that these commands do not have, or not all."""
+
 OF_TRAIN = ("train", "inspect", "check-grad", "fit", "sweep", "reproduce")
 """Commands with the options of training."""
 
@@ -100,6 +110,26 @@ def own_options(name: str) -> tuple[Known, ...]:
     )
 
 
+@cache
+def usable(name: str) -> tuple[Known, ...]:
+    """List the options of training that a command may have, with those of its own three times."""
+    own = own_options(name)
+    if name not in OF_TRAIN:
+        return own
+    without = {"fit": NOT_OF_FIT, "inspect": NOT_OF_INSPECT, "sweep": ("--method",), "reproduce": ("--method",)}
+    lacks = without.get(name, ())
+    of_training = [
+        known
+        for known in options_of_training()
+        if known.flag not in lacks and (not known.needs or known.needs[0] not in lacks or name == "sweep")
+    ]
+    if name == "sweep":
+        # which plugins its runs have is said by options of its own
+        renamed = {"--method": "--methods"}
+        of_training = [attrs.evolve(known, needs=tuple(renamed.get(n, n) for n in known.needs)) for known in of_training]
+    return own * 3 + tuple(of_training)
+
+
 def make(draw: Draw, folder: Path) -> list[Command]:
     """Write files, and draw a command line."""
     write_places(folder)
@@ -109,7 +139,7 @@ def make(draw: Draw, folder: Path) -> list[Command]:
     base = list(BASES[name])
     if draw(st.integers(0, 9)) == 0 and base:
         del base[draw(st.integers(0, len(base) - 1))]
-    known = own_options(name) * 3 + (options_of_training() if name in OF_TRAIN else ())
+    known = usable(name)
     arguments = [name, *base]
     for _ in range(draw(st.integers(0, 3))):
         if not known:
@@ -118,7 +148,8 @@ def make(draw: Draw, folder: Path) -> list[Command]:
         if option.needs and draw(st.integers(0, 9)):
             arguments += option.needs
         if option.kind is bool:
-            arguments.append(draw(st.sampled_from((option.flag, f"--no-{option.flag[2:]}"))))
+            negative = [f"--no-{option.flag[2:]}"] if option not in own_options(name) else []
+            arguments.append(draw(st.sampled_from([option.flag, *negative])))
             continue
         value = draw(values_of(option.kind, option.choices))
         arguments += draw(st.sampled_from(([option.flag, value], [f"{option.flag}={value}"])))

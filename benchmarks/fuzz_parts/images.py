@@ -18,9 +18,9 @@ from fuzz_parts.kept_runs import kept_run
 
 NAMES = (
     *("1.png", "2.png", "3.jpg", "4.PNG", "a b.png", "\u00fc.png", "a\nb.png", "=x.png", "<script>.png", "x" * 240 + ".png"),
-    *(".hidden.png", "text.txt", "5.heic", "6.gif", "7.webp", "8.bmp", "\udcff.png", "-1.png", '".png', "9.tiff", "10.ppm"),
+    *(".hidden.png", "text.txt", "5.heic", "6.gif", "7.webp", "8.bmp", "\udcff.png", "-1.png", '".png', "9.tiff", "[bold].png", "10.ppm"),
 )
-CLASSES = ("cat", "dog", "Cat", "c a t", "\u00fc", "a\nb", "<img src=x onerror=alert(1)>", "-x", ".hidden", "x" * 250, "\udcff", "=cmd")
+CLASSES = ("cat", "dog", "Cat", "c a t", "\u00fc", "a\nb", "<img src=x onerror=alert(1)>", "-x", ".hidden", "x" * 250, "\udcff", "=cmd", "[red]", "\x1b[31m")
 MODES = ("RGB", "RGB", "RGB", "L", "RGBA", "P", "1", "I;16", "I", "F", "CMYK", "LA")
 
 

@@ -78,7 +78,7 @@ def no_network() -> Iterator[None]:
     def refused(*positional: Any, **named: Any) -> NoReturn:
         raise OSError("there is no network here")
 
-    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline"}
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "WANDB_MODE": "offline"}
     with (
         mock.patch.dict("os.environ", offline),
         mock.patch.object(socket.socket, "connect", refused),

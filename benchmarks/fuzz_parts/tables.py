@@ -12,7 +12,7 @@ from fuzz_parts.kept_runs import kept_run
 
 LABELS = (
     *("x", "y", "0", "1", "01", " x", "x ", "X", "", "a b", "\u00fcn\u00ef", "a\nb", "<script>alert(1)</script>", "=cmd", "x,y"),
-    *("\u0663", "\u00b2", "nan", "-1", '"', "'", "\u202ex", "\x1b[31m", "../x", "x" * 300, "\ufeffx"),
+    *("\u0663", "\u00b2", "nan", "-1", '"', "'", "\u202ex", "\x1b[31m", "../x", "[/bold]", "9" * 5000, "x" * 300, "\ufeffx"),
 )
 CELLS = ("0.5", "1", "-2", "", "nan", "inf", "1e300", "1e400", "1_0", "text", "0x10", "\u0663", "1,5", " 1 ", "1\x00", "1e-320", '"1', "'")
 NAMES = ("a", "b", "label", "Label", "true_label", "id", "file", "", "a ", "\ufeffa", "class", "weight", "a\nb", "=x")

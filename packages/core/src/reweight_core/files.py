@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -26,6 +27,8 @@ def written_whole(path: Path, *, shared: bool = False) -> Iterator[Path]:
         path: the file to write.
         shared: whether several processes may write it at the same time: each then has a temporary path of its own.
     """
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     partial = path.with_name(f"{path.name}.partial")
     # of a process that was killed
     partial.unlink(missing_ok=True)

@@ -63,8 +63,11 @@ class ParquetTable:
     @property
     def index(self) -> list[str]:
         """Names of the columns that pandas keeps the labels of its rows in."""
-        index = json.loads((self.file.schema_arrow.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
-        return [name for name in index if isinstance(name, str)]
+        try:
+            content = json.loads((self.file.schema_arrow.metadata or {}).get(b"pandas", b"{}"))
+            return [name for name in content.get("index_columns", []) if isinstance(name, str)]
+        except (ValueError, AttributeError, TypeError) as error:
+            raise UserError(f"{self.path}: what pandas noted in it cannot be read ({error})") from error
 
     def vector(self, name: str) -> np.ndarray:
         """Return a column of whole numbers or texts, (N,).
@@ -85,7 +88,10 @@ class ParquetTable:
         Raises:
             UserError: if a column holds something else, or a value is missing, or they are too many for the memory.
         """
-        parts = list(self._batch(next(self._batches(1, names)), names, 0))
+        first = next(self._batches(1, names), None)
+        if first is None:
+            raise UserError(f"{self.path}: cannot be read as Parquet (it has fewer rows than it says)")
+        parts = list(self._batch(first, names, 0))
         dtype, width = np.result_type(*(part.dtype for part in parts)), sum(part.shape[1] for part in parts)
         if len(self) * width * dtype.itemsize > total_memory() / 2:
             raise UserError(

@@ -230,6 +230,8 @@ def convert(item: Option, value: Any) -> Any:
         converted = item.type(value)
     except (TypeError, ValueError, OverflowError):
         raise UserError(f"{item.flag} {value!r}: must be {item.type.__name__}") from None
+    if item.type is int and not -(2**63) <= converted < 2**63:
+        raise UserError(f"{item.flag} {value!r}: must have less than 64 bits")
     if item.type is float and not math.isfinite(converted):
         raise UserError(f"{item.flag} {value!r}: must be a finite number")
     return converted
