@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from fuzz_parts.damage import damaged
-from fuzz_parts.examine import Command, Draw, Kind
+from fuzz_parts.examine import OPENED, Command, Draw, Kind
 
 TYPES = (*("f4",) * 24, "f8", "f8", "f2", "i4", "u1", ">f4", "?", "c8", "U3", "S3", "O", "M8[s]", "V4", "f4,f4")
 LABEL_TYPES = (*("i8",) * 16, "U3", "U3", "U3", "O", "f4", "?", "u1", ">i4", "i1", "S3", "u8")
@@ -22,7 +22,7 @@ class Opened:
     """What a pickle must never make: told by the file that it leaves."""
 
     def __reduce__(self) -> Any:
-        return open, ("opened-a-pickle", "w")
+        return open, (OPENED, "w")
 
 
 def array(draw: Draw, shape: tuple[int, ...], kind: str) -> np.ndarray:
@@ -94,10 +94,14 @@ def write(draw: Draw, folder: Path, part: str, suffix: str) -> None:
     if beside and draw(st.integers(0, 19)):
         if draw(st.integers(0, 4)) == 0:
             text = "".join(f"{label}\n" for label in y.ravel())
-            (folder / f"{part}_labels.txt").write_bytes(damaged(draw, text.encode()) if draw(st.booleans()) else text.encode())
+            (folder / f"{part}_labels.txt").write_bytes(
+                damaged(draw, text.encode()) if draw(st.booleans()) else text.encode()
+            )
         else:
             content = _npy(y)
-            (folder / f"{part}_labels.npy").write_bytes(damaged(draw, content) if draw(st.integers(0, 9)) == 0 else content)
+            (folder / f"{part}_labels.npy").write_bytes(
+                damaged(draw, content) if draw(st.integers(0, 9)) == 0 else content
+            )
 
 
 def make(draw: Draw, folder: Path) -> list[Command]:

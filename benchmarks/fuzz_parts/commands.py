@@ -38,7 +38,17 @@ BASES: dict[str, tuple[str, ...]] = {
 """What each command is given beside what is drawn; a part of it may be left out."""
 
 NOT_OF_FIT = (
-    *("--method", "--with", "--loss", "--preset", "--val-size", "--val-fold", "--val-labels", "--meta-use", "--meta-loss"),
+    *(
+        "--method",
+        "--with",
+        "--loss",
+        "--preset",
+        "--val-size",
+        "--val-fold",
+        "--val-labels",
+        "--meta-use",
+        "--meta-loss",
+    ),
     *("--patience", "--best-by", "--weights", "--plant"),
 )
 NOT_OF_INSPECT = (
@@ -85,7 +95,8 @@ def options_of_training() -> tuple[Known, ...]:
     for kind in KINDS_WITH_OPTIONS:
         for name in registry.names(kind):
             found += [
-                Known(item.flag, item.type, item.choices, (flags[kind], name)) for item in options_of(owner_of(kind, name))
+                Known(item.flag, item.type, item.choices, (flags[kind], name))
+                for item in options_of(owner_of(kind, name))
             ]
     # a network for photographs takes seconds to build
     return tuple(known for known in found if known.flag not in ("--download", "--pretrained"))
@@ -126,7 +137,9 @@ def usable(name: str) -> tuple[Known, ...]:
     if name == "sweep":
         # which plugins its runs have is said by options of its own
         renamed = {"--method": "--methods"}
-        of_training = [attrs.evolve(known, needs=tuple(renamed.get(n, n) for n in known.needs)) for known in of_training]
+        of_training = [
+            attrs.evolve(known, needs=tuple(renamed.get(n, n) for n in known.needs)) for known in of_training
+        ]
     return own * 3 + tuple(of_training)
 
 

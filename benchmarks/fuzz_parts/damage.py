@@ -23,4 +23,8 @@ def damaged(draw: Draw, content: bytes) -> bytes:
         return content[:place] + bytes(min(64, len(content) - place)) + content[place + 64 :]
     if how == "more":
         return content + draw(st.binary(min_size=1, max_size=16))
-    return b"" if how == "empty" else draw(st.sampled_from((b"null", b"[]", b"{}", b"\x80\x04.", b"\xff\xfe", b"PK\x05\x06" + bytes(18))))
+    return (
+        b""
+        if how == "empty"
+        else draw(st.sampled_from((b"null", b"[]", b"{}", b"\x80\x04.", b"\xff\xfe", b"PK\x05\x06" + bytes(18))))
+    )

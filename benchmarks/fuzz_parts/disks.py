@@ -82,22 +82,50 @@ def make(draw: Draw, folder: Path) -> list[Command]:
     data = ("--data", "csv", "--data-root", str(kept.parent / "table"), "--model", "linear")
     train = ("train", *data, "--epochs", "3", "--checkpoint-every", "1", "--out", "new", "--quiet")
     then: tuple[tuple[str, ...], ...] = ()
-    what = draw(st.sampled_from(("train", "train", "train", "audit", "apply", "predict", "sweep", "compare", "resume", "bare")))
+    what = draw(
+        st.sampled_from(("train", "train", "train", "audit", "apply", "predict", "sweep", "compare", "resume", "bare"))
+    )
     if what == "train":
         command = (*train, *draw(st.sampled_from(((), ("--observe", "csv"), ("--val-size", "4", "--patience", "2")))))
-        then = (("compare", "new"), ("eval", "new"), ("audit", "new", "--out-of-sample", "no"), ("resume", "new"), ("eval", "new"))
+        then = (
+            ("compare", "new"),
+            ("eval", "new"),
+            ("audit", "new", "--out-of-sample", "no"),
+            ("resume", "new"),
+            ("eval", "new"),
+        )
     elif what == "bare":
         command, then = (*train[:-3], "--quiet"), ()
     elif what == "resume":
         shutil.rmtree(folder / "run")
         shutil.copytree(kept_run("unfinished"), folder / "run")
-        command, then = ("resume", "run", "--quiet"), (("resume", "run"), ("eval", "run"), ("audit", "run", "--out-of-sample", "no"))
+        command, then = (
+            ("resume", "run", "--quiet"),
+            (("resume", "run"), ("eval", "run"), ("audit", "run", "--out-of-sample", "no")),
+        )
     elif what == "audit":
         files = ("--csv", "a.csv", "--html", "a.html")
-        command, then = ("audit", "run", "--quiet", "--out-of-sample", "no", *files), (("apply", "run", "--out", "fixed"),)
+        command, then = (
+            ("audit", "run", "--quiet", "--out-of-sample", "no", *files),
+            (("apply", "run", "--out", "fixed"),),
+        )
     elif what == "apply":
-        command = ("apply", "run", "--out", "fixed", "--weights", "w.csv", "--drop", "0.9", "--decisions", "run/decisions.json")
-        then = (("train", "--data", "csv", "--data-root", "fixed", "--model", "linear", "--epochs", "1", "--out", "again"), command)
+        command = (
+            "apply",
+            "run",
+            "--out",
+            "fixed",
+            "--weights",
+            "w.csv",
+            "--drop",
+            "0.9",
+            "--decisions",
+            "run/decisions.json",
+        )
+        then = (
+            ("train", "--data", "csv", "--data-root", "fixed", "--model", "linear", "--epochs", "1", "--out", "again"),
+            command,
+        )
     elif what == "predict":
         command = ("predict", "run", str(kept.parent / "table" / "test.csv"), "--csv", "p.csv")
     elif what == "compare":

@@ -28,6 +28,9 @@ SECONDS = 30
 LONGEST = 3000
 """Characters of an error; more than that is not one line to be read."""
 
+OPENED = "opened-a-pickle"
+"""File that the pickles among the examples leave in the folder when they are opened."""
+
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 """Draws one value of a strategy."""
 
@@ -112,7 +115,9 @@ def examine(kind: Kind, examples: int, number: int, kept: Path | None = None) ->
         outcome.counts[ended.how] += 1
         if ended.how != "problem" or ended.place in outcome.problems:
             return
-        line = re.sub("x{300,}", lambda found: f"<x {len(found[0])} times>", shlex.join(["reweight", *command.arguments]))
+        line = re.sub(
+            "x{300,}", lambda found: f"<x {len(found[0])} times>", shlex.join(["reweight", *command.arguments])
+        )
         text = f"{ended.told}\n    {line}"
         if kept is not None:
             place = kept / f"{kind.name.replace(' ', '-')}-{len(outcome.problems) + 1}"
@@ -136,6 +141,8 @@ def examine(kind: Kind, examples: int, number: int, kept: Path | None = None) ->
             for command in kind.make(data.draw, folder):
                 if not command.follows or last.how == "ran":
                     last = run(command)
+                    if (folder / OPENED).exists():
+                        last = Ended("problem", "a pickle was opened", "pickle")
                     note(command, last, folder)
 
     with no_network(), little_memory():

@@ -16,7 +16,7 @@ MEMORY = 3 * 2**30
 """Bytes that the examples may take beside what the process has."""
 
 
-class LongWork(BaseException):  # noqa: N818
+class LongWork(BaseException):
     """Everything has been checked, and work would begin that takes long."""
 
 
@@ -78,7 +78,12 @@ def no_network() -> Iterator[None]:
     def refused(*positional: Any, **named: Any) -> NoReturn:
         raise OSError("there is no network here")
 
-    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "WANDB_MODE": "offline"}
+    offline = {
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "WANDB_MODE": "offline",
+    }
     with (
         mock.patch.dict("os.environ", offline),
         mock.patch.object(socket.socket, "connect", refused),

@@ -14,13 +14,41 @@ from fuzz_parts.examine import Command, Draw, Kind
 from fuzz_parts.kept_runs import kept_run
 
 OTHERS: tuple[Any, ...] = (
-    *(None, True, 0, -1, 3, 1e308, 10**30, float("nan"), "", "x", "../../x", "<script>", [], [1], {}, {"a": 1}, [[]], [None]),
+    *(
+        None,
+        True,
+        0,
+        -1,
+        3,
+        1e308,
+        10**30,
+        float("nan"),
+        "",
+        "x",
+        "../../x",
+        "<script>",
+        [],
+        [1],
+        {},
+        {"a": 1},
+        [[]],
+        [None],
+    ),
 )
 """In place of a value of JSON."""
 
 OF_A_RUN = (
-    *(("eval", "run"), ("eval", "run", "--network", "best"), ("audit", "run", "--html", "a.html", "--out-of-sample", "no")),
-    *(("compare", "run", "run"), ("compare", "run", "--plot", "a.svg"), ("resume", "run"), ("inspect", "run", "--classes")),
+    *(
+        ("eval", "run"),
+        ("eval", "run", "--network", "best"),
+        ("audit", "run", "--html", "a.html", "--out-of-sample", "no"),
+    ),
+    *(
+        ("compare", "run", "run"),
+        ("compare", "run", "--plot", "a.svg"),
+        ("resume", "run"),
+        ("inspect", "run", "--classes"),
+    ),
     *(("apply", "run", "--out", "fixed"), ("apply", "run", "--weights", "w.csv", "--decisions", "run/decisions.json")),
 )
 ON_A_TABLE = (*OF_A_RUN, ("predict", "run", "new.csv"), ("score", "run", "new.csv"))
@@ -28,7 +56,9 @@ ON_A_TABLE = (*OF_A_RUN, ("predict", "run", "new.csv"), ("score", "run", "new.cs
 
 def make(draw: Draw, folder: Path) -> list[Command]:
     """Copy a run, spoil some of its files, and draw what opens it."""
-    name = draw(st.sampled_from(("table",) * 4 + ("weighted",) * 3 + ("images", "unfinished", "unfinished", "sweep", "fit")))
+    name = draw(
+        st.sampled_from(("table",) * 4 + ("weighted",) * 3 + ("images", "unfinished", "unfinished", "sweep", "fit"))
+    )
     kept = kept_run(name)
     shutil.copytree(kept, folder / "run")
     if name == "fit":
@@ -43,7 +73,9 @@ def make(draw: Draw, folder: Path) -> list[Command]:
         sweep = ("sweep", "--methods", "erm", *options, "--checkpoint-every", "1", "--out", "run")
         chosen = (sweep, sweep, ("compare", "run"))
     elif name == "fit":
-        chosen = (("fit", *options, "--checkpoint-every", "1", "--candidates", "gce", "--budget", "1x", "--out", "run"),)
+        chosen = (
+            ("fit", *options, "--checkpoint-every", "1", "--candidates", "gce", "--budget", "1x", "--out", "run"),
+        )
         if draw(st.booleans()):
             shutil.rmtree(folder / "run")
     elif draw(st.integers(0, 9)) == 0:

@@ -11,15 +11,76 @@ from fuzz_parts.examine import Command, Draw, Kind
 from fuzz_parts.kept_runs import kept_run
 
 LABELS = (
-    *("x", "y", "0", "1", "01", " x", "x ", "X", "", "a b", "\u00fcn\u00ef", "a\nb", "<script>alert(1)</script>", "=cmd", "x,y"),
-    *("\u0663", "\u00b2", "nan", "-1", '"', "'", "\u202ex", "\x1b[31m", "../x", "[/bold]", "9" * 5000, "x" * 300, "\ufeffx"),
+    *(
+        "x",
+        "y",
+        "0",
+        "1",
+        "01",
+        " x",
+        "x ",
+        "X",
+        "",
+        "a b",
+        "\u00fcn\u00ef",
+        "a\nb",
+        "<script>alert(1)</script>",
+        "=cmd",
+        "x,y",
+    ),
+    *(
+        "\u0663",
+        "\u00b2",
+        "nan",
+        "-1",
+        '"',
+        "'",
+        "\u202ex",
+        "\x1b[31m",
+        "../x",
+        "[/bold]",
+        "9" * 5000,
+        "x" * 300,
+        "\ufeffx",
+    ),
 )
-CELLS = ("0.5", "1", "-2", "", "nan", "inf", "1e300", "1e400", "1_0", "text", "0x10", "\u0663", "1,5", " 1 ", "1\x00", "1e-320", '"1', "'")
+CELLS = (
+    "0.5",
+    "1",
+    "-2",
+    "",
+    "nan",
+    "inf",
+    "1e300",
+    "1e400",
+    "1_0",
+    "text",
+    "0x10",
+    "\u0663",
+    "1,5",
+    " 1 ",
+    "1\x00",
+    "1e-320",
+    '"1',
+    "'",
+)
 NAMES = ("a", "b", "label", "Label", "true_label", "id", "file", "", "a ", "\ufeffa", "class", "weight", "a\nb", "=x")
 ENCODINGS = ("utf-8-sig", "latin-1", "cp1252", "utf-16", "utf-16-le", "utf-32")
 
 MISTAKES = (
-    *("column", "another column", "labels", "few rows", "cell", "row", "separator", "line end", "end", "all", "encoding"),
+    *(
+        "column",
+        "another column",
+        "labels",
+        "few rows",
+        "cell",
+        "row",
+        "separator",
+        "line end",
+        "end",
+        "all",
+        "encoding",
+    ),
 )
 
 
@@ -83,7 +144,15 @@ def make(draw: Draw, folder: Path) -> list[Command]:
     file = folder / "table" / "new.csv"
     if purpose == "weights":
         file.write_bytes(table(draw, ("id", "weight")))
-        arguments = ["train", "--data", "csv", "--data-root", str(kept_run("table").parent / "table"), "--model", "linear"]
+        arguments = [
+            "train",
+            "--data",
+            "csv",
+            "--data-root",
+            str(kept_run("table").parent / "table"),
+            "--model",
+            "linear",
+        ]
         return [Command([*arguments, "--epochs", "1", "--out", "new", "--weights", "table/new.csv"])]
     file.write_bytes(table(draw, ("a", "b", "label") if purpose == "score" else ("a", "b")))
     return [Command([purpose, "run", "table/new.csv", *draw(st.sampled_from(((), ("--csv", "out.csv"), ("--json",))))])]

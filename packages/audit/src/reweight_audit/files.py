@@ -87,10 +87,22 @@ def read_audit(path: Path) -> Audit:
 
 def _check(audit: Audit) -> None:
     """Raise `ValueError` if what was read cannot be an audit."""
-    lengths = {len(audit.names), *(len(getattr(audit, name)) for name in COLUMNS), *(len(s.values) for s in audit.signals)}
+    lengths = {
+        len(audit.names),
+        *(len(getattr(audit, name)) for name in COLUMNS),
+        *(len(s.values) for s in audit.signals),
+    }
     if len(lengths) > 1 or not audit.signals:
         raise ValueError("lists of examples differ in length")
-    kinds = {"ids": "i", "given": "i", "suggested": "i", "true": "i", "planted": "b", "probability": "f", "weights": "f"}
+    kinds = {
+        "ids": "i",
+        "given": "i",
+        "suggested": "i",
+        "true": "i",
+        "planted": "b",
+        "probability": "f",
+        "weights": "f",
+    }
     for name, kind in kinds.items():
         column = getattr(audit, name)
         if column.ndim != 1 or column.dtype.kind != kind:

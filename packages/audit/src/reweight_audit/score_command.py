@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from reweight_audit.outputs import refuse_outputs
 from reweight_core import json_option, run_argument
 
 
@@ -25,6 +26,8 @@ def command(run: Path, new: Path, worst: int, csv_file: Path | None, as_json: bo
     \b
     reweight score runs/gdw-folder-1 new_photos
     """
+    refuse_outputs({"--csv": csv_file})
+
     from reweight_audit.files import values_of, write_csv
     from reweight_audit.scoring import score
     from reweight_audit.screen import show

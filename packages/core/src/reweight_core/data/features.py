@@ -77,7 +77,7 @@ def read_table(path: Path) -> Table:
     except csv.Error as error:
         raise UserError(f"{path}: cannot be read as CSV ({error}); is a quote left open?") from error
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{path}: cannot be read as CSV ({error.strerror})") from error
     table = Table(path, columns, rows, lines)
     if len(set(columns)) < len(columns):
         raise UserError(f"{path}: two columns have one name ({', '.join(columns)})")

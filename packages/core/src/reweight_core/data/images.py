@@ -164,4 +164,4 @@ def refuse_other_bytes(path: Path) -> None:
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise UserError(f"{path.parent}: the name {os.fsencode(path.name)!r} is not UTF-8; rename it") from None
+        raise UserError(f"{os.fsencode(path)!r}: the name is not UTF-8; rename it") from None
