@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reweight_core import RunConfig, UserError, known_options
+from reweight_core import RunConfig, UserError, known_options, reason
 
 CURVES = ("train_loss", "train_accuracy", "val_accuracy", "test_accuracy")
 
@@ -44,7 +44,7 @@ def run_content(run: Path) -> dict[str, Any]:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"--html: config.json, summary.json or metrics.jsonl of {run} cannot be read ({type(error).__name__}: {error})"
+            f"--html: config.json, summary.json or metrics.jsonl of {run} cannot be read ({reason(error)})"
         ) from error
 
 

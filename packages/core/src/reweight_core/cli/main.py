@@ -12,6 +12,7 @@ import click
 
 from reweight_core.cli.commands import COMMANDS
 from reweight_core.cli.launch import end_with_launcher, note_failure
+from reweight_core.cli.output import told_output
 from reweight_core.errors import DivergedError, UserError, nearest, on_one_line, reason
 from reweight_core.machine.launched import Launched, is_first
 from reweight_core.plugins import registry
@@ -73,7 +74,7 @@ def cli(context: click.Context) -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the program; whatever the user can mend is one line on standard error and exit status 2, a lost run 1."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), told_output():
             warnings.showwarning = _show_warning
             # what libraries announce to their programmers is of no use to whoever runs this program
             for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
@@ -102,8 +103,7 @@ def main(args: list[str] | None = None) -> None:
             click.echo("; ".join(["interrupted", *notes]), err=True)
         sys.exit(130)
     except BrokenPipeError:
-        # whoever read our output has gone; Python would complain again when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # whoever read our output has gone
         sys.exit(1)
     except MemoryError as error:
         _fail(f"memory is full: give a smaller image or batch size ({error})", error)
