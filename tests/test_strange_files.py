@@ -128,3 +128,23 @@ def test_a_file_that_leaves_the_folder_of_the_data_is_refused(reweight, tmp_path
         done = reweight("train", "--data", "csv", "--data-root", tmp_path / "data")
         assert done.status == 2
         assert "must be a path inside" in done.err or "leads out of" in done.err
+
+
+@pytest.mark.parametrize("file", ["config.json", "samples.json", "summary.json", "metrics.jsonl", "audit.json"])
+def test_files_that_are_nested_too_deeply_are_refused(reweight, audited, tmp_path, file):
+    run, _ = audited("plain", ["x", "y"])
+    (run / file).write_text(100_000 * "[" + "\n", encoding="utf-8")
+    commands = [
+        ("apply", run, "--out", tmp_path / "fixed"),
+        ("audit", run, "--quiet", "--html", tmp_path / "again.html"),
+        ("compare", run),
+        ("inspect", run, "--classes"),
+        ("eval", run),
+    ]
+
+    ended = [reweight(*command) for command in commands]
+
+    assert {done.status for done in ended} <= {0, 2}
+    refused = [done.err for done in ended if done.status == 2]
+    assert refused
+    assert all(err.startswith("Error: ") and err.count("\n") == 1 for err in refused)

@@ -80,7 +80,7 @@ def read_audit(path: Path) -> Audit:
             **columns,
         )
         _check(audit)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{file}: not an audit that can be read ({error}); run reweight audit again") from error
     return audit
 

@@ -317,7 +317,7 @@ def _warn_of_lost_cells(out: Path, cells: Collection[str]) -> None:
     try:
         kept = json.loads((out / "results.json").read_text(encoding="utf-8"))
         lost = [cell["name"] for cell in kept["cells"] if cell["name"] not in cells]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return
     if lost:
         warnings.warn(

@@ -94,7 +94,7 @@ class Folders:
                 "data": kept["data"],
                 "versions": {name: kept["versions"][name] for name in common},
             }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{self._made_with}: cannot be read ({error}); delete the folder {self.trials}") from error
         made_with["versions"] = {name: versions[name] for name in common}
         for part, what in (("options", "option --{}"), ("versions", "version of {}")):
@@ -120,7 +120,7 @@ class Folders:
             return train(config, observers, data)
         try:
             began = _decisive(json.loads((self.out / "config.json").read_text(encoding="utf-8"))["options"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"--out {self.out}: config.json cannot be read ({error}); delete the folder") from error
         if began != _as_json(_decisive(as_values(config))):
             raise UserError(

@@ -98,7 +98,7 @@ class Trials:
             outcome = Outcome(
                 arrays["positions"], arrays["logits"], float(kept["seconds"]), kept["wrong"], kept["problem"]
             )
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError):
             return None
         fits = np.array_equal(outcome.positions, self._positions(trial))
         return outcome if fits and outcome.logits.shape == (len(outcome.positions), self._classes) else None

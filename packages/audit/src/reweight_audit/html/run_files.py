@@ -42,7 +42,7 @@ def run_content(run: Path) -> dict[str, Any]:
             "warnings": [str(entry["message"]) for entry in summary.get("health", [])],
             "options": _options(config["options"]),
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"--html: config.json, summary.json or metrics.jsonl of {run} cannot be read ({reason(error)})"
         ) from error

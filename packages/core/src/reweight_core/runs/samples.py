@@ -43,7 +43,7 @@ def read_samples(run: Path) -> Samples:
                 raise ValueError(f"{what} are no list of texts")
         _check(columns, len(words["names"]), len(words["classes"]))
         return Samples(columns, words["names"], words["classes"])
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise UserError(
             f"{run}: has no weights of examples ({error}); they are written when a run is finished (reweight resume)"
         ) from error
