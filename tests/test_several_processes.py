@@ -118,7 +118,7 @@ def children(process):
 
 def test_a_process_that_dies_ends_the_run_in_one_line_and_it_is_resumed_exactly(tmp_path, reweight):
     run, whole = tmp_path / "run", tmp_path / "whole"
-    options = (*DIGITS, "--epochs", 4, "--checkpoint-every", 1, "--processes", 2)
+    options = (*DIGITS, "--epochs", 4, "--checkpoint-every", "1epochs", "--processes", 2)
     uninterrupted = program(*options, "--out", whole)
     assert uninterrupted.wait(timeout=100) == 0
 

@@ -81,8 +81,6 @@ PATHS = (
         "\u00fc",
         "a\nb",
         "-",
-        "/dev/null",
-        "/dev/full",
         "/proc/x",
     ),
 )

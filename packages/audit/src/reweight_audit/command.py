@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from reweight_audit.outputs import refuse_outputs
-from reweight_core import UserError, json_option, nearest, quiet_option, run_argument
+from reweight_core import UserError, json_option, nearest, quiet_option, refuse_outputs, run_argument
 
 
 @click.command(name="audit")

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,11 @@ def written_whole(path: Path, *, shared: bool = False) -> Iterator[Path]:
         path: the file to write.
         shared: whether several processes may write it at the same time: each then has a temporary path of its own.
     """
-    if not path.name:
+    if not path.name or path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        # a device would be a file ever after
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
     partial = path.with_name(f"{path.name}.partial")
     # of a process that was killed
     partial.unlink(missing_ok=True)
@@ -67,6 +70,30 @@ def usual_permissions(path: Path) -> Iterator[None]:
     path.chmod(permissions)
 
 
+def refuse_outputs(files: Mapping[str, Path | None]) -> None:
+    """Refuse files that cannot be written, or of which one would be written over another, before work begins.
+
+    Args:
+        files: by the option that asks for them; None for none.
+
+    Raises:
+        UserError: if one is a folder, or lies in none that exists, or two are the same.
+    """
+    seen: dict[Path, str] = {}
+    for flag, file in files.items():
+        if file is None:
+            continue
+        try:
+            fits = not file.is_dir() and file.absolute().parent.is_dir()
+        except OSError as error:
+            raise UserError(f"{flag} {file}: {error.strerror}") from error
+        if not fits:
+            raise UserError(f"{flag} {file}: must be a file in a folder that exists")
+        before = seen.setdefault(file.absolute(), flag)
+        if before != flag:
+            raise UserError(f"{flag} {file}: is the file of {before} too; give another")
+
+
 def cache_folder() -> Path:
     """Return the folder for what can be made again: ``~/.cache/reweight``, or below ``$XDG_CACHE_HOME``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reweight"
@@ -80,7 +107,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole (`written_whole`)."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return what `write_json` writes."""
+    return json.dumps(value, indent=2) + "\n"
 
 
 @contextmanager

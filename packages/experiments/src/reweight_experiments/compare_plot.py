@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reweight_core import UserError, written_whole
+from reweight_core import UserError, refuse_outputs, written_whole
 from reweight_experiments.report import Spread
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def check_file(file: Path) -> None:
     """Raise `UserError` if a plot cannot be drawn into a file: its name, its folder, or matplotlib is missing."""
     if file.suffix.lower() not in ENDINGS:
         raise UserError(f"--plot {file}: must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
-    if file.is_dir() or not file.absolute().parent.is_dir():
-        raise UserError(f"--plot {file}: must be a file in a folder that exists")
+    refuse_outputs({"--plot": file})
     try:
         # imported only to learn, before anything is read, whether it is there and works
         import matplotlib  # noqa: F401

@@ -98,10 +98,10 @@ def main(args: list[str] | None = None) -> None:
         _fail(error.format_message(), error)
     except (click.Abort, KeyboardInterrupt) as interrupt:
         # click wraps the interrupt, whose notes say what is kept
-        notes = getattr(interrupt.__cause__ or interrupt, "__notes__", [])
+        cause = interrupt.__cause__ or interrupt
         if is_first():
-            click.echo("; ".join(["interrupted", *notes]), err=True)
-        sys.exit(130)
+            click.echo("; ".join(["interrupted", *getattr(cause, "__notes__", [])]), err=True)
+        sys.exit(getattr(cause, "status", 130))
     except BrokenPipeError:
         # whoever read our output has gone
         sys.exit(1)

@@ -50,7 +50,7 @@ def told_output() -> Iterator[None]:
         return
     output = _Output(sys.stdout)
     try:
-        with redirect_stdout(output):  # type: ignore[type-var]
+        with redirect_stdout(output):
             yield
             output.flush()
     finally:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from reweight_core.errors import LostProcessError, UserError, means_full_memory, reason
+from reweight_core.errors import InterruptedRun, LostProcessError, UserError, means_full_memory, reason
 
 
 @contextmanager
@@ -33,11 +33,14 @@ def told_to_the_user(folder: Path | None = None) -> Iterator[None]:
         if folder is None:
             raise
         raise UserError(f"{folder}: {error}; what was written before is kept") from error
+    except InterruptedRun:
+        # it says itself what is kept
+        raise
     except KeyboardInterrupt as interrupt:
         if folder is not None and (folder / "checkpoints").exists():
             interrupt.add_note(f"reweight resume {folder} goes on from the last checkpoint")
         elif folder is not None:
-            interrupt.add_note(f"there is no checkpoint in {folder} yet (--checkpoint-every)")
+            interrupt.add_note(f"there is no checkpoint in {folder} yet: reweight resume {folder} begins again")
         raise
 
 
