@@ -80,7 +80,7 @@ def make(draw: Draw, folder: Path) -> list[Command]:
     kept = kept_run(draw(st.sampled_from(("table", "weighted"))))
     shutil.copytree(kept, folder / "run")
     data = ("--data", "csv", "--data-root", str(kept.parent / "table"), "--model", "linear")
-    train = ("train", *data, "--epochs", "3", "--checkpoint-every", "1", "--out", "new", "--quiet")
+    train = ("train", *data, "--epochs", "3", "--checkpoint-every", "1epochs", "--out", "new", "--quiet")
     then: tuple[tuple[str, ...], ...] = ()
     what = draw(
         st.sampled_from(("train", "train", "train", "audit", "apply", "predict", "sweep", "compare", "resume", "bare"))
@@ -135,7 +135,7 @@ def make(draw: Draw, folder: Path) -> list[Command]:
         kept = kept_run("sweep")
         shutil.copytree(kept, folder / "run")
         data = ("--data", "csv", "--data-root", str(kept.parent / "table"), "--model", "linear", "--epochs", "2")
-        command = ("sweep", "--methods", "erm", *data, "--checkpoint-every", "1", "--out", "run", "--quiet")
+        command = ("sweep", "--methods", "erm", *data, "--checkpoint-every", "1epochs", "--out", "run", "--quiet")
         then = (command, ("compare", "run"))
     if draw(st.booleans()):
         trouble = partial(full, draw(st.sampled_from((0, 1, 10, 100, 500, 1000, 2000, 5000))))

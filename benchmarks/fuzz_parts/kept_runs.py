@@ -54,7 +54,7 @@ def kept_run(name: str) -> Path:
     """
     _made.append(tempfile.TemporaryDirectory(prefix="fuzz-runs-"))
     folder = Path(_made[-1].name)
-    options: dict[str, object] = {"epochs": 2, "checkpoint_every": 1, "model": "linear"}
+    options: dict[str, object] = {"epochs": 2, "checkpoint_every": "1epochs", "model": "linear"}
     if name == "images":
         write_images(folder / "photos")
         options |= {"data": "folder", "data_root": folder / "photos", "meta_size": 0}

@@ -70,11 +70,11 @@ def make(draw: Draw, folder: Path) -> list[Command]:
     options = ("--data", "csv", "--data-root", str(kept.parent / "table"), "--model", "linear", "--epochs", "2")
     chosen: tuple[tuple[str, ...], ...] = OF_A_RUN if name == "images" else ON_A_TABLE
     if name == "sweep":
-        sweep = ("sweep", "--methods", "erm", *options, "--checkpoint-every", "1", "--out", "run")
+        sweep = ("sweep", "--methods", "erm", *options, "--checkpoint-every", "1epochs", "--out", "run")
         chosen = (sweep, sweep, ("compare", "run"))
     elif name == "fit":
         chosen = (
-            ("fit", *options, "--checkpoint-every", "1", "--candidates", "gce", "--budget", "1x", "--out", "run"),
+            ("fit", *options, "--checkpoint-every", "1epochs", "--candidates", "gce", "--budget", "1x", "--out", "run"),
         )
         if draw(st.booleans()):
             shutil.rmtree(folder / "run")
