@@ -139,7 +139,7 @@ def _told_of(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read as Parquet ({error})") from error
+        raise UserError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())})") from error
 
 
 def _are_equally_long(column: Any) -> bool:
