@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from importlib import import_module, metadata
@@ -81,6 +82,8 @@ def main(args: list[str] | None = None) -> None:
             if not is_first():
                 # what they warn of, process 0 does too
                 warnings.simplefilter("ignore")
+                # click would write an empty line for each
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
             arguments = sys.argv[1:] if args is None else args
             end_with_launcher()
             launched = Launched.here()
