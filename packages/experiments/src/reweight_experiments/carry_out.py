@@ -102,7 +102,8 @@ def _make(claims: Claims, slots: Sequence[Mapping[str, str]], watcher: Watcher) 
     with Processes(min(len(slots), len(claims.open))) as processes:
         while claims.open:
             while free and (run := claims.next()) is not None:
-                job = Job(run.name, (), run.folder.with_name(f"{run.folder.name}.log"), free[0])
+                log = run.folder.with_name(f"{run.folder.name}.log")
+                job = Job(run.name, (), log, free[0], run.config.processes)
                 try:
                     job = attrs.evolve(job, command=python_command(arguments_for(run)))
                 except AtWorkError:

@@ -20,7 +20,7 @@ from reweight_core.runs.checkpoint import Checkpoint, Final, Manifest, Position
 from reweight_core.runs.new_examples import reader_of
 from reweight_core.training.build import Parts
 from reweight_core.training.patience import is_in_vain, patient_stage
-from reweight_core.training.stages import source_size, usual_order
+from reweight_core.training.stages import refuse_empty_epoch, source_size, usual_order
 
 
 @attrs.frozen(eq=False)
@@ -137,6 +137,7 @@ class TrainingState:
             sizes = list(parts.batch_sizes[self.position.stage])
         else:
             sizes = batch_sizes(len(order), config.batch_size, parts.together.size)
+            refuse_empty_epoch(stage.name, len(order), sizes, parts.together.size)
         left = len(sizes)
         if stage.steps is not None:
             left = min(left, stage.steps - self.position.steps)
