@@ -120,8 +120,8 @@ def test_a_run_that_is_taken_over_is_stopped_here_and_not_a_failure(made, tmp_pa
             self.other = file.with_name("seed-0.lease-2")
             self.other.write_text("another")
 
-        def stop(self, jobs):
-            stopped.extend(job.name for job in jobs)
+        def kill(self, job):
+            stopped.append(job.name)
             self.running = []
             (run,) = planned(tmp_path, "erm", "digits")
             run.folder.mkdir()

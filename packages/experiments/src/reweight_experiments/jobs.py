@@ -117,6 +117,12 @@ class Processes:
                 process.kill()
                 process.wait()
 
+    def kill(self, job: Job) -> None:
+        """Kill a job, which is not to write anything more; it does not count as ended."""
+        process = self._running.pop(job)[0]
+        process.kill()
+        process.wait()
+
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
