@@ -16,11 +16,16 @@ import attrs
 import pytest
 import torch
 
-from reweight_core import UserError, configure
+from reweight_core import UserError, configure, hookimpl
 from reweight_core.config.compatibility import records_of, refuse_in_several_processes
+from reweight_core.errors import DivergedError
 from reweight_core.plugins import registry
+from reweight_core.runs import folder as run_folder
+from reweight_core.testing import tiny_parts
 from reweight_core.testing.in_turns import InTurns
-from reweight_core.training import preflight
+from reweight_core.training import loop, preflight
+from reweight_core.training.held_out import HeldOut
+from reweight_core.training.loop import train_parts
 
 # where --model finds the networks, too
 sys.path.append(str(Path(__file__).parent))
@@ -190,6 +195,44 @@ def test_a_full_disk_ends_all_processes_in_one_line_and_nothing_is_left(tmp_path
     assert "File too large" in err
     assert not any(Path(f"/proc/{child}").exists() for child in found)
     assert set(Path(tempfile.gettempdir()).glob("torch*")) == before
+
+
+class Uphill:
+    """Makes every step one up the loss, in place of down."""
+
+    @hookimpl(wrapper=True)
+    def generate_weights(self, step):
+        return -(yield)
+
+
+def test_the_others_wait_while_process_0_saves_and_tells_that_the_run_has_diverged(tmp_path, monkeypatch):
+    events = []
+
+    class Observer:
+        @hookimpl
+        def end_run(self, error):
+            events.append("0 tells")
+
+    def run(together):
+        broadcast = together.group.broadcast
+
+        def noted(value):
+            events.append(f"{together.rank} waits")
+            return broadcast(value)
+
+        together.group.broadcast = noted
+        observers = [Uphill(), *[Observer()] * together.is_first]
+        options = {"lr": 3.0, "max_grad_norm": 1.0, "schedule": "constant", "epochs": 20}
+        parts = tiny_parts("erm", observers, "mlp", together=together, **options)
+        with pytest.raises(DivergedError):
+            train_parts(parts, HeldOut.of(parts.config, parts.data, parts.device), tmp_path)
+        events.append(f"{together.rank} ends")
+
+    monkeypatch.setattr(run_folder, "write_config", lambda *_: None)
+    monkeypatch.setattr(loop.checkpoint, "save", lambda *_: events.append("0 saves"))
+    InTurns(2).run(run)
+    after = events[len(events) - events[::-1].index("0 saves") :]
+    assert after == [*["0 waits", "1 waits"], "0 tells", *["0 waits", "1 waits"], "0 ends", "1 ends"]
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 import pytest
@@ -161,3 +162,36 @@ def test_a_process_whose_launcher_has_ended_does_not_begin():
     code = "from reweight_core.cli.launch import end_with_launcher; end_with_launcher(); print('begun')"
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | {launching.LAUNCHER: "1"}, capture_output=True)
     assert (done.returncode, done.stdout) == (2, b"")
+
+
+def test_no_process_is_left_of_a_launcher_that_is_killed(tmp_path):
+    if sys.platform != "linux":
+        return
+    stand_in = tmp_path / "python"
+    begins = "from reweight_core.cli.launch import end_with_launcher; end_with_launcher()"
+    code = f"{HEAD}{begins}\nopen(f'{{rank}}.part', 'w').write(str(os.getpid()))\n"
+    code += "os.rename(f'{rank}.part', f'{rank}.pid')\ntime.sleep(60)"
+    stand_in.write_text(f'#!/bin/sh\nexec {sys.executable} -c "$4"\n')
+    stand_in.chmod(0o755)
+    starter = (
+        "import sys, click\nfrom reweight_core.cli.launch import launch\n"
+        f"sys.executable = {str(stand_in)!r}\n"
+        f"with click.Context(click.Command('train'), obj=[{code!r}]):\n    launch(2)"
+    )
+    launcher = subprocess.Popen([sys.executable, "-c", starter], cwd=tmp_path)
+    while len(files := list(tmp_path.glob("*.pid"))) < 2:
+        assert launcher.poll() is None
+        time.sleep(0.01)
+    launcher.kill()
+    launcher.wait()
+    deadline = time.monotonic() + 10
+    while any(running(int(file.read_text())) for file in files) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(running(int(file.read_text())) for file in files)
+
+
+def running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
