@@ -71,7 +71,7 @@ DIGITS = {
     "meta_size": 100,
     "lookahead": "jvp",
     "epochs": 3,
-    "checkpoint_every": 1,
+    "checkpoint_every": "1epochs",
 }
 """Options of a run of the program, of 14 steps an epoch."""
 

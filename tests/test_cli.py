@@ -29,7 +29,7 @@ OWN_LOSS = {"gen-label", "soft-label"}
 """Methods whose loss is not the cross-entropy with the observed label."""
 
 DATA = ["--noise", "uniform:0.4", "--val-size", "20"]
-TRAIN = [*DATA, "--epochs", "2", "--checkpoint-every", "1", "--device", "cpu"]
+TRAIN = [*DATA, "--epochs", "2", "--checkpoint-every", "1epochs", "--device", "cpu"]
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_training_tells_where_the_run_is_and_each_epoch_in_a_line(reweight):
 def test_a_result_can_be_one_line_or_json_and_nothing_else(reweight, command):
     for flag in ("--quiet", "--json"):
         folder = Path(flag.strip("-"))
-        shown = reweight("train", "--epochs", 2, "--checkpoint-every", 1, "--out", folder, flag)
+        shown = reweight("train", "--epochs", 2, "--checkpoint-every", "1epochs", "--out", folder, flag)
         if command == "resume":
             (folder / "summary.json").unlink()
             shutil.rmtree(max((folder / "checkpoints").glob("step-*")))
@@ -726,7 +726,7 @@ def test_an_interrupt_says_what_is_kept(reweight, monkeypatch):
     monkeypatch.setattr("reweight_core.training.loop.train_epoch", interrupt)
     result = reweight("train", "--out", "kept")
     assert result.status == 130
-    assert result.err.strip() == "interrupted; there is no checkpoint in kept yet (--checkpoint-every)"
+    assert result.err.strip() == "interrupted; there is no checkpoint in kept yet: reweight resume kept begins again"
     assert reweight("list").status == 0
 
 
@@ -735,13 +735,13 @@ def test_an_interrupt_says_how_to_go_on(reweight, monkeypatch):
 
     train_epoch = loop.train_epoch
 
-    def interrupt(state, epoch):
+    def interrupt(state, *others):
         if state.epochs_done == 1:
             raise KeyboardInterrupt
-        return train_epoch(state, epoch)
+        return train_epoch(state, *others)
 
     monkeypatch.setattr(loop, "train_epoch", interrupt)
-    result = reweight("train", "--epochs", "2", "--checkpoint-every", "1", "--out", "begun")
+    result = reweight("train", "--epochs", "2", "--checkpoint-every", "1epochs", "--out", "begun")
     assert result.status == 130
     assert result.err.strip() == "interrupted; reweight resume begun goes on from the last checkpoint"
     monkeypatch.undo()

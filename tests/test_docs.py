@@ -276,7 +276,18 @@ def test_the_documented_loss_is_poly_1(documented_plugins):
 def test_the_documented_observer_writes_the_figures_that_it_is_told_and_forgets_on_a_resume(
     workplace, documented_plugins
 ):
-    options = ["--data", "bars", "--epochs", "3", "--checkpoint-every", "2", "--curves-figure", "lr", "--out", "run"]
+    options = [
+        "--data",
+        "bars",
+        "--epochs",
+        "3",
+        "--checkpoint-every",
+        "2epochs",
+        "--curves-figure",
+        "lr",
+        "--out",
+        "run",
+    ]
     assert run("train", "--observe", "curves", *options) == 0
     curves = workplace / "run" / "curves.csv"
     first = curves.read_text()

@@ -69,7 +69,7 @@ def method(monkeypatch):
 
 def digits(out, **more):
     given = {"method": "erm", "data": "digits", "model": "mlp", "batch_size": 200, "epochs": 2, "device": "cpu"}
-    return configure(**given | {"val_size": 50, "noise": "uniform:0.4", "checkpoint_every": 1} | more, out=out)
+    return configure(**given | {"val_size": 50, "noise": "uniform:0.4", "checkpoint_every": "1epochs"} | more, out=out)
 
 
 class TestFinal:

@@ -152,7 +152,7 @@ def test_a_last_training_that_was_interrupted_is_resumed(tmp_path):
             if metrics["epoch"] == 3:
                 raise KeyboardInterrupt
 
-    options = SHORT | {"checkpoint_every": 1}
+    options = SHORT | {"checkpoint_every": "1epochs"}
     with pytest.raises(KeyboardInterrupt):
         reweight_core.fit("best", **FEW, **options, observers=[Interrupts()])
     config = tmp_path / "best/config.json"

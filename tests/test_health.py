@@ -42,7 +42,14 @@ class Interrupt:
 
 
 def options(out, **more):
-    given = {"method": "erm", "data": "digits", "batch_size": 300, "device": "cpu", "checkpoint_every": 1, "out": out}
+    given = {
+        "method": "erm",
+        "data": "digits",
+        "batch_size": 300,
+        "device": "cpu",
+        "checkpoint_every": "1epochs",
+        "out": out,
+    }
     return configure(**given | {"lr": 1.0, "schedule": "constant", "max_grad_norm": 1.0, "epochs": 12} | more)
 
 

@@ -88,7 +88,9 @@ def test_an_interrupted_run_on_mapped_rows_goes_on_as_if_it_had_not_been(folder,
             if done == 8:
                 raise KeyboardInterrupt
 
-    config = configure(method="gdw", data="features", data_root=folder, model="mlp", epochs=4, checkpoint_every=1)
+    config = configure(
+        method="gdw", data="features", data_root=folder, model="mlp", epochs=4, checkpoint_every="1epochs"
+    )
     whole = train(attrs.evolve(config, out=tmp_path / "whole"))
     with pytest.raises(KeyboardInterrupt):
         train(attrs.evolve(config, out=tmp_path / "parts"), [Interrupt()])

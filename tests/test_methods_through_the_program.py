@@ -19,10 +19,17 @@ INTERRUPTED_ELSEWHERE = {"clean-only", "erm", "fsr", "gdw", "l2rw", "mwnet", "ra
 """Methods that tests/test_resume.py interrupts."""
 
 # two epochs of three steps
-TINY = {"data": "digits", "noise": "uniform:0.4", "steps": 6, "batch_size": 500, "checkpoint_every": 1, "device": "cpu"}
+TINY = {
+    "data": "digits",
+    "noise": "uniform:0.4",
+    "steps": 6,
+    "batch_size": 500,
+    "checkpoint_every": "1epochs",
+    "device": "cpu",
+}
 TINY |= {"meta_size": 20, "meta_batch_size": 20}
 OWN = {"dictionary_size": 30, "probe_size": 20, "warmup_epochs": 1, "relabel_warmup_epochs": 1, "first_epochs": 1}
-OWN |= {"keep": 1.0}
+OWN |= {"share": 1.0}
 """Given to the plugins that have such an option, so that a small run is a whole one."""
 LONGER = {"glc": (3, 9), "posterior-label": (3, 9), "erm with fine-tune": (3, 7)}
 """Epochs and steps of the plugins that add stages."""

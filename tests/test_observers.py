@@ -57,7 +57,14 @@ class Diary:
 plugin = ObserverPlugin("diary", "writes what it hears", Diary, Options)
 """
 
-OPTIONS = {"data": "digits", "meta_size": 0, "model": "mlp", "epochs": 3, "checkpoint_every": 1, "batch_size": 500}
+OPTIONS = {
+    "data": "digits",
+    "meta_size": 0,
+    "model": "mlp",
+    "epochs": 3,
+    "checkpoint_every": "1epochs",
+    "batch_size": 500,
+}
 
 
 @pytest.fixture

@@ -161,7 +161,7 @@ def test_a_run_on_features_without_names_says_so(root, trained, tmp_path, capsys
     newest = checkpoint.load_latest(nameless / "checkpoints")
     shutil.rmtree(nameless / "checkpoints")
     manifest = attrs.evolve(newest.manifest, features=None)
-    checkpoint.save(nameless / "checkpoints", attrs.evolve(newest, manifest=manifest))
+    checkpoint.save(nameless / "checkpoints", attrs.evolve(newest, manifest=manifest), keep=2)
     line = refusal(nameless, root / "test.csv", tmp_path / "out.csv", capsys)
     assert "has features without names, and its plugin does not" in line
     assert run("eval", nameless) == 0

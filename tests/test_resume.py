@@ -35,7 +35,7 @@ class Interrupt:
 
 def options(method, **more):
     given = {"method": method, "data": "digits", "noise": "uniform:0.4", "meta_size": 20, "meta_batch_size": 20}
-    given |= {"batch_size": 300, "epochs": 4, "checkpoint_every": 1, "device": "cpu", "val_size": 20}
+    given |= {"batch_size": 300, "epochs": 4, "checkpoint_every": "1epochs", "device": "cpu", "val_size": 20}
     return given | more
 
 
@@ -46,7 +46,7 @@ RUNS = {
     "patience": options("erm", epochs=9, patience=3, lr=1e-30),
     "l2rw": options("l2rw"),
     "mwnet": options("mwnet", meta_every=2, optimizer="adam", lr=1e-3),
-    "gdw": options("gdw", checkpoint_every=2),
+    "gdw": options("gdw", checkpoint_every="2epochs"),
     "clean-only": options("clean-only"),
     "fsr": options("fsr", dictionary_size=30, probe_size=20, warmup_epochs=2, relabel_warmup_epochs=1)
     | {"schedule": "cyclic", "with": ["mixup", "relabel", "label-smoothing", "ema"]},
@@ -84,7 +84,7 @@ def assert_same_run(one, other):
         assert ours.keys() == theirs.keys()
         for key, tensor in ours.items():
             assert torch.equal(tensor, theirs[key]), key
-    untimed = [attrs.evolve(saved.manifest, seconds=0, history=[]) for saved in (found, expected)]
+    untimed = [attrs.evolve(saved.manifest, run="", seconds=0, history=[]) for saved in (found, expected)]
     assert untimed[0] == untimed[1]
     assert [line["epoch"] for line in found.manifest.history] == list(range(1, expected.manifest.epoch + 1))
     assert metrics(one) == metrics(other)
@@ -103,6 +103,18 @@ def test_a_resumed_run_is_the_uninterrupted_one(name, interrupt, uninterrupted, 
     with pytest.raises(KeyboardInterrupt):
         train(configure(**RUNS[name], out=tmp_path / "run"), observers=[Interrupt(**interrupt)])
     assert load_latest(tmp_path / "run" / "checkpoints").manifest.epoch <= 3
+    resume(tmp_path / "run")
+    assert_same_run(tmp_path / "run", uninterrupted(name))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_goes_on_within_an_epoch(name, uninterrupted, tmp_path):
+    step = 3 * STEPS_AN_EPOCH + 4
+    options = RUNS[name] | {"checkpoint_every": "2steps"}
+    with pytest.raises(KeyboardInterrupt):
+        train(configure(**options, out=tmp_path / "run"), observers=[Interrupt(step=step)])
+    assert load_latest(tmp_path / "run" / "checkpoints").manifest.within.steps
     resume(tmp_path / "run")
     assert_same_run(tmp_path / "run", uninterrupted(name))
 
@@ -187,11 +199,11 @@ def test_a_run_that_is_still_at_work_is_left_alone(interrupted):
         resume(interrupted)
 
 
-def test_a_run_without_a_checkpoint_says_so(tmp_path):
+def test_a_run_without_a_checkpoint_begins_again(uninterrupted, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        train(configure(**RUNS["erm"], out=tmp_path / "run"), observers=[Interrupt(step=2)])
-    with pytest.raises(UserError, match="interrupted before its first checkpoint; remove it and train again"):
-        resume(tmp_path / "run")
+        train(configure(**RUNS["gdw"], out=tmp_path / "run"), observers=[Interrupt(step=2)])
+    resume(tmp_path / "run")
+    assert_same_run(tmp_path / "run", uninterrupted("gdw"))
 
 
 def test_the_time_of_a_resumed_run_is_that_of_all_its_parts(tmp_path, monkeypatch):

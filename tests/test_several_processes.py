@@ -23,7 +23,7 @@ from reweight_core.plugins import registry
 from reweight_core.runs import folder as run_folder
 from reweight_core.testing import tiny_parts
 from reweight_core.testing.in_turns import InTurns
-from reweight_core.training import loop, preflight
+from reweight_core.training import preflight
 from reweight_core.training.held_out import HeldOut
 from reweight_core.training.loop import train_parts
 
@@ -174,20 +174,11 @@ def test_a_process_that_dies_ends_the_run_in_one_line_and_it_is_resumed_exactly(
 
 def test_a_full_disk_ends_all_processes_in_one_line_and_nothing_is_left(tmp_path):
     before = set(Path(tempfile.gettempdir()).glob("torch*"))
-    options = (
-        "--data",
-        "digits",
-        "--model",
-        "mlp",
-        "--checkpoint-every",
-        1,
-        "--processes",
-        2,
-        "--out",
-        tmp_path / "run",
-    )
+    options = ["--data", "digits", "--model", "mlp", "--checkpoint-every", "1epochs", "--out", tmp_path / "run"]
     small = (100_000, 100_000)
-    filled = program("train", *options, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, small))
+    filled = program(
+        "train", *options, "--processes", 2, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, small)
+    )
     while len(found := children(filled)) < 2 and filled.poll() is None:
         time.sleep(0.02)
     out, err = filled.communicate(timeout=100)
@@ -229,7 +220,7 @@ def test_the_others_wait_while_process_0_saves_and_tells_that_the_run_has_diverg
         events.append(f"{together.rank} ends")
 
     monkeypatch.setattr(run_folder, "write_config", lambda *_: None)
-    monkeypatch.setattr(loop.checkpoint, "save", lambda *_: events.append("0 saves"))
+    monkeypatch.setattr("reweight_core.training.saving.checkpoint.save", lambda *_: events.append("0 saves"))
     InTurns(2).run(run)
     after = events[len(events) - events[::-1].index("0 saves") :]
     assert after == [*["0 waits", "1 waits"], "0 tells", *["0 waits", "1 waits"], "0 ends", "1 ends"]
@@ -240,7 +231,6 @@ def test_other_commands_are_refused_in_several_processes(reweight, monkeypatch, 
     for name, value in {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": 2}.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "it")
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
     refused = reweight("sweep", "--methods", "erm", "--out", "s")
     assert refused.status == 2
     assert refused.err == (

@@ -140,7 +140,18 @@ def test_of_two_processes_on_one_folder_one_is_killed_and_the_other_makes_the_re
         "        return super().forward(images)\n\n\n"
         "def net(input_shape, num_classes):\n    return nn.Sequential(Slow(), nn.Linear(64, num_classes))\n"
     )
-    sweep = ["--methods", "erm", "--seeds", "2", "--model", "slow:net", "--epochs", "4", "--checkpoint-every", "1"]
+    sweep = [
+        "--methods",
+        "erm",
+        "--seeds",
+        "2",
+        "--model",
+        "slow:net",
+        "--epochs",
+        "4",
+        "--checkpoint-every",
+        "1epochs",
+    ]
     sweep += ["--device", "cpu", "--out", "s"]
     first, second = (worker(tmp_path, *sweep) for _ in range(2))
     deadline = time.monotonic() + 60

@@ -134,7 +134,7 @@ def _sweep(setting: Setting, title: str, methods: str, *options: str) -> Part:
     """Return runs at the full schedule: 80 epochs, 1,000 clean images; an option that is given again counts."""
     folder = setting.work / "runs" / "".join(c if c.isalnum() else "-" for c in title)
     arguments = ["--methods", methods, "--model", "resnet32", "--meta-size", "1000", *_images(setting), *options]
-    arguments += ["--checkpoint-every", "2", "--device", setting.device, "--jobs", str(setting.jobs)]
+    arguments += ["--checkpoint-every", "2epochs", "--device", setting.device, "--jobs", str(setting.jobs)]
     command = (*PROGRAM, "sweep", *arguments, "--out", str(folder), "--quiet")
     return Part(f"runs: {title}", "runs", command, seconds=None, least=60, runs=folder)
 

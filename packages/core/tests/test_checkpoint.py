@@ -33,6 +33,7 @@ STATE = {
 
 def save(folder, step, model=MODEL, state=STATE):
     manifest = checkpoint.Manifest(
+        run="r",
         step=step,
         epoch=step,
         stage="train",
@@ -50,7 +51,7 @@ def save(folder, step, model=MODEL, state=STATE):
         data_fingerprint="f",
         held_out_test=None,
     )
-    return checkpoint.save(folder, checkpoint.Checkpoint(model, state, manifest))
+    return checkpoint.save(folder, checkpoint.Checkpoint(model, state, manifest), keep=2)
 
 
 @contextmanager
@@ -294,7 +295,14 @@ def test_out_that_cannot_be_made_is_refused(tmp_path, out):
 
 def content_of_config(options):
     environment = {"plugins": {"method": "a 1.0"}, "versions": {"torch": "2.6.0"}, "device": "cpu", "threads": 2}
-    return {"format": 1, "options": options, **environment, "precision": "fp32"}
+    return {
+        "format": 1,
+        "options": options,
+        **environment,
+        "precision": "fp32",
+        "run": "r",
+        "data": {"fingerprint": "f"},
+    }
 
 
 def test_the_options_of_a_run_are_read_back(tmp_path, monkeypatch):
@@ -325,7 +333,7 @@ def test_options_that_the_installed_version_cannot_read_are_refused(tmp_path, op
         run_folder.read_config(tmp_path)
 
 
-@pytest.mark.parametrize("missing", ["format", "plugins", "versions", "device", "threads", "precision"])
+@pytest.mark.parametrize("missing", ["format", "plugins", "versions", "device", "threads", "precision", "run", "data"])
 def test_a_config_without_what_a_result_depends_on_is_not_that_of_a_run(tmp_path, missing):
     content = content_of_config({"method": "erm"})
     del content[missing]

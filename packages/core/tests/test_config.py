@@ -421,7 +421,7 @@ def test_a_file_that_cannot_be_read_is_refused_by_its_name(tmp_path):
 
 def test_only_options_that_say_where_or_how_a_run_is_made_change_no_result():
     without = {name for name, item in known_options(RunConfig, {}).items() if not item.changes_result}
-    assert without == {"device", "graph", "workers", "observe", "checkpoint_every", "out", "stop_when"}
+    assert without == {"device", "graph", "workers", "observe", "checkpoint_every", "keep", "out", "stop_when"}
     assert not known_options(RunConfig, {"observe": "thermometer"})["thermometer_scale"].changes_result
 
 

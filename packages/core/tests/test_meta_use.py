@@ -310,7 +310,7 @@ class TestRun:
                 if done == 8:
                     raise KeyboardInterrupt
 
-        options = {**OPTIONS, "epochs": 3, "checkpoint_every": 1}
+        options = {**OPTIONS, "epochs": 3, "checkpoint_every": "1epochs"}
         use(monkeypatch, Wild(), **LOOKS_AHEAD)
         whole = train_in(tmp_path / "whole", tiny_parts("erm", **options))
         with pytest.raises(KeyboardInterrupt):
@@ -319,7 +319,7 @@ class TestRun:
         state = TrainingState(parts)
         state.restore(load_latest(tmp_path / "run" / "checkpoints"))
         assert state.epochs_done == 1
-        train_to_the_end(state, HeldOut.of(parts.config, parts.data, parts.device), tmp_path / "run")
+        train_to_the_end(state, HeldOut.of(parts.config, parts.data, parts.device), tmp_path / "run", "")
         expected = whole.model.state_dict()
         assert all(torch.equal(tensor, expected[name]) for name, tensor in parts.model.state_dict().items())
         tables = [load_file(tmp_path / name / "samples.safetensors") for name in ("run", "whole")]

@@ -152,7 +152,7 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(parts_of, tmp_path,
             if metrics["epoch"] == epoch:
                 raise KeyboardInterrupt
 
-    options = {"patience": 1, "checkpoint_every": 1}
+    options = {"patience": 1, "checkpoint_every": "1epochs"}
     whole = train(tmp_path / "whole", parts_of(*STAGES, **options)).summary
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "run", parts_of(*STAGES, observers=[Interrupt()], **options))
@@ -161,7 +161,7 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(parts_of, tmp_path,
     state.restore(load_latest(tmp_path / "run" / "checkpoints"))
     assert state.epochs_done == epoch - 1
     run_folder.write_metrics(tmp_path / "run", state.history)
-    found = train_to_the_end(state, HeldOut.of(again.config, again.data, again.device), tmp_path / "run").summary
+    found = train_to_the_end(state, HeldOut.of(again.config, again.data, again.device), tmp_path / "run", "").summary
     timed = {"seconds", "seconds_per_step", "peak_memory_bytes"}
     assert found.keys() == whole.keys()
     assert all(found[name] == whole[name] for name in whole if name not in timed)

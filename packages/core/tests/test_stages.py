@@ -375,10 +375,15 @@ STAGES = (
 
 
 class Interrupt:
-    """Interrupts a run after an epoch, before its checkpoint."""
+    """Interrupts a run after an epoch or a step, before its checkpoint."""
 
-    def __init__(self, epoch):
-        self._epoch = epoch
+    def __init__(self, epoch=None, step=None):
+        self._epoch, self._step = epoch, step
+
+    @hookimpl
+    def observe_step(self, done, total):
+        if done == self._step:
+            raise KeyboardInterrupt
 
     @hookimpl
     def observe_epoch(self, metrics):
@@ -389,33 +394,46 @@ class Interrupt:
 class TestResume:
     @pytest.mark.parametrize("epoch", range(2, 10))
     def test_a_resumed_run_is_the_uninterrupted_one(self, parts_of, tmp_path, epoch):
+        resumed, state = self.interrupted_and_resumed(parts_of, tmp_path, "1epochs", epoch=epoch)
+        # what came after the checkpoint is done again
+        assert state["epochs_done"] == epoch - 1
+        begun = [heard[1] for heard in resumed.heard if heard[0] == "begin"]
+        first_epochs = {"b": 4, "c": 6, "d": 8}
+        assert begun == [name for name, first in first_epochs.items() if first >= epoch]
+
+    @pytest.mark.parametrize("step", range(2, 30))
+    def test_so_is_one_that_was_interrupted_within_an_epoch(self, parts_of, tmp_path, step):
+        _, state = self.interrupted_and_resumed(parts_of, tmp_path, "1steps", step=step)
+        assert state["steps_done"] == step - 1
+
+    def interrupted_and_resumed(self, parts_of, tmp_path, every, **interrupt):
+        """Compare the two; return the method of the resumed run, and where it was resumed."""
+
         def order(stage, epoch, size, rng):
             return rng.randint(size, size=size) if stage.name == "a" else None
 
         def parts(*observers):
             method = Planned(*STAGES, order=order)
-            return method, parts_of(method, observers, val=True, checkpoint_every=1, optimizer="adam", augment="crop")
+            options = {"checkpoint_every": every, "optimizer": "adam", "augment": "crop"}
+            return method, parts_of(method, observers, val=True, **options)
 
         _, whole = parts()
         train_in(tmp_path / "whole", whole)
         expected = TrainingState(whole).state_dict()
 
-        _, interrupted = parts(Interrupt(epoch))
+        _, interrupted = parts(Interrupt(**interrupt))
         with pytest.raises(KeyboardInterrupt):
             train_in(tmp_path / "run", interrupted)
         resumed, again = parts()
         state = TrainingState(again)
         state.restore(load_latest(tmp_path / "run" / "checkpoints"))
-        # what came after the checkpoint is done again
-        assert state.epochs_done == epoch - 1
-        train_to_the_end(state, HeldOut.of(again.config, again.data, again.device), tmp_path / "run")
+        where = {"epochs_done": state.epochs_done, "steps_done": state.steps_done}
+        train_to_the_end(state, HeldOut.of(again.config, again.data, again.device), tmp_path / "run", "")
         found = TrainingState(again).state_dict()
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], expected[name]) for name in found)
         assert_same_network(again.best.weights, whole.best.weights)
-        begun = [heard[1] for heard in resumed.heard if heard[0] == "begin"]
-        first_epochs = {"b": 4, "c": 6, "d": 8}
-        assert begun == [name for name, first in first_epochs.items() if first >= epoch]
+        return resumed, where
 
 
 class TestRefusals:

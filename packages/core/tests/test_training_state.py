@@ -64,7 +64,7 @@ def test_a_plugin_may_be_called_like_something_of_cores(counting, name, tmp_path
     run_steps(parts, 3)
     saved = TrainingState(parts)
     saved.epochs_done = saved.steps_done = 3
-    checkpoint.save(tmp_path, saved.checkpoint())
+    checkpoint.save(tmp_path, saved.checkpoint(), keep=2)
     TrainingState(other).restore(checkpoint.load_latest(tmp_path))
     assert other.hooks.plugins[name].count == 3
     before, after = saved.state_dict(), TrainingState(other).state_dict()
@@ -73,7 +73,7 @@ def test_a_plugin_may_be_called_like_something_of_cores(counting, name, tmp_path
 
 
 def test_a_checkpoint_of_other_parts_is_refused(tmp_path):
-    checkpoint.save(tmp_path, TrainingState(tiny_parts("erm", model="lenet")).checkpoint())
+    checkpoint.save(tmp_path, TrainingState(tiny_parts("erm", model="lenet")).checkpoint(), keep=2)
     with pytest.raises(UserError, match="does not fit this run"):
         TrainingState(tiny_parts("erm", model="mlp")).restore(checkpoint.load_latest(tmp_path))
 

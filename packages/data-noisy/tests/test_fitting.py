@@ -87,7 +87,7 @@ def test_plain_training_on_a_small_table_predicts_what_scikit_learns_logistic_re
     scale = StandardScaler().fit(rows)
     reference = LogisticRegression(max_iter=1000).fit(scale.transform(rows), data.train.labels)
     expected = reference.predict(scale.transform(test_rows))
-    run = train(configure(**options, out=tmp_path / "run", steps=300, checkpoint_every=1000))
+    run = train(configure(**options, out=tmp_path / "run", steps=300, checkpoint_every="1000epochs"))
     with torch.no_grad():
         found = run.model(torch.from_numpy(data.test.images)).argmax(1).numpy()
     assert np.mean(found == expected) > 0.95

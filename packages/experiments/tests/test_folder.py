@@ -75,7 +75,8 @@ def test_what_is_no_run_is_never_removed(run):
 
 
 @pytest.mark.parametrize(
-    "option", [{"device": "cpu"}, {"workers": 1}, {"graph": "off"}, {"checkpoint_every": 1}, {"shelf": "/elsewhere"}]
+    "option",
+    [{"device": "cpu"}, {"workers": 1}, {"graph": "off"}, {"checkpoint_every": "1epochs"}, {"shelf": "/elsewhere"}],
 )
 def test_options_that_change_no_result_may_differ(run, option):
     write(run, "config.json", "summary.json", **option)

@@ -54,16 +54,16 @@ class TestChoice:
     def test_gradients_are_those_of_autograd(self):
         torch.testing.assert_close(make().last_layer_gradients(), feature_gradients())
 
-    @pytest.mark.parametrize("keep", [0.1, 0.5, 0.75])
-    def test_the_most_central_of_each_class_are_chosen(self, keep):
+    @pytest.mark.parametrize("share", [0.1, 0.5, 0.75])
+    def test_the_most_central_of_each_class_are_chosen(self, share):
         g = feature_gradients().numpy()
         expected = []
         for c in range(CLASSES):
             members = range(c, SIZE, CLASSES)
             total = {i: sum(np.linalg.norm(g[i] - g[j]) for j in members) for i in members}
-            expected += sorted(members, key=total.get)[: max(1, int(keep * len(members)))]
+            expected += sorted(members, key=total.get)[: max(1, int(share * len(members)))]
 
-        assert sorted(order(make(keep=keep))) == sorted(expected)
+        assert sorted(order(make(share=share))) == sorted(expected)
 
     def test_medoids_count_as_often_as_they_have_examples_nearest_to_them(self):
         context = make_context()
@@ -83,7 +83,7 @@ class TestChoice:
 
     @pytest.mark.parametrize("coreset", ["central", "facility-location"])
     def test_with_all_kept_it_is_plain_training_on_every_example_once(self, coreset):
-        method = make(keep=1.0, coreset=coreset, mix=False)
+        method = make(share=1.0, coreset=coreset, mix=False)
         chosen = order(method)
         run = ExactRun(method)
 

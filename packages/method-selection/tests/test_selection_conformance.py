@@ -16,8 +16,9 @@ class TestCrust(MethodSuite):
 
     def parts(self, observers=(), **options):
         """In an epoch for which it has chosen: before that it is plain training."""
-        parts = super().parts(observers, warmup_epochs=0, **options)
-        parts.hooks.order_epoch(parts.stages[0], 0, len(parts.train), np.random.RandomState(0))
+        parts = super().parts(observers, warmup_epochs=0, share=0.7, coreset="facility-location", **options)
+        if "checkpoint_every" not in options:
+            parts.hooks.order_epoch(parts.stages[0], 0, len(parts.train), np.random.RandomState(0))
         return parts
 
 

@@ -44,9 +44,6 @@ PASSES = 150
 FEW_SECONDS, OF_THE_RUN = 60, 0.5
 """Networks of trusted examples are trained unasked if they take less, or less of the run's own time."""
 
-NEVER = 10**6
-"""Epochs between two checkpoints of a training that is made anew if it is interrupted."""
-
 
 @attrs.frozen(eq=False)
 class OutOfSample:
@@ -242,7 +239,7 @@ def _trained(config: RunConfig, data: PreparedData) -> nn.Module:
         # the run has told what there is to be told
         warnings.simplefilter("ignore")
         options = attrs.evolve(
-            config, out=Path(folder) / "run", observe=(), observer_options=(), checkpoint_every=NEVER, patience=0,
+            config, out=Path(folder) / "run", observe=(), observer_options=(), checkpoint_every="never", patience=0,
             processes=1, sync_batchnorm=False,
         )  # fmt: skip
         return train(options, data=attrs.evolve(data, val=None, test=None)).model

@@ -21,6 +21,19 @@ class LostProcessError(UserError):
     """Another process of a run has ended, or does not answer; it can only be resumed."""
 
 
+class InterruptedRun(KeyboardInterrupt):
+    """A run was asked to end by a signal; it is saved.
+
+    Attributes:
+        status: the exit status of a program that ends by it.
+    """
+
+    def __init__(self, signal: int, note: str):
+        super().__init__(note)
+        self.status = 128 + signal
+        self.add_note(note)
+
+
 class PluginError(UserError):
     """A plugin failed, or gave something that cannot be used; the message names its kind, its name and what it did."""
 

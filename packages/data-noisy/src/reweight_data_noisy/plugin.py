@@ -122,7 +122,6 @@ clothing1m = DataPlugin(
         "lr": 1e-3,
         "weight_decay": 1e-3,
         "batch_size": 128,
-        "checkpoint_every": 1,
     },
 )
 webvision_50 = DataPlugin(
@@ -130,14 +129,14 @@ webvision_50 = DataPlugin(
     summary="WebVision 1.0, the first 50 classes: images and noisy labels from a search engine",
     build=imported("reweight_data_noisy.readers.webvision:load"),
     config=LargeOptions,
-    defaults={"model": "resnet50", "batch_size": 128, "weight_decay": 1e-4, "checkpoint_every": 1},
+    defaults={"model": "resnet50", "batch_size": 128, "weight_decay": 1e-4},
 )
 inaturalist_2018 = DataPlugin(
     name="inaturalist-2018",
     summary="iNaturalist 2018: photographs of 8,142 species, a long tail by nature",
     build=imported("reweight_data_noisy.readers.inaturalist:load"),
     config=LargeOptions,
-    defaults={"model": "resnet50", "batch_size": 128, "weight_decay": 1e-4, "checkpoint_every": 1},
+    defaults={"model": "resnet50", "batch_size": 128, "weight_decay": 1e-4},
 )
 digits_lt = _long_tail(digits, 0.1)
 mnist_lt = _long_tail(mnist, 0.01)

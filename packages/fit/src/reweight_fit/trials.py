@@ -42,9 +42,6 @@ from reweight_fit.search import Outcome, Trial, Way
 BATCH_SIZE = 250
 """Examples in one batch of the judging; it changes the speed, not the result."""
 
-NEVER = 10**6
-"""Epochs between two checkpoints of a trial, which is made anew if it is interrupted."""
-
 TELLS_WRONG_LABELS = "posterior-label"
 """The candidate whose weights are the probabilities that the observed labels are right."""
 
@@ -106,7 +103,7 @@ class Trials:
         positions = np.flatnonzero(in_fold(judged_on.labels, trial.fold, seed))
         wrong, problem, lasts = None, None, True
         logits = np.full((len(positions), len(self.data.dataset.classes)), np.nan, np.float32)
-        more = {"out": folder, "val_fold": "{}/{}".format(*trial.fold), "checkpoint_every": NEVER, "observe": ()}
+        more = {"out": folder, "val_fold": "{}/{}".format(*trial.fold), "checkpoint_every": "never", "observe": ()}
         with warnings.catch_warnings():
             # short trainings warn of what is meant for long ones
             warnings.simplefilter("ignore")

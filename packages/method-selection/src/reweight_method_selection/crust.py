@@ -78,7 +78,7 @@ class Crust:
 
     def choose(self, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return some points that stand for all, (k,), and how many each counts for, (k,)."""
-        count = max(1, int(self.config.keep * len(distances)))
+        count = max(1, int(self.config.share * len(distances)))
         if self.config.coreset == "central":
             return most_central(distances, count), np.ones(count)
         medoids = greedy_medoids(distances, count)
@@ -112,12 +112,16 @@ class Crust:
         return None if self.coreset is None else {"coreset": self.coreset}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The generator; the coreset is chosen anew in every epoch."""
-        return {"generator": self.generator.get_state()}
+        """The generator, and the coreset of the epoch: a run may go on within it."""
+        of_epoch = {} if self.coreset is None else {"coreset": self.coreset, "sizes": self.sizes}
+        return {"generator": self.generator.get_state(), **of_epoch}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what `state_dict` returned."""
         self.generator.set_state(state["generator"])
+        self.coreset = state["coreset"].to(self.sizes.device, copy=True) if "coreset" in state else None
+        if "sizes" in state:
+            self.sizes.copy_(state["sizes"])
 
 
 def parts_of_classes(candidates: np.ndarray, labels: np.ndarray, rng: np.random.RandomState) -> list[np.ndarray]:

@@ -26,7 +26,7 @@ class CoTeachingConfig:
 class CrustConfig:
     """Options of ``--method crust``."""
 
-    keep: float = option(0.5, "Share of each observed class that is chosen.", check=and_(gt(0), le(1)))
+    share: float = option(0.5, "Share of each observed class that is chosen.", check=and_(gt(0), le(1)))
     warmup_epochs: int = option(5, "Epochs of plain training before the first choice.", check=ge(0))
     coreset: Literal["central", "facility-location"] = option(
         "central",

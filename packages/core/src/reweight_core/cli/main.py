@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import warnings
 from importlib import import_module, metadata
@@ -31,6 +30,16 @@ class _Commands(click.Group):
             raise click.UsageError(
                 f"{flag} is no option here; say what to do first: reweight COMMAND {flag}", ctx
             ) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; where several processes are interrupted, the first alone says so."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            if is_first():
+                raise
+            # click itself would write an empty line
+            raise click.Abort from interrupt
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*COMMANDS, *(name for name in registry.names("command") if name not in COMMANDS)]
@@ -82,8 +91,6 @@ def main(args: list[str] | None = None) -> None:
             if not is_first():
                 # what they warn of, process 0 does too
                 warnings.simplefilter("ignore")
-                # click would write an empty line for each
-                signal.signal(signal.SIGINT, signal.SIG_DFL)
             arguments = sys.argv[1:] if args is None else args
             end_with_launcher()
             launched = Launched.here()
@@ -99,10 +106,10 @@ def main(args: list[str] | None = None) -> None:
         _fail(error.format_message(), error)
     except (click.Abort, KeyboardInterrupt) as interrupt:
         # click wraps the interrupt, whose notes say what is kept
-        notes = getattr(interrupt.__cause__ or interrupt, "__notes__", [])
+        cause = interrupt.__cause__ or interrupt
         if is_first():
-            click.echo("; ".join(["interrupted", *notes]), err=True)
-        sys.exit(130)
+            click.echo("; ".join(["interrupted", *getattr(cause, "__notes__", [])]), err=True)
+        sys.exit(getattr(cause, "status", 130))
     except BrokenPipeError:
         # whoever read our output has gone; Python would complain again when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

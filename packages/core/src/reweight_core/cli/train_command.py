@@ -3,6 +3,7 @@
 from typing import Any
 
 import attrs
+import click
 
 from reweight_core.cli.launch import launch
 from reweight_core.cli.output_options import json_option, quiet_option
@@ -18,9 +19,16 @@ from reweight_core.machine.launched import Launched, is_first
     name="train",
     epilog="Options of a method or dataset are listed with it: reweight train --method gdw --data cifar10 --help",
 )
+@click.option(
+    "--resume",
+    type=click.Choice(["never", "auto"]),
+    default="never",
+    show_default=True,
+    help="auto: go on with the run in --out if it is begun, so that the same line can be started again and again.",
+)
 @quiet_option
 @json_option
-def command(config: Any, quiet: bool, as_json: bool) -> None:
+def command(config: Any, resume: str, quiet: bool, as_json: bool) -> None:
     """Train a classifier with a re-weighting method; the run becomes a folder.
 
     \b
@@ -37,8 +45,10 @@ def command(config: Any, quiet: bool, as_json: bool) -> None:
         return
 
     from reweight_core.training.loop import train
+    from reweight_core.training.resume import train_or_resume
 
     with Progress(quiet or as_json or not is_first()) as progress:
-        run = train(config, observers=[progress] if is_first() else [])
+        begin = train_or_resume if resume == "auto" else train
+        run = begin(config, [progress] if is_first() else [])
     if is_first():
         show_result(run.summary, run.folder, quiet, as_json)

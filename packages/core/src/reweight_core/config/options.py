@@ -16,7 +16,7 @@ from reweight_core.errors import UserError, nearest, reason
 
 _DECLARED = "reweight.option"
 
-RESERVED = ("config", "help", "json", "quiet", "version")
+RESERVED = ("config", "help", "json", "quiet", "resume", "version")
 """Options that commands have beside those of runs."""
 
 

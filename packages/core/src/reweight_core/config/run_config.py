@@ -8,6 +8,7 @@ from typing import Any, Literal
 import attrs
 from attrs.validators import and_, ge, gt, le, lt
 
+from reweight_core.config.interval import is_interval
 from reweight_core.config.options import option
 from reweight_core.data.augmentations import Augmentation
 from reweight_core.plugins.records import NoOptions
@@ -208,6 +209,12 @@ class RunConfig(DataConfig):
         group="optimisation",
         changes_result=False,
     )
+    on_nonfinite: Literal["stop", "skip"] = option(
+        "stop",
+        "Where a loss, a weight or a gradient is infinite or not a number: stop the run, or skip the step, which then "
+        "changes nothing.",
+        group="optimisation",
+    )
     lookahead: Literal["auto", "jvp", "fd", "head", "double"] = option(
         "auto",
         "How to look ahead: jvp (exact), fd (approximate, cheaper), head (last layer only), double (double backward), "
@@ -274,12 +281,17 @@ class RunConfig(DataConfig):
         changes_result=False,
         metavar="NAME",
     )
-    checkpoint_every: int = option(
-        10,
-        "Epochs between checkpoints; the last epoch always has one.",
-        check=gt(0),
+    checkpoint_every: str = option(
+        "5min",
+        "Between two checkpoints: 200steps, 5min, 1epochs, or never; every stage ends with one. An interrupted run "
+        "goes on from the newest.",
+        check=is_interval,
         group="output",
         changes_result=False,
+        metavar="INTERVAL",
+    )
+    keep: int = option(
+        2, "Checkpoints that stay: the newest ones.", check=ge(2), group="output", changes_result=False, metavar="N"
     )
     out: Path | None = option(
         None, "Folder of the run. Default: a new one below runs/.", group="output", changes_result=False

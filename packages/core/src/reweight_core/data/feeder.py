@@ -88,7 +88,7 @@ class Feeder:
         self._device = train.labels.device
 
     def epoch(
-        self, number: int, source: Source, sizes: Sequence[int], order: np.ndarray | None = None
+        self, number: int, source: Source, sizes: Sequence[int], order: np.ndarray | None = None, first: int = 0
     ) -> Iterator[Fed]:
         """Give what each step of an epoch takes, this process's share of it.
 
@@ -97,6 +97,7 @@ class Feeder:
             source: what the stage trains on.
             sizes: the size n of every step's whole batch.
             order: positions in the source, at least as many as the batches take; None for all of them in random order.
+            first: the step of the epoch to begin with, from 0.
         """
         length, examples = sum(sizes), self._sources[source]
         assert examples is not None, "a stage on what there is not is refused"
@@ -113,6 +114,7 @@ class Feeder:
         if self._meta is not None:
             meta_order = cycled_order(self._seed, number, len(self._meta), len(sizes) * self._m)
         meta_ids = [meta_share.of(part) for part in meta_order.reshape(len(sizes), self._m)]
+        ids, meta_ids, shares = ids[first:], meta_ids[first:], shares[first:]
         images = read_ahead(list(self._requests(number, examples, ids, meta_ids)), self._workers, self._device)
         # the whole order goes to the device at once: a copy a step would wait for it
         parts = self._on_device(ids)

@@ -9,12 +9,16 @@ from torch import Tensor
 from reweight_core.engine.step import Step
 from reweight_core.machine.together import Together
 
+_OF_SHARES = ("train_loss", "examples", "labels", "hits", "predictions")
+"""The sums of which each process has those of its shares of the batches; the others it has of whole batches."""
+
 
 @attrs.frozen(eq=False)
 class EpochSums:
     """Sums over the steps of an epoch, on the device: tensors without dimensions, the last three (C,).
 
-    `zero_steps` counts the steps in which every weight that plugins gave was 0, `labels` the examples of each observed
+    `zero_steps` counts the steps in which every weight that plugins gave was 0, `skipped_steps` those that changed
+    nothing because something was not finite (and which no other sum counts), `labels` the examples of each observed
     class, `hits` those of them that were predicted as observed, `predictions` the examples that were predicted as each
     class.
     """
@@ -26,6 +30,7 @@ class EpochSums:
     zero_steps: Tensor
     meta_loss: Tensor
     meta_steps: Tensor
+    skipped_steps: Tensor
     labels: Tensor
     hits: Tensor
     predictions: Tensor
@@ -34,7 +39,7 @@ class EpochSums:
     def zeros(cls, device: torch.device, num_classes: int) -> EpochSums:
         """Return sums that start at 0."""
         counts = [torch.zeros(num_classes, dtype=torch.int64, device=device) for _ in range(3)]
-        return cls(*(torch.zeros((), device=device) for _ in range(7)), *counts)
+        return cls(*(torch.zeros((), device=device) for _ in range(8)), *counts)
 
     def add(self, step: Step, weights: Tensor) -> None:
         """Add a step, as it was before its update.
@@ -65,14 +70,23 @@ class EpochSums:
         The others follow from whole batches, and are the same in every process.
         """
         if together.size > 1:
-            names = ("train_loss", "examples", "labels", "hits", "predictions")
-            for name, total in together.totals({name: getattr(self, name) for name in names}).items():
-                getattr(self, name).copy_(total)
+            for name, total in together.totals({name: self.tensors[name] for name in _OF_SHARES}).items():
+                self.tensors[name].copy_(total)
+
+    def forget_totals(self) -> None:
+        """Begin at 0 what each process adds up of its own shares, in place: another one has it already."""
+        for name in _OF_SHARES:
+            self.tensors[name].zero_()
 
     def reset(self) -> None:
         """Start again at 0, in place."""
-        for field in attrs.fields(type(self)):
-            getattr(self, field.name).zero_()
+        for tensor in self.tensors.values():
+            tensor.zero_()
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The sums by name."""
+        return {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
 
 
 def _counts(weights: Tensor, kept_plain: Tensor | None) -> tuple[Tensor, Tensor]:

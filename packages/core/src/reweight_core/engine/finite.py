@@ -10,7 +10,7 @@ from torch import Tensor
 from reweight_core.errors import UserError
 from reweight_core.machine.together import ALONE, Together
 
-QUANTITIES = ("losses", "weights", "gradient", "meta_loss")
+QUANTITIES = ("losses", "weights", "gradient", "meta_loss", "parameters")
 """What is watched, in the order in which a step computes it."""
 
 
@@ -36,8 +36,12 @@ class Health:
         """Count on from a step."""
         self._step.fill_(step)
 
-    def note(self, **quantities: Tensor | None) -> None:
-        """Count a step and look at its quantities, given by the names of `QUANTITIES`; None for one it has not."""
+    def note(self, **quantities: Tensor | None) -> Tensor:
+        """Count a step and look at its quantities; return whether one is not finite, a tensor without dimensions.
+
+        Args:
+            quantities: by the names of `QUANTITIES`; None for one that the step has not.
+        """
         self._step.add_(1)
         good = torch.stack(
             [
@@ -46,6 +50,11 @@ class Health:
             ]
         )
         self._first_bad.copy_(torch.where(good | (self._first_bad >= 0), self._first_bad, self._step))
+        return ~good.all()
+
+    def forget(self) -> None:
+        """Forget what was not finite, in place."""
+        self._first_bad.fill_(-1)
 
     def check(self, implementers: Callable[[str], str] = lambda hook: "", together: Together = ALONE) -> None:
         """Read what was remembered; this waits for the device.

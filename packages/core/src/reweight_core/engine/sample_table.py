@@ -43,6 +43,7 @@ class SampleTable:
         }
         self.tensors = {name: tensor[:size] for name, tensor in self._rows.items()}
         self._visits = VisitsOfProcesses(rows, device, together) if together.size > 1 else None
+        self._before = {name: torch.zeros_like(self._rows[name]) for name in _SUMS if together.size > 1}
 
     def record(self, step: Step, weights: Tensor) -> None:
         """Note the batch as the step saw it: before its update, in train mode.
@@ -68,10 +69,19 @@ class SampleTable:
         if self._visits is not None:
             self._visits.note(step.ids)
 
+    @property
+    def of_process(self) -> dict[str, Tensor]:
+        """Within an epoch of several processes: what this one knows alone, by name."""
+        if self._visits is None:
+            return {}
+        before = {f"{name}_before": tensor for name, tensor in self._before.items()}
+        return {**self._rows, **before, **self._visits.tensors}
+
     def begin_epoch(self) -> None:
         """With several processes: add up what is new, from 0 on."""
         if self._visits is not None:
-            self._before = {name: self._rows[name].clone() for name in _SUMS}
+            for name in _SUMS:
+                self._before[name].copy_(self._rows[name])
             for name in _SUMS:
                 self._rows[name].zero_()
             self._visits.forget()

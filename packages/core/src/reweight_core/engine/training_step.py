@@ -19,6 +19,7 @@ from reweight_core.engine.losses import cross_entropy
 from reweight_core.engine.optimizers import NamedOptimizer, OptimizerSettings
 from reweight_core.engine.passes import Passes
 from reweight_core.engine.sample_table import SampleTable
+from reweight_core.engine.skipping import Skipping
 from reweight_core.engine.stage import TRAINING, Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.engine.step import Losses
@@ -51,6 +52,7 @@ class TrainingStep(Weighing):
         meta_losses: the loss of a meta batch.
         lr: the tensor of the learning rate, without dimensions; None for a new one.
         together: the processes of the run. Each is fed its share of every batch.
+        skips: whether a step whose quantities are not finite changes nothing.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class TrainingStep(Weighing):
         meta_losses: Losses = cross_entropy,
         lr: Tensor | None = None,
         together: Together = ALONE,
+        skips: bool = False,
     ):
         device = train.labels.device
         generators = {
@@ -101,6 +104,7 @@ class TrainingStep(Weighing):
         if both is not None and factors is not None:
             self._factors["both"] = torch.cat([factors, factors.new_ones(len(both) - len(train))])
         self._fed: dict[int, Fed] = {}
+        self._skipping = Skipping(self._changed_by_step) if skips else None
 
     def forget_updates(self) -> None:
         """Make the optimizer one that remembers nothing, in place."""
@@ -130,9 +134,13 @@ class TrainingStep(Weighing):
         if held is None or held.meta_ids.shape != fed.meta_ids.shape:
             held = self._fed[fed.n] = fed.empty()
         held.copy_(fed)
+        if self._skipping is not None:
+            self._skipping.look()
 
     def run(self, size: int, stage: Stage = TRAINING, looks_ahead: bool = True, epoch: int = 0) -> None:
         """Take one step with the batch of `size` examples that was fed last (arguments as `open`)."""
+        if self._skipping is not None:
+            self._skipping.remember()
         step = self.open(size, stage, looks_ahead, epoch)
         own = self.weigh(step)
         assert step.D_prime is not None, "the step was weighed"
@@ -143,9 +151,25 @@ class TrainingStep(Weighing):
         self.manipulate(step)
         self._optimizer.step()
         self.hooks.follow_update(self.passes.parameters)
-        self.note(step, own)
+        if self._skipping is None:
+            self.note(step, own)
+        else:
+            not_finite = self.note(step, own, _norms(self.passes.parameters.values()))
+            # whichever process it was
+            skipped = step.total(not_finite.to(torch.float32)) > 0
+            self._skipping.take_back(skipped)
+            self.sums.skipped_steps.add_(skipped)
         # step and look-ahead know each other: apart, they and all their tensors are freed now and not some time later
         step.look = None
+
+    def _changed_by_step(self) -> dict[str, Tensor]:
+        return (
+            prefixed("network", self.model.state_dict())
+            | prefixed("optimizer", self._optimizer.state_dict())
+            | prefixed("samples", self.samples.of_process or self.samples.tensors)
+            | prefixed("sums", self.sums.tensors)
+            | prefixed("plugin", self.hooks.state_dict())
+        )
 
     def _given(self, size: int, stage: Stage) -> tuple[Batch, Callable[[], Batch]]:
         fed = self._fed[size]
@@ -199,15 +223,18 @@ class TrainingStep(Weighing):
             prefixed("optimizer", self._optimizer.state_dict())
             | prefixed("samples", self.samples.tensors)
             | prefixed("generator", generators)
+            | prefixed("sums", self.sums.tensors)
             | prefixed("factors", {name: kept for name, kept in self._factors.items() if kept is not None})
         )
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore what `state_dict` returned, in place."""
         self._optimizer.load_state_dict(part_of(state, "optimizer"))
-        samples, generators = part_of(state, "samples"), part_of(state, "generator")
-        for name, tensor in self.samples.tensors.items():
-            tensor.copy_(samples[name])
+        generators = part_of(state, "generator")
+        for owner, tensors in (("samples", self.samples.tensors), ("sums", self.sums.tensors)):
+            saved = part_of(state, owner)
+            for name, tensor in tensors.items():
+                tensor.copy_(saved[name])
         for name, generator in self.generators.items():
             generator.set_state(generators[name])
         # those that the run began with, whatever their file says by now
@@ -215,3 +242,8 @@ class TrainingStep(Weighing):
         for source, factors in self._factors.items():
             if factors is not None:
                 factors.copy_(given[source])
+
+
+@torch.no_grad()
+def _norms(parameters: Iterable[Tensor]) -> Tensor:
+    return torch.stack(torch._foreach_norm(list(parameters)))

@@ -29,6 +29,11 @@ class VisitsOfProcesses:
         self._step = torch.zeros((), dtype=torch.int64, device=device)
         self.forget()
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What is noted, by name."""
+        return {"last_visit": self._last, "visiting_step": self._step}
+
     def forget(self) -> None:
         """Begin an epoch, in place."""
         self._last.zero_()

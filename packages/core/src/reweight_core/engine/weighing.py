@@ -161,11 +161,24 @@ class Weighing(ABC):
             if manipulated[name] is not gradient:
                 gradient.copy_(manipulated[name])
 
-    def note(self, step: Step, own: Tensor) -> None:
-        """Add a weighed step to what is known of the epoch and of its examples; `own` is what `weigh` returned."""
+    def note(self, step: Step, own: Tensor, parameters: Tensor | None = None) -> Tensor:
+        """Add a weighed step to what is known of the epoch and of its examples; return whether it is not finite.
+
+        Args:
+            step: the step.
+            own: what `weigh` returned.
+            parameters: what is not finite where a parameter is not, after the update; None not to look at them.
+        """
         assert step.weights is not None and step.D_prime is not None, "the step was weighed"
-        self.health.note(losses=step.losses, weights=step.weights, gradient=step.D_prime, meta_loss=step.meta_value)
+        not_finite = self.health.note(
+            losses=step.losses,
+            weights=step.weights,
+            gradient=step.D_prime,
+            meta_loss=step.meta_value,
+            parameters=parameters,
+        )
         recorded = own if step.stage.plain else unless_kept_plain(step, self.hooks.example_weights(step, own))
         self.sums.add(step, step.weights)
         if step.source != "meta":
             self.samples.record(step, recorded)
+        return not_finite

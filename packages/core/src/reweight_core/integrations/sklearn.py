@@ -44,9 +44,6 @@ except ImportError:
 BATCH_SIZE = 256
 """Examples in one batch of a prediction."""
 
-LAST_EPOCH = 10**6
-"""Epochs between two checkpoints: only the last epoch has one, because nobody resumes such a run."""
-
 _TAKEN = {"data": "X and y", "seed": "random_state", "weights": "sample_weight"}
 
 
@@ -207,7 +204,7 @@ class ReweightClassifier(ClassifierMixin, BaseEstimator):
         seed = self.random_state if is_seed else check_random_state(self.random_state).randint(2**31)
         about = {"data": "memory", "memory_kind": self._reader.kind, "memory_examples": examples, "seed": int(seed)}
         # a run that has diverged warns, as estimators do that have not converged
-        usual = {"test_from": "none", "stop_when": "never", "checkpoint_every": LAST_EPOCH}
+        usual = {"test_from": "none", "stop_when": "never", "checkpoint_every": "never"}
         return {**usual, **(self.options or {}), **own, **about}
 
     def _trained(self, given: dict[str, Any], examples: Split, meta: Split | None) -> tuple[FinishedRun, RunConfig]:

@@ -146,6 +146,12 @@ class Together:
             return tensor
         return self.total(tensor if self.is_first else torch.zeros_like(tensor))
 
+    def of_process(self, rank: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return one process's tensors, bit for bit, in all, which have some of the same names, shapes and types."""
+        mine = {n: t.detach() if self.rank == rank else torch.zeros_like(t) for n, t in tensors.items()}
+        found = self.totals({n: t.reshape(-1).contiguous().view(torch.uint8) for n, t in mine.items()})
+        return {n: found[n].view(t.dtype).view(t.shape) for n, t in tensors.items()}
+
     def begin_sum(self, tensor: Tensor) -> Callable[[], object]:
         """Begin to put the sum of all processes into each one's tensor, in place; what is returned waits for it."""
         self.on_exchange(tensor.nbytes)

@@ -4,6 +4,7 @@ checkpoints/step-00012345/model.safetensors    the network
                           state.safetensors    optimizer, method, generators, per-example records
                           best.safetensors     the network as it was best on the validation set, if there is one
                           final.safetensors    what a plugin made of the network at the run's end, if one did
+                          process-0.safetensors and so on: within an epoch, what each of several processes knows alone
                           manifest.json        sizes and SHA-256 of all; where training was, and what prediction needs
 """
 
@@ -13,6 +14,7 @@ import hashlib
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -24,16 +26,14 @@ from torch import Tensor
 
 from reweight_core.data.features import Features
 from reweight_core.engine.lookahead import Choice
-from reweight_core.errors import UserError
-from reweight_core.files import flush, usual_permissions, write_json
+from reweight_core.errors import UserError, reason
+from reweight_core.files import flush, json_text, usual_permissions, write_json
 
-FORMAT = 5
-
-KEEP = 2
-"""How many checkpoints of a run stay on disk: the newest, and one before it in case the newest is damaged."""
+FORMAT = 6
 
 _NAME = re.compile(r"step-(\d{8})")
 _PARTS = ("model", "state", "best", "final")
+_FILE = re.compile(rf"({'|'.join(_PARTS)}|process-\d+)\.safetensors")
 
 
 Kept = Literal["final", "best"]
@@ -58,6 +58,19 @@ class Position:
 
 
 @attrs.frozen
+class Within:
+    """How far a run is within an epoch.
+
+    Attributes:
+        steps: steps of it that are taken.
+        seconds: time that they have taken.
+    """
+
+    steps: int = 0
+    seconds: float = 0.0
+
+
+@attrs.frozen
 class Final:
     """The plugin that made the network that a run ends with.
 
@@ -75,9 +88,10 @@ class Manifest:
     """What a checkpoint says of itself: where training was, and what a prediction needs.
 
     Attributes:
+        run: what tells the run from all others (`reweight_core.runs.folder.RunRecord`).
         step: steps taken.
         epoch: epochs finished.
-        stage: name of the stage of the last one.
+        stage: name of the stage of the last step.
         position: how far in it.
         seconds: time that training has taken so far.
         lookahead: the look-ahead of the steps to come.
@@ -96,8 +110,10 @@ class Manifest:
         representation: of the dataset (`Dataset.representation`): what its inputs were made by, or None.
         best_by: the figure of `history` by which the best network is chosen (``--best-by``).
         ends_with: the network that the run ends with: the ``last`` one, or with ``--patience`` the ``best``.
+        within: how far the run is within the next epoch, or None between two.
     """
 
+    run: str
     step: int
     epoch: int
     stage: str
@@ -119,11 +135,15 @@ class Manifest:
     representation: str | None = None
     best_by: str = "val_accuracy"
     ends_with: Literal["last", "best"] = "last"
+    within: Within | None = None
 
     def origin(self, network: Kept) -> Mapping[str, Any]:
-        """Return the metrics of the epoch that a network is from; it must be there."""
+        """Return the metrics of the epoch that a network is from; it must be there.
+
+        A network within an epoch is of the one after those that are finished, and its metrics are not known yet.
+        """
         if not self.is_best(network):
-            return self.history[-1]
+            return {"epoch": self.epoch + 1, "step": self.step} if self.within else self.history[-1]
         best = best_epoch(self.history, self.best_by)
         assert best is not None, "kept only where there is a validation set"
         return best
@@ -145,8 +165,9 @@ class Manifest:
         """
         given = {**values, "lookahead": Choice(**values["lookahead"]), "position": Position(**values["position"])}
         given |= {name: tuple(values[name]) for name in ("input_shape", "classes", "mean", "std")}
-        if values["final"] is not None:
-            given["final"] = Final(**values["final"])
+        for name, kind in (("final", Final), ("within", Within)):
+            if values[name] is not None:
+                given[name] = kind(**values[name])
         if values["features"] is not None:
             given["features"] = Features(**{name: tuple(columns) for name, columns in values["features"].items()})
         return cls(**given)
@@ -159,11 +180,12 @@ class Checkpoint:
     Attributes:
         model: state dict of the network that is evaluated and kept.
         state: everything else that training carries on: ``step.*`` (optimizer, generators, per-example records),
-            ``plugin.NAME.*``, ``network.*`` where the trained network is not the kept one, and ``initial.*`` where a
-            later stage begins with the initial network.
+            ``plugin.NAME.*``, ``network.*`` where the trained network is not the kept one, ``initial.*`` where a later
+            stage begins with the initial network, and ``epoch.order`` where a plugin chose that of the epoch.
         manifest: what it says of itself.
         best: state dict of the network as it was best on the validation set, or None.
         final: state dict of the network that a plugin made at the run's end, or None.
+        processes: within an epoch of several processes, what each knows alone; else nothing.
     """
 
     model: Mapping[str, Tensor]
@@ -171,6 +193,13 @@ class Checkpoint:
     manifest: Manifest
     best: Mapping[str, Tensor] | None = None
     final: Mapping[str, Tensor] | None = None
+    processes: Sequence[Mapping[str, Tensor]] = ()
+
+    def parts(self) -> dict[str, Mapping[str, Tensor]]:
+        """Return what it keeps, by the names of its files without their ending."""
+        named = {name: getattr(self, name) for name in _PARTS}
+        of_processes = {f"process-{rank}": tensors for rank, tensors in enumerate(self.processes)}
+        return {name: tensors for name, tensors in named.items() if tensors is not None} | of_processes
 
 
 def best_epoch(history: Sequence[Mapping[str, Any]], by: str) -> Mapping[str, Any] | None:
@@ -179,17 +208,21 @@ def best_epoch(history: Sequence[Mapping[str, Any]], by: str) -> Mapping[str, An
     return max(validated, key=lambda metrics: metrics[by]) if validated else None
 
 
-def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint below `folder`, then remove the oldest beyond `KEEP`; return its path."""
+def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
+    """Write a checkpoint below `folder`; return its path.
+
+    Args:
+        folder: where the run's are.
+        checkpoint: what to write.
+        keep: how many stay: the newest, and at least one before it in case the newest is damaged.
+    """
     final = folder / f"step-{checkpoint.manifest.step:08d}"
     partial = folder / f".{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     files = {}
-    for part in _PARTS:
-        name, tensors = f"{part}.safetensors", getattr(checkpoint, part)
-        if tensors is None:
-            continue
+    for part, tensors in checkpoint.parts().items():
+        name = f"{part}.safetensors"
         # shared tensors and views are stored once each: safetensors refuses aliases
         copies = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
         with usual_permissions(partial / name):
@@ -205,13 +238,22 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     partial.rename(final)
     flush(folder)
     shutil.rmtree(replaced, ignore_errors=True)
-    for old in _complete(folder)[:-KEEP]:
+    for old in _complete(folder)[:-keep]:
         shutil.rmtree(old)
     return final
 
 
-def load_latest(folder: Path) -> Checkpoint:
-    """Read the newest checkpoint below `folder` that is whole.
+def exists(folder: Path) -> bool:
+    """Whether there is any checkpoint below `folder`, damaged or not."""
+    return bool(_complete(folder))
+
+
+def load_latest(folder: Path, run: str | None = None) -> Checkpoint:
+    """Read the newest checkpoint below `folder` that is whole; a warning says where that is not the newest.
+
+    Args:
+        folder: where a run's are.
+        run: what tells the run from all others, if it must be its own.
 
     Raises:
         UserError: if there is none, or if every one is damaged.
@@ -222,23 +264,51 @@ def load_latest(folder: Path) -> Checkpoint:
     problems = []
     for path in reversed(found):
         try:
-            return _read(path)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            problems.append(f"{path.name}: {error}")
+            checkpoint = read(path)
+            if run is not None and checkpoint.manifest.run != run:
+                raise ValueError("is of another run")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            problems.append(f"{path.name}: {_in_a_line(error)}")
+        else:
+            if problems:
+                told = "; ".join(problems)
+                warnings.warn(f"{folder}: a checkpoint is damaged ({told}); {path.name} is used", stacklevel=2)
+            return checkpoint
     raise UserError(f"{folder}: no checkpoint is whole ({'; '.join(problems)})")
 
 
-def _read(path: Path) -> Checkpoint:
-    content = dict(json.loads((path / "manifest.json").read_text(encoding="utf-8")))
-    if content.pop("sha256") != _digest(content):
+def _in_a_line(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{Path(error.filename).name} is missing"
+    return reason(error) if isinstance(error, KeyError | TypeError | AttributeError) else str(error)
+
+
+def read(path: Path) -> Checkpoint:
+    """Read one checkpoint from its folder.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError: if it is damaged.
+    """
+    text = (path / "manifest.json").read_text(encoding="utf-8")
+    content = dict(json.loads(text))
+    # the text too: 1e-05 and 1E-05 are one number
+    if json_text(content) != text or content.pop("sha256") != _digest(content):
         raise ValueError("manifest.json differs from its checksum")
     if content["format"] != FORMAT:
         raise ValueError(f"format {content['format']} is not {FORMAT}")
     for name, file in content["files"].items():
+        if _FILE.fullmatch(name) is None:
+            raise ValueError(f"{name!r} is no file of a checkpoint")
         if _sha256(path / name) != file["sha256"]:
             raise ValueError(f"{name} differs from its checksum")
     parts = {name.removesuffix(".safetensors"): load_file(path / name) for name in content["files"]}
-    return Checkpoint(**parts, manifest=Manifest.from_json(content["manifest"]))
+    processes = [parts.pop(name) for name in sorted(parts, key=_rank) if name not in _PARTS]
+    return Checkpoint(**parts, processes=processes, manifest=Manifest.from_json(content["manifest"]))
+
+
+def _rank(name: str) -> int:
+    """Return the number of a process from the name of its part; -1 for another."""
+    return int(name.removeprefix("process-")) if name.startswith("process-") else -1
 
 
 def _complete(folder: Path) -> list[Path]:

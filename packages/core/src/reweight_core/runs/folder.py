@@ -88,14 +88,18 @@ class Environment:
     device: str
     threads: int
 
-    def differences(self, other: Environment) -> list[str]:
-        """Say what is different in another environment, threads aside."""
-        found = []
-        for before, after in ((self.plugins, other.plugins), (self.versions, other.versions)):
-            names = sorted(before.keys() | after.keys())
-            found += [(name, before.get(name), after.get(name)) for name in names]
-        found.append(("device", self.device, other.device))
-        return [f"{name}: {before}, now {after}" for name, before, after in found if before != after]
+    def differences(self, other: Environment) -> dict[str, list[str]]:
+        """Say in words what is different in another environment, by field; fields that are the same are left out."""
+        found = {}
+        for field in attrs.fields(Environment):
+            before, after = (
+                value if isinstance(value, Mapping) else {field.name: value}
+                for value in (getattr(self, field.name), getattr(other, field.name))
+            )
+            names = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
+            if names:
+                found[field.name] = [f"{name}: {before.get(name)}, now {after.get(name)}" for name in names]
+        return found
 
 
 @attrs.frozen
@@ -106,12 +110,16 @@ class RunRecord:
         config: the options.
         environment: what its result depends on beside options and data.
         precision: how products are rounded (``--precision``, decided).
+        identity: what tells the run from all others: its checkpoints have it too.
+        data_fingerprint: of the data that it began with.
         lost_observers: names of the observers that it had and that cannot be loaded any more; `config` is without.
     """
 
     config: RunConfig
     environment: Environment
     precision: str
+    identity: str
+    data_fingerprint: str
     lost_observers: tuple[str, ...] = ()
 
 
@@ -149,7 +157,7 @@ def write_config(
         data: what is trained on.
         device: where.
         chosen: what the run begins with beside the options: ``lookahead``, ``precision`` and the network's number of
-            ``parameters``.
+            ``parameters``, and the ``run``: what tells it from all others.
     """
     write_json(
         folder / "config.json",
@@ -184,7 +192,7 @@ def read_config(folder: Path) -> RunRecord:
             raise ValueError(f"format {content['format']} is not {FORMAT}")
         values = dict(content["options"])
         environment = Environment(**{name: content[name] for name in ("plugins", "versions", "device", "threads")})
-        precision = content["precision"]
+        named = content["precision"], content["run"], content["data"]["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: not the folder of a run (config.json: {error})") from None
     try:
@@ -194,24 +202,24 @@ def read_config(folder: Path) -> RunRecord:
         config = attrs.evolve(configure(RunConfig, **values), preset=preset)
     except UserError as error:
         raise UserError(f"{folder / 'config.json'}: {error}") from error
-    return RunRecord(config, environment, precision, lost)
+    return RunRecord(config, environment, *named, lost)
 
 
-def note_changes(folder: Path, config: RunConfig, device: torch.device, epoch: int, changed: Sequence[str]) -> None:
+def note_changes(folder: Path, config: RunConfig, device: torch.device, step: int, changed: Sequence[str]) -> None:
     """Put what a run goes on with into config.json, and what of it is another than before (``--allow-changes``).
 
     Args:
         folder: the run.
-        config: its options, of which the number of processes may have changed.
+        config: its options, of which the numbers of processes and of epochs may have changed.
         device: where it goes on.
-        epoch: number of epochs finished.
+        step: number of steps taken.
         changed: what differs, in words.
     """
     content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    content["options"]["processes"] = config.processes
+    content["options"] |= {"processes": config.processes, "epochs": config.epochs}
     # their number stays what it was
     content |= {**attrs.asdict(environment_of(config, device)), "threads": content["threads"]}
-    content["changes"] = [*content.get("changes", []), {"after_epoch": epoch, "changed": list(changed)}]
+    content["changes"] = [*content.get("changes", []), {"after_step": step, "changed": list(changed)}]
     write_json(folder / "config.json", content)
 
 

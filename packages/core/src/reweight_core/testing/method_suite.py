@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import attrs
@@ -15,9 +17,11 @@ from reweight_core.data.feeder import Feeder
 from reweight_core.engine.head import find_head
 from reweight_core.engine.step import Step
 from reweight_core.errors import UserError
+from reweight_core.machine.interruption import Interruption
 from reweight_core.machine.together import ALONE, Together
 from reweight_core.plugins import registry
 from reweight_core.plugins.hookspecs import hookimpl
+from reweight_core.runs.checkpoint import read
 from reweight_core.testing.in_turns import InTurns
 from reweight_core.testing.record_suite import RecordSuite
 from reweight_core.testing.recorder import Recorder
@@ -25,6 +29,7 @@ from reweight_core.testing.tiny import tiny_parts
 from reweight_core.training.auto import tried
 from reweight_core.training.build import Parts, begin
 from reweight_core.training.loop import train_epoch
+from reweight_core.training.saving import Saving
 from reweight_core.training.state import TrainingState
 
 EXACT = 1e-9
@@ -152,21 +157,58 @@ class MethodSuite(RecordSuite):
     def _trained(self, together: Together) -> Parts:
         """Train a whole run, as one of its processes."""
         parts = self.parts(model="mlp", batch_size=12, together=together)
-        state = TrainingState(parts)
         begin(parts)
-        while not state.is_over:
-            if state.stage_is_over:
-                state.begin_next_stage()
-            train_epoch(state, state.next_epoch())
-            parts.hooks.finish_epoch(state.epochs_done, parts.step.samples.tensors)
-            state.history.append({"val_accuracy": None, "val_balanced_accuracy": None})
+        _train_to_the_end(TrainingState(parts))
         return parts
+
+    def test_a_run_that_goes_on_within_an_epoch_is_the_uninterrupted_one(self) -> None:
+        options: dict[str, Any] = {"model": "mlp", "batch_size": 12, "checkpoint_every": "1steps", "keep": 99}
+        whole = self.parts(**options)
+        begin(whole)
+        with TemporaryDirectory() as run:
+            state = TrainingState(whole)
+            _train_to_the_end(state, Saving(state, Path(run), "", None, Interruption()))
+            saved = [read(folder) for folder in sorted((Path(run) / "checkpoints").iterdir())]
+        within = [kept for kept in saved if kept.manifest.within is not None]
+        assert within, "no checkpoint within an epoch"
+        for kept in within:
+            resumed = self.parts(**options)
+            state = TrainingState(resumed)
+            state.restore(kept)
+            _train_to_the_end(state)
+            why = f"{_OUTSIDE}: a run that goes on after step {kept.manifest.step} ends differently"
+            assert_same_state(whole, resumed, why=why)
+
+    def test_a_step_that_is_skipped_changes_nothing(self) -> None:
+        spoiler = _Spoiler()
+        parts = self.parts(observers=[spoiler], model="mlp", on_nonfinite="skip")
+        run_steps(parts, 2)
+        before = {name: tensor.clone() for name, tensor in TrainingState(parts).state_dict().items()}
+        spoiler.spoils = True
+        run_steps(parts, 3, first=2)
+        after = TrainingState(parts).state_dict()
+        assert after.pop("step.sums.skipped_steps") == 1
+        # generators have drawn; their states are bytes
+        changed = [
+            n for n, tensor in after.items() if tensor.dtype != torch.uint8 and not torch.equal(tensor, before[n])
+        ]
+        assert not changed, f"a step that is not finite changes something though it is to be skipped ({changed})"
 
     def test_running_batch_statistics_change_once_a_step(self) -> None:
         parts = self.parts()
         run_steps(parts, 3)
         counts = [b for name, b in parts.model.named_buffers() if name.endswith("num_batches_tracked")]
         assert counts and all(count.item() == 3 for count in counts)
+
+
+def _train_to_the_end(state: TrainingState, saving: Saving | None = None) -> None:
+    parts = state.parts
+    while not state.is_over:
+        if state.stage_is_over:
+            state.begin_next_stage()
+        train_epoch(state, state.next_epoch(), saving)
+        parts.hooks.finish_epoch(state.epochs_done, parts.step.samples.tensors)
+        state.history.append({"val_accuracy": None, "val_balanced_accuracy": None})
 
 
 def assert_replays_like_eager(make_parts: Callable[[], Parts]) -> None:
@@ -248,6 +290,18 @@ def assert_same_state(first: Parts, second: Parts, atol: float = 0.0, why: str =
     different.sort(key=lambda name: not name.startswith("plugin."))
     shown = ", ".join(different[:3]) + (f" and {len(different) - 3} more" if len(different) > 3 else "")
     assert not different, f"{why} ({shown})"
+
+
+class _Spoiler:
+    """Makes D' infinite, once it `spoils`."""
+
+    spoils = False
+
+    @hookimpl(wrapper=True)
+    def manipulate_gradient(self, step: Step, weights: Tensor) -> Generator[None, Tensor, Tensor]:
+        """Spoil it."""
+        D_prime = yield
+        return torch.inf * D_prime if self.spoils else D_prime
 
 
 class _Weights:

@@ -99,6 +99,11 @@ class Parts:
         steps = self.stages[stage].steps
         return self.stages[stage].epochs * len(self.batch_sizes[stage]) if steps is None else steps
 
+    def bring_together(self) -> None:
+        """With several processes: make what each knows of an epoch what all know."""
+        networks = [network.model for network in self.hooks.networks.values()]
+        self.step.finish_epoch(networks, self.hooks.by_example)
+
     @property
     def passes(self) -> list[Passes]:
         """The passes of every network: the run's, and the further ones of plugins."""
@@ -308,6 +313,7 @@ def _build_step(
         meta_losses=hooks.losses if config.meta_loss == "training" else cross_entropy,
         lr=lr,
         together=together,
+        skips=config.on_nonfinite == "skip",
     )
 
 

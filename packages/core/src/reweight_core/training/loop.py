@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import uuid
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -20,10 +21,12 @@ from reweight_core.config.run_config import RunConfig
 from reweight_core.data.prepare import PreparedData
 from reweight_core.errors import DivergedError, UserError
 from reweight_core.files import locked, write_json
+from reweight_core.machine.interruption import interruption
 from reweight_core.machine.precision import products
 from reweight_core.machine.process_group import joined
 from reweight_core.machine.together import Together
-from reweight_core.runs import checkpoint, folder
+from reweight_core.runs import folder
+from reweight_core.runs.checkpoint import Within
 from reweight_core.training.auto import choose_lookahead, choose_precision
 from reweight_core.training.build import Parts, begin, build_observers, build_parts, refuse_gpu_options
 from reweight_core.training.diagnosis import Diagnosis, Setting
@@ -31,6 +34,7 @@ from reweight_core.training.final import final_network
 from reweight_core.training.held_out import OF_AN_EPOCH, HeldOut
 from reweight_core.training.machine_errors import told_to_the_user
 from reweight_core.training.metrics import means, purity, summary_of, weight_figures
+from reweight_core.training.saving import Saving
 from reweight_core.training.state import Epoch, TrainingState
 
 
@@ -64,9 +68,17 @@ def train(config: RunConfig, observers: Sequence[object] = (), data: PreparedDat
     """
     # what can be known before the data are read is checked before
     refuse_gpu_options(config)
-    with joined(config.processes, config.device, config.sync_batchnorm) as together, products(config.precision):
+    with joined(config.processes, config.device, config.sync_batchnorm) as together:
         if together.is_first:
             folder.refuse_taken(config.out)
+        return train_together(config, observers, data, together)
+
+
+def train_together(
+    config: RunConfig, observers: Sequence[object], data: PreparedData | None, together: Together
+) -> FinishedRun:
+    """Train as one of the processes of a run (arguments and errors as `train`)."""
+    with products(config.precision):
         with told_to_the_user():
             listeners = build_observers(config) if together.is_first else {}
             data = loaded(config, together) if data is None else data
@@ -101,18 +113,28 @@ def train_parts(parts: Parts, held_out: HeldOut, run: Path) -> FinishedRun:
     _choose_lookahead(state, size)
     parameters = sum(parameter.numel() for parameter in parts.model.parameters())
     chosen = {"lookahead": attrs.asdict(parts.step.lookahead), "precision": precision, "parameters": parameters}
+    identity = parts.together.same(uuid.uuid4().hex)
     if parts.together.is_first:
-        folder.write_config(run, parts.config, parts.data, parts.device, chosen)
-    return train_to_the_end(state, held_out, run)
+        folder.write_config(run, parts.config, parts.data, parts.device, chosen | {"run": identity})
+    return train_to_the_end(state, held_out, run, identity)
 
 
-def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> FinishedRun:
-    """Train what is left of a run, after the epochs that its state has seen, and write it to its folder."""
-    listeners, begun = state.parts.hooks.listeners, state.epochs_done > 0
+def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path, identity: str) -> FinishedRun:
+    """Train what is left of a run, after the steps that its state has seen, and write it to its folder.
+
+    Args:
+        state: the run's.
+        held_out: what it is tested on.
+        run: its folder.
+        identity: what tells it from all others.
+    """
+    listeners, begun = state.parts.hooks.listeners, state.steps_done > 0
     try:
         listeners.begin_run(folder=run, config=as_values(state.parts.config), epochs_done=state.epochs_done)
         begun = True
-        finished = _train_what_is_left(state, held_out, run)
+        with interruption() as asked:
+            saving = Saving(state, run, identity, held_out.test_digest, asked)
+            finished = _train_what_is_left(state, held_out, run, saving)
         listeners.finish_run(summary=finished.summary)
     except BaseException as error:
         # what ended the run matters more than what goes wrong at closing
@@ -129,7 +151,7 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path) -> Fini
     return finished
 
 
-def _train_what_is_left(state: TrainingState, held_out: HeldOut, run: Path) -> FinishedRun:
+def _train_what_is_left(state: TrainingState, held_out: HeldOut, run: Path, saving: Saving) -> FinishedRun:
     parts, together = state.parts, state.parts.together
     state.start_clock()
     parts.model.train()
@@ -146,7 +168,12 @@ def _train_what_is_left(state: TrainingState, held_out: HeldOut, run: Path) -> F
         if state.stage_is_over:
             state.begin_next_stage()
         epoch = state.next_epoch()
-        metrics = train_epoch(state, epoch)
+        metrics = train_epoch(state, epoch, saving)
+        if metrics["skipped_steps"] == len(epoch.sizes):
+            raise UserError(
+                f"every step of epoch {state.epochs_done} was skipped, because something was infinite or not a number "
+                "in each: look at the data, or lower --lr"
+            )
         samples = parts.step.samples.tensors
         metrics |= parts.hooks.finish_epoch(state.epochs_done, samples, taken={*metrics, *OF_AN_EPOCH})
         metrics |= purity(parts.hooks.trusted_examples(), parts.data)
@@ -167,13 +194,8 @@ def _train_what_is_left(state: TrainingState, held_out: HeldOut, run: Path) -> F
                 warnings.warn(str(problem), stacklevel=2)
         ends = parts.config.stop_when in problems
         parts.hooks.listeners.observe_epoch(metrics, partial(folder.columns_of, parts.data, parts.step.samples))
-        parts.step.health.check(parts.hooks.implementers, together)
-        keeps = ends or state.is_over or state.stage_is_over or state.epochs_done % parts.config.checkpoint_every == 0
-        if keeps:
-            if together.is_first:
-                checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest))
-            # a process that ends would take with it the one that still writes
-            together.same(None)
+        saving.check()
+        saving.after_epoch(must=ends or state.is_over or state.stage_is_over)
     best = parts.best.copy() if state.ends_with == "best" else None
     kept = parts.hooks.evaluation_model(parts.model).eval() if best is None else best
     final = final_network(parts, kept)
@@ -183,28 +205,44 @@ def _train_what_is_left(state: TrainingState, held_out: HeldOut, run: Path) -> F
         summary = summary_of(state) | health | held_out.report(kept, run)
         if final is not None:
             summary |= held_out.report(final[0], run, "final_")
-            checkpoint.save(run / "checkpoints", state.checkpoint(held_out.test_digest, final))
         folder.write_samples(run, parts.data, parts.step.samples)
+    if final is not None:
+        saving.save(final=final)
+    if together.is_first:
         write_json(run / "summary.json", summary)
     return FinishedRun(run, together.same(summary), kept if final is None else final[0])
 
 
-def train_epoch(state: TrainingState, epoch: Epoch) -> dict[str, Any]:
-    """Train one epoch of a stage; return its metrics."""
-    parts, stage, started = state.parts, state.stage, time.perf_counter()
-    parts.runner.begin_epoch()
+def train_epoch(state: TrainingState, epoch: Epoch, saving: Saving | None = None) -> dict[str, Any]:
+    """Train one epoch of a stage, or what is left of it; return its metrics.
+
+    Args:
+        state: the run's.
+        epoch: the epoch.
+        saving: what saves the run within it, or None.
+    """
+    parts, stage, begun = state.parts, state.stage, epoch.begun
+    started = time.perf_counter() - begun.seconds
+    if not begun.steps:
+        parts.runner.begin_epoch()
     factor, rate = parts.schedules[state.position.stage], 0.0
     expected = state.expected_steps(epoch)
-    for index, fed in enumerate(parts.feeder.epoch(state.epochs_done, stage.source, epoch.sizes, epoch.order)):
+    # the step before those that are left is fed once more, and not taken: --lookahead auto tries what was fed last
+    first = max(0, begun.steps - 1)
+    fed_steps = parts.feeder.epoch(state.epochs_done, stage.source, epoch.sizes, epoch.order, first)
+    for index, fed in enumerate(fed_steps, first):
         rate = stage.lr * factor(state.epochs_of_stage(epoch, index))
         parts.step.lr.fill_(rate)
         parts.step.feed(fed)
+        if index < begun.steps:
+            continue
         looks_ahead = state.steps_done % parts.config.meta_every == 0
         parts.runner.run(fed.n, stage, looks_ahead, epoch=state.epochs_done)
         state.steps_done += 1
         parts.hooks.listeners.observe_step(done=state.steps_done, total=expected)
-    networks = [network.model for network in parts.hooks.networks.values()]
-    parts.step.finish_epoch(networks, parts.hooks.by_example)
+        if saving is not None and index + 1 < len(epoch.sizes):
+            saving.after_step(epoch, Within(index + 1, time.perf_counter() - started))
+    parts.bring_together()
     state.finish_epoch(epoch)
     # reading them waits for the device, so the time that follows is that of the finished steps
     of_steps = means(parts.step.sums)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from reweight_core.errors import LostProcessError, UserError, means_full_memory, reason
+from reweight_core.errors import InterruptedRun, LostProcessError, UserError, means_full_memory, reason
 
 
 @contextmanager
@@ -36,11 +36,14 @@ def told_to_the_user(folder: Path | None = None) -> Iterator[None]:
         if folder is None or (isinstance(error, SafetensorError) and "I/O error" not in str(error)):
             raise
         raise UserError(f"{folder}: {error}; what was written before is kept") from error
+    except InterruptedRun:
+        # it says itself what is kept
+        raise
     except KeyboardInterrupt as interrupt:
         if folder is not None and (folder / "checkpoints").exists():
             interrupt.add_note(f"reweight resume {folder} goes on from the last checkpoint")
         elif folder is not None:
-            interrupt.add_note(f"there is no checkpoint in {folder} yet (--checkpoint-every)")
+            interrupt.add_note(f"there is no checkpoint in {folder} yet: reweight resume {folder} begins again")
         raise
 
 

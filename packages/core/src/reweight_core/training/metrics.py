@@ -33,6 +33,7 @@ def means(sums: EpochSums) -> dict[str, float | None]:
         "meta_loss": (sums.meta_loss / sums.meta_steps).item() if sums.meta_steps.item() else None,
         "effective_examples": (sums.effective_examples / sums.steps).item(),
         "zero_step_ratio": (sums.zero_steps / sums.steps).item(),
+        "skipped_steps": int(sums.skipped_steps.item()),
     }
 
 

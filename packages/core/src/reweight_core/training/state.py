@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from reweight_core.data.feeder import batch_sizes
@@ -16,7 +17,7 @@ from reweight_core.engine.lookahead import Choice
 from reweight_core.engine.stage import Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.errors import UserError, reason
-from reweight_core.runs.checkpoint import Checkpoint, Final, Manifest, Position
+from reweight_core.runs.checkpoint import Checkpoint, Final, Manifest, Position, Within
 from reweight_core.runs.new_examples import reader_of
 from reweight_core.training.build import Parts
 from reweight_core.training.patience import is_in_vain, patient_stage
@@ -31,11 +32,15 @@ class Epoch:
         sizes: the sizes of its batches.
         full: their number if the stage's last step does not cut the epoch.
         order: positions of the examples in the stage's source, or None for the default order.
+        chosen: the order, if a plugin chose it, or None.
+        begun: how far the run is in it.
     """
 
     sizes: list[int]
     full: int
     order: np.ndarray | None
+    chosen: np.ndarray | None = None
+    begun: Within = attrs.field(factory=Within)
 
 
 class TrainingState:
@@ -58,6 +63,7 @@ class TrainingState:
         self.position = Position()
         self.history: list[dict[str, Any]] = []
         self._seconds_before, self._started = 0.0, time.perf_counter()
+        self._restored: tuple[Within, np.ndarray | None] | None = None
 
     def start_clock(self) -> None:
         """Count the run's time from now on, beside that of its earlier parts."""
@@ -124,24 +130,25 @@ class TrainingState:
         parts.hooks.begin_stage(stage)
 
     def next_epoch(self) -> Epoch:
-        """Ask the plugins for the order of the next epoch, and cut it into batches."""
+        """Ask the plugins for the order of the next epoch, and cut it into batches; one that has begun goes on."""
         parts, stage, config = self.parts, self.stage, self.parts.config
-        order = None
-        if stage.source != "meta":
+        begun, chosen = self._restored or (Within(), None)
+        if self._restored is None and stage.source != "meta":
             size = source_size(stage, parts.train, parts.meta)
             rng = random_state(config.seed, Stream.CHOSEN_ORDER, self.epochs_done)
-            order = parts.together.same(parts.hooks.order_epoch(stage, self.epochs_done, size, rng))
-            self._refuse_repeats(order)
-        if order is None:
+            chosen = parts.together.same(parts.hooks.order_epoch(stage, self.epochs_done, size, rng))
+            self._refuse_repeats(chosen)
+        self._restored = None
+        if chosen is None:
             order = usual_order(stage, config.seed, self.epochs_done)
             sizes = list(parts.batch_sizes[self.position.stage])
         else:
-            sizes = batch_sizes(len(order), config.batch_size, parts.together.size)
-            refuse_empty_epoch(stage.name, len(order), sizes, parts.together.size)
+            order, sizes = chosen, batch_sizes(len(chosen), config.batch_size, parts.together.size)
+            refuse_empty_epoch(stage.name, len(chosen), sizes, parts.together.size)
         left = len(sizes)
         if stage.steps is not None:
             left = min(left, stage.steps - self.position.steps)
-        return Epoch(sizes[:left], len(sizes), order)
+        return Epoch(sizes[:left], len(sizes), order, chosen, begun)
 
     def _refuse_repeats(self, order: np.ndarray | None) -> None:
         """Refuse an order in which several processes would each know a part of an example's state."""
@@ -174,7 +181,7 @@ class TrainingState:
         else:
             of_stage = self.stage.steps - self.position.steps
         later = range(self.position.stage + 1, len(self.parts.stages))
-        return self.steps_done + of_stage + sum(map(self.parts.expected_steps, later))
+        return self.steps_done - epoch.begun.steps + of_stage + sum(map(self.parts.expected_steps, later))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all tensors of training: the network, what the step carries, and the plugins' state."""
@@ -196,16 +203,41 @@ class TrainingState:
             | prefixed("initial", self.parts.initial or {})
         )
 
-    def checkpoint(self, held_out_test: str | None = None, final: tuple[nn.Module, Final] | None = None) -> Checkpoint:
-        """Return what is to be kept after an epoch.
+    @property
+    def of_process(self) -> dict[str, Tensor]:
+        """Within an epoch of several processes: what this one knows alone, by name; else nothing."""
+        parts, step = self.parts, self.parts.step
+        if parts.together.size == 1:
+            return {}
+        models = {"run": parts.model} | {name: network.model for name, network in parts.hooks.networks.items()}
+        found = prefixed("samples", step.samples.of_process) | prefixed("sums", step.sums.tensors)
+        for name, model in models.items():
+            found |= prefixed(f"buffers.{name}", dict(model.named_buffers()))
+        return found | {f"by_example.{place}": tensor for place, tensor in enumerate(parts.hooks.by_example)}
+
+    def checkpoint(
+        self,
+        run: str = "",
+        held_out_test: str | None = None,
+        final: tuple[nn.Module, Final] | None = None,
+        within: Within | None = None,
+        order: np.ndarray | None = None,
+        processes: Sequence[Mapping[str, Tensor]] = (),
+    ) -> Checkpoint:
+        """Return what is to be kept.
 
         Args:
+            run: what tells the run from all others.
             held_out_test: digest of the test set, where it was taken out of the training set.
             final: the network that a plugin made at the run's end, and which plugin, or None.
+            within: how far the run is in the next epoch, or None between two.
+            order: that of this epoch, if a plugin chose it, or None.
+            processes: within an epoch, what each of several processes knows alone (`of_process`).
         """
         config, data = self.parts.config, self.parts.data
         dataset, kept = data.dataset, self.parts.hooks.evaluation_model(self.parts.model)
         manifest = Manifest(
+            run=run,
             step=self.steps_done,
             epoch=self.epochs_done,
             stage=self.stage.name,
@@ -227,10 +259,14 @@ class TrainingState:
             representation=dataset.representation,
             best_by=config.best_by,
             ends_with=self.ends_with,
+            within=within,
         )
         # the checkpoint's own file has the kept network, which may be another than the trained one
         state = self._beside_the_network() if kept is self.parts.model else self.state_dict()
-        return Checkpoint(kept.state_dict(), state, manifest, self.parts.best.weights, final and final[0].state_dict())
+        if order is not None:
+            state["epoch.order"] = torch.from_numpy(order)
+        best = self.parts.best.weights
+        return Checkpoint(kept.state_dict(), state, manifest, best, final and final[0].state_dict(), processes)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written.
@@ -238,14 +274,20 @@ class TrainingState:
         Raises:
             UserError: if it is not one of such a run.
         """
-        manifest = checkpoint.manifest
+        manifest, order = checkpoint.manifest, checkpoint.state.get("epoch.order")
         trained = part_of(checkpoint.state, "network") or checkpoint.model
         try:
             self.load_state_dict({**checkpoint.state, **prefixed("network", trained)})
+            if manifest.within is not None:
+                self._restored = manifest.within, None if order is None else order.numpy()
+                self._restore_of_process(checkpoint.processes)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(
-                f"the checkpoint of epoch {manifest.epoch} does not fit this run ({reason(error)})"
+                f"the checkpoint of step {manifest.step} does not fit this run ({reason(error)})"
             ) from error
+        stages = self.parts.stages
+        if manifest.position.stage >= len(stages) or stages[manifest.position.stage].name != manifest.stage:
+            raise UserError(f"the checkpoint of step {manifest.step} is of a stage that the run has not now")
         self.epochs_done, self.steps_done = manifest.epoch, manifest.step
         self.position = manifest.position
         self.parts.best.restore(checkpoint.best, manifest.history)
@@ -253,3 +295,14 @@ class TrainingState:
         self._seconds_before = manifest.seconds
         self.parts.step.lookahead = manifest.lookahead
         self.parts.step.health.start_after(self.steps_done)
+
+    def _restore_of_process(self, processes: Sequence[Mapping[str, Tensor]]) -> None:
+        """Within an epoch: give this process what it knew alone; with another number, process 0 knows what all did."""
+        together = self.parts.together
+        if len(processes) == together.size:
+            for name, tensor in self.of_process.items():
+                tensor.copy_(processes[together.rank][name])
+        elif together.size > 1:
+            self.parts.step.samples.begin_epoch()
+            if not together.is_first:
+                self.parts.step.sums.forget_totals()
