@@ -155,14 +155,15 @@ def train_here(subject: Mapping[str, Any], out: Path, place: str | None, count: 
 
 
 def subjects() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give every method, component and loss with small options, by name."""
+    """Give every method, component and loss with small options, by name, and some on a convolutional network."""
     plugins: list[tuple[str, dict[str, Any]]] = [(n, {"method": n}) for n in registry.names("method")]
     plugins += [(f"erm with {n}", {"method": "erm", "with": [n]}) for n in registry.names("component")]
     plugins += [(n, {"method": "erm", "loss": n}) for n in registry.names("loss")]
+    plugins += [(f"{n} on resnet8", {"method": n, "model": "resnet8"}) for n in ("erm", "gdw", "fsr")]
     for name, plugin in plugins:
         known = known_options(RunConfig, {"data": "digits", **plugin})
         own = {option: value for option, value in OWN.items() if option in known}
-        yield name, plugin | dict(TINY) | own
+        yield name, {**TINY, **plugin, **own}
 
 
 @attrs.frozen
