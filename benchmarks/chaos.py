@@ -211,6 +211,8 @@ def in_process(options: Mapping[str, Any], out: Path, place: str | None = None, 
 
 
 _CONTEXT = get_context("forkserver")
+# a process begins in no time then
+_CONTEXT.set_forkserver_preload(["reweight_core.training.resume"])
 
 
 @click.command()
@@ -220,7 +222,6 @@ _CONTEXT = get_context("forkserver")
 @click.option("--jobs", default=1, show_default=True, help="Runs at a time.")
 def main(kills: int, seed: int, only: str, jobs: int) -> None:
     """Print a table of the kills; exit with 1 if a run differs from the one that was left alone."""
-    _CONTEXT.set_forkserver_preload(["reweight_core.training.resume"])
     named = dict(subjects())
     chosen = only.split(",") if only else list(named)
     done: list[Killed] = []
