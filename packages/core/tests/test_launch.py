@@ -156,6 +156,12 @@ def test_what_the_launcher_ignores_it_goes_on_to_ignore(start):
         signal.signal(signal.SIGHUP, before)
 
 
+def test_windows_is_left_to_torchrun(start, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(UserError, match="--processes 2: .* by torchrun"):
+        start("pass")
+
+
 def test_a_process_whose_launcher_has_ended_does_not_begin():
     if sys.platform != "linux":
         return

@@ -48,6 +48,8 @@ def launch(processes: int) -> None:
     Raises:
         UserError: in place of what ended them.
     """
+    if sys.platform == "win32":
+        raise UserError(f"--processes {processes}: Windows passes no sockets on; start the processes by torchrun")
     arguments: Sequence[str] = click.get_current_context().find_root().obj or sys.argv[1:]
     started: list[_Process] = []
     with _signals_noted() as signals:
