@@ -158,7 +158,7 @@ def test_what_the_launcher_ignores_it_goes_on_to_ignore(start):
 
 def test_windows_is_left_to_torchrun(start, monkeypatch):
     monkeypatch.setattr(sys, "platform", "win32")
-    with pytest.raises(UserError, match="--processes 2: .* by torchrun"):
+    with pytest.raises(UserError, match=r"--processes 2: .* by torchrun"):
         start("pass")
 
 
