@@ -155,14 +155,15 @@ def train_here(subject: Mapping[str, Any], out: Path, place: str | None, count: 
 
 
 def subjects() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give every method, component and loss with small options, by name."""
+    """Give every method, component and loss with small options, by name, and some on a convolutional network."""
     plugins: list[tuple[str, dict[str, Any]]] = [(n, {"method": n}) for n in registry.names("method")]
     plugins += [(f"erm with {n}", {"method": "erm", "with": [n]}) for n in registry.names("component")]
     plugins += [(n, {"method": "erm", "loss": n}) for n in registry.names("loss")]
+    plugins += [(f"{n} on resnet8", {"method": n, "model": "resnet8"}) for n in ("erm", "gdw", "fsr")]
     for name, plugin in plugins:
         known = known_options(RunConfig, {"data": "digits", **plugin})
         own = {option: value for option, value in OWN.items() if option in known}
-        yield name, plugin | dict(TINY) | own
+        yield name, {**TINY, **plugin, **own}
 
 
 @attrs.frozen
@@ -210,6 +211,8 @@ def in_process(options: Mapping[str, Any], out: Path, place: str | None = None, 
 
 
 _CONTEXT = get_context("forkserver")
+# a process begins in no time then
+_CONTEXT.set_forkserver_preload(["reweight_core.training.resume"])
 
 
 @click.command()
@@ -219,7 +222,6 @@ _CONTEXT = get_context("forkserver")
 @click.option("--jobs", default=1, show_default=True, help="Runs at a time.")
 def main(kills: int, seed: int, only: str, jobs: int) -> None:
     """Print a table of the kills; exit with 1 if a run differs from the one that was left alone."""
-    _CONTEXT.set_forkserver_preload(["reweight_core.training.resume"])
     named = dict(subjects())
     chosen = only.split(",") if only else list(named)
     done: list[Killed] = []

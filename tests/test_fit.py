@@ -327,6 +327,7 @@ def test_streamed_images_are_judged_as_others(tmp_path):
         (["--out", "/proc/nope/best"], "/proc/nope/best"),
         (["--meta-size", "2", "--meta-draw", "random"], "there are only 2 trusted examples, too few to judge by"),
         (["--config", "given.toml"], "--out: is chosen by fit"),
+        (["--processes", "2"], "--processes: fit trains every network in one process; --jobs makes several at a time"),
     ],
 )
 def test_what_a_user_can_get_wrong_is_one_line(reweight, arguments, message, tmp_path):

@@ -11,7 +11,7 @@ from torch import nn
 from reweight_core.engine.head import find_head
 from reweight_core.engine.lookahead import STRATEGIES
 from reweight_core.errors import UserError
-from reweight_core.training.preflight import rehearse
+from reweight_core.training.preflight import rehearse, rehearse_shares
 
 IMAGES = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -160,3 +160,40 @@ def test_a_network_that_does_not_compute_the_same_twice_is_refused_where_it_woul
             rehearse(model, IMAGES, 3, strategy, find_head(model, IMAGES))
     for draws in ("kept", "free"):
         rehearse(build(), IMAGES, 3, None, draws=draws)
+
+
+class Drawing(nn.Module):
+    """A network that draws in the shape that `shape` makes of its input's."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.linear, self.norm, self.shape = nn.Linear(16, 3), nn.BatchNorm1d(3), shape
+
+    def forward(self, x):
+        drawn = F.dropout(torch.ones(self.shape(x)), 0.5)
+        return self.norm(self.linear(x.flatten(1))) * drawn.mean()
+
+
+@pytest.mark.parametrize("shape", [lambda x: (len(x), 16), lambda x: (len(x),), lambda x: (4 * len(x), 4)])
+def test_draws_for_each_example_can_be_shared(shape):
+    model = Drawing(shape)
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    rehearse_shares(model, IMAGES, IMAGES.repeat(2, 1, 1, 1)[:3])
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        # a weight's, of a size that all batches divide; a sequence with the batch second; a number for all; for some
+        lambda x: (12, 16),
+        lambda x: (6, len(x), 4),
+        lambda x: (),
+        lambda x: (len(x) - 1, 4),
+        lambda x: (2 * (len(x) // 2), 4),
+    ],
+)
+def test_draws_that_are_not_the_examples_own_cannot_be_shared(shape):
+    with pytest.raises(UserError, match="not its examples' own"):
+        rehearse_shares(Drawing(shape), IMAGES, IMAGES.repeat(2, 1, 1, 1)[:3])

@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from reweight_core.errors import UserError
+from reweight_core.machine.together import Together
 from reweight_core.plugins import erm
 from reweight_core.plugins.hookspecs import hookimpl
 from reweight_core.runs import folder as run_folder
 from reweight_core.runs.checkpoint import load_latest
 from reweight_core.testing import tiny, tiny_parts, train_in
+from reweight_core.testing.in_turns import InTurns
 from reweight_core.training.build import build_parts
 from reweight_core.training.held_out import HeldOut
 from reweight_core.training.loop import train_to_the_end
@@ -247,6 +249,33 @@ class TestOrder:
         parts = parts_of(Planned({"name": "few", "ids": np.arange(5)}, order=lambda *_: np.array([4, 5])))
         with pytest.raises(UserError, match="positions that stage 'few' does not go through"):
             train_in(tmp_path / "run", parts)
+
+
+class TestSeveralProcesses:
+    def test_what_an_epoch_leaves_out_is_told_in_one_line(self, parts_of):
+        # 44 examples are four batches of ten and four more, fewer than two for each of four
+        plan = Planned({"name": "a"}, {"name": "b", "ids": np.arange(12)})
+        with pytest.warns(UserWarning) as warned:
+            parts = parts_of(plan, together=Together(1, 4), meta_batch_size=8)
+        (told,) = [str(one.message) for one in warned if "leaves out" in str(one.message)]
+        assert told.startswith("--processes 4: each epoch leaves out 4 of 44 examples, others every time")
+        assert [sum(sizes) for sizes in parts.batch_sizes] == [40, 10]
+
+    @pytest.mark.parametrize(("batch_size", "processes"), [(10, 2), (11, 4), (43, 2), (10, 1)])
+    def test_nothing_is_told_where_nothing_or_one_is_left_out_as_by_one_process(
+        self, parts_of, batch_size, processes, recwarn
+    ):
+        parts_of(Planned({"name": "a"}), together=Together(0, processes), batch_size=batch_size, meta_batch_size=8)
+        assert not [one for one in recwarn if "leaves out" in str(one.message)]
+
+    def test_an_epoch_without_a_batch_is_refused(self, parts_of):
+        with pytest.raises(UserError, match="stage 'a' has 7 examples in an epoch, and each process needs two"):
+            parts_of(Planned({"name": "a", "ids": np.arange(7)}), together=Together(0, 4), meta_batch_size=8)
+        plan = Planned({"name": "a"}, order=lambda stage, epoch, size, rng: np.arange(7))
+        with pytest.raises(UserError, match="stage 'a' has 7 examples in an epoch, and each process needs two"):
+            InTurns(4).run(
+                lambda together: TrainingState(parts_of(plan, together=together, meta_batch_size=8)).next_epoch()
+            )
 
 
 class TestStart:

@@ -4,6 +4,7 @@ import math
 import attrs
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from reweight_core.data.feeder import batch_sizes
 from reweight_core.errors import UserError
@@ -193,7 +194,11 @@ def test_only_what_json_lacks_becomes_null(tmp_path):
 
 @pytest.mark.parametrize(
     ("error", "text"),
-    [(OSError(28, "No space left on device"), "No space left"), (torch.OutOfMemoryError("CUDA"), "lower --batch-size")],
+    [
+        (OSError(28, "No space left on device"), "No space left"),
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "No space left"),
+        (torch.OutOfMemoryError("CUDA"), "lower --batch-size"),
+    ],
 )
 def test_a_full_disk_or_gpu_is_one_line(error, text, monkeypatch, tmp_path):
     parts = tiny_parts("erm", model="mlp")

@@ -152,7 +152,7 @@ def table(plugins, tmp_path, monkeypatch):
 @pytest.fixture
 def made(plugins, monkeypatch):
     """Let runs, all but those in `broken`, succeed at once with an accuracy of (70 + seed) %; tell which were made."""
-    told = SimpleNamespace(names=[], environments=[], at_once=[], broken={})
+    told = SimpleNamespace(names=[], jobs=[], environments=[], at_once=[], broken={})
     runs = {}
 
     def arguments_for(run, real=carry_out.arguments_for):
@@ -175,6 +175,7 @@ def made(plugins, monkeypatch):
         def start(self, job):
             run = runs[job.name]
             told.names.append(job.name)
+            told.jobs.append(job)
             told.environments.append(job.environment)
             error = told.broken.get(job.name)
             if error is None:

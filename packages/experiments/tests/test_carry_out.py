@@ -72,6 +72,14 @@ def test_runs_whose_data_fail_are_not_made_and_the_others_are(made, tmp_path, mo
     assert (made.names, made.at_once) == (["erm-digits/seed-0", "erm-digits/seed-1"], [2])
 
 
+def test_what_shares_the_processors_counts_the_processes_of_each_run(made, plugins, tmp_path, monkeypatch):
+    for kind, name in (("method", "erm"), ("loss", "cross-entropy")):
+        monkeypatch.setitem(plugins[kind], name, attrs.evolve(plugins[kind][name], several_processes=True))
+    cells = cells_of(axes_of("erm", "digits", {"processes": ["1", "2"]}), {})
+    assert not make(plan_runs(cells, 0, 1, tmp_path), tmp_path).errors
+    assert [job.processes for job in made.jobs] == [1, 2]
+
+
 def test_others_that_are_alive_are_left_to_end_what_they_have_begun(made, tmp_path, monkeypatch):
     for module in (leases, claims):
         monkeypatch.setattr(module, "RENEW_SECONDS", 0.02)
@@ -120,8 +128,8 @@ def test_a_run_that_is_taken_over_is_stopped_here_and_not_a_failure(made, tmp_pa
             self.other = file.with_name("seed-0.lease-2")
             self.other.write_text("another")
 
-        def stop(self, jobs):
-            stopped.extend(job.name for job in jobs)
+        def kill(self, job):
+            stopped.append(job.name)
             self.running = []
             (run,) = planned(tmp_path, "erm", "digits")
             run.folder.mkdir()

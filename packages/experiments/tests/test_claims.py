@@ -1,9 +1,12 @@
 import json
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from reweight_core import as_values
+from reweight_experiments import leases
 from reweight_experiments.cells import axes_of, cells_of, plan_runs
 from reweight_experiments.claims import Claims
 from reweight_experiments.leases import LAPSE_SECONDS, RENEW_SECONDS
@@ -21,7 +24,7 @@ def worker(tmp_path, clock):
     """Another process that wants the three runs of one cell made."""
     runs = plan_runs(cells_of(axes_of("erm", "digits", {}), {"epochs": 2}), 0, 3, tmp_path)
     runs[0].folder.parent.mkdir()
-    return lambda: Claims(runs, lambda: clock.now)
+    return lambda: Claims(runs, lambda: clock.now, lambda: clock.now)
 
 
 def finish(run, **changed):
@@ -136,12 +139,13 @@ def test_the_run_of_a_dead_process_is_taken_over_and_that_of_a_living_one_is_not
     idle = clock.now
     for _ in range(int(LAPSE_SECONDS / RENEW_SECONDS) - 1):
         clock.now += RENEW_SECONDS
+        alive.renew()
         assert alive.lost() == []
         assert late.next() is None
         # one may be dead: it stays to see
         assert not late.others_are_alive(idle)
     clock.now += RENEW_SECONDS
-    alive.lost()
+    alive.renew()
     assert late.next() is lost
     assert late.next() is None
     # the dead one only slept
@@ -153,15 +157,67 @@ def test_the_run_of_a_dead_process_is_taken_over_and_that_of_a_living_one_is_not
     assert late.outcome().elsewhere == [kept.name]
 
 
-def test_it_is_renewed_now_and_then(worker, clock, tmp_path):
+def test_it_is_renewed_in_a_thread_whatever_else_this_process_does(worker, monkeypatch, tmp_path):
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.01)
+    claims = worker()
+    with claims.renewed():
+        claims.next()
+        (file,) = tmp_path.glob("*/*.lease-1")
+        seen = set()
+        while len(seen) < 4:
+            seen.add(file.read_text())
+        claims.give_back()
+        # what is given back is not made again
+        time.sleep(0.05)
+        assert leases_in(tmp_path) == []
+
+
+def test_what_goes_wrong_in_the_thread_is_told_and_not_that_the_lease_is_lost(worker, monkeypatch):
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.01)
+    monkeypatch.setattr(threading, "excepthook", lambda *_: None)
     claims = worker()
     claims.next()
-    (file,) = tmp_path.glob("*/*.lease-1")
-    seen = set()
-    for clock.now in range(60):
-        assert claims.lost() == []
-        seen.add(file.read_text())
-    assert 60 / RENEW_SECONDS - 1 <= len(seen) <= 60 / RENEW_SECONDS + 1
+    monkeypatch.setattr(claims._leases, "renew", lambda lease: 1 / 0)
+    with claims.renewed(), pytest.raises(ZeroDivisionError):
+        while True:
+            assert claims.lost() == []
+
+
+def test_a_machine_that_slept_notices_before_it_writes_a_result(worker, clock, tmp_path):
+    slept, other = worker(), worker()
+    run = slept.next()
+    assert made_by(other) == [1, 2]
+    # nothing of the sleeper runs, its thread neither
+    clock.now += LAPSE_SECONDS
+    assert other.next() is run
+    # by its own clock alone, and at the end of the run in any case
+    assert slept.lost() == [run.name]
+    assert slept.end(run, "too hot") is False
+    assert not list(tmp_path.glob("*/*.failed"))
+    assert run.name in slept.open
+    finish(run)
+    assert other.end(run, None)
+    assert (slept.outcome().errors, slept.outcome().elsewhere) == ({}, [])
+
+
+def test_a_failure_is_not_written_over_that_of_who_took_the_run_over(worker, clock, tmp_path):
+    slept, other = worker(), worker()
+    run = slept.next()
+    made_by(other)
+    clock.now += LAPSE_SECONDS
+    other.end(other.next(), "too cold")
+    # it had ended before `lost` was asked
+    assert not slept.end(run, "too hot")
+    assert slept.outcome().errors == {run.name: "too cold"}
+    assert leases_in(tmp_path) == []
+
+
+def test_a_machine_that_slept_and_lost_nothing_goes_on(worker, clock):
+    slept = worker()
+    run = slept.next()
+    clock.now += 100 * LAPSE_SECONDS
+    assert slept.lost() == []
+    assert slept.end(run, None)
 
 
 def test_what_cannot_be_claimed_is_a_failure(worker, tmp_path):

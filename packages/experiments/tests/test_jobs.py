@@ -104,15 +104,25 @@ def test_an_interrupt_or_a_signal_stops_what_runs(job, tmp_path, stop, raised):
 
 
 @pytest.mark.parametrize(
-    ("at_once", "set_before", "expected"),
-    [(1, None, "-"), (2, None, "4"), (3, None, "2"), (20, None, "1"), (2, "7", "7")],
+    ("at_once", "of_processes", "set_before", "expected"),
+    [
+        (1, 1, None, "-"),
+        (2, 1, None, "4"),
+        (3, 1, None, "2"),
+        (20, 1, None, "1"),
+        (2, 1, "7", "7"),
+        (2, 2, None, "2"),
+        (1, 2, None, "4"),
+        (2, 2, "7", "7"),
+    ],
 )
-def test_each_process_has_its_share_of_the_threads(job, monkeypatch, at_once, set_before, expected):
+def test_each_process_has_its_share_of_the_threads(job, monkeypatch, at_once, of_processes, set_before, expected):
     monkeypatch.setattr(jobs, "usable_cpus", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if set_before:
         monkeypatch.setenv("OMP_NUM_THREADS", set_before)
     one = job("one", "import os; print(os.environ.get('OMP_NUM_THREADS', '-'))")
+    one = attrs.evolve(one, processes=of_processes)
     with Processes(at_once) as processes:
         processes.start(one)
         while processes.running:

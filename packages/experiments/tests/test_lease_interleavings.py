@@ -82,7 +82,7 @@ moves = st.lists(st.sampled_from([*range(PROCESSES), *range(PROCESSES), "time"])
 def test_a_lease_is_taken_from_who_has_not_renewed_it_and_learns_so_when_renewing(tmp_path_factory, parts, moves):
     work = tmp_path_factory.mktemp("any") / "work"
     clock, schedule = SimpleNamespace(now=0.0), Schedule()
-    processes = [Leases(lambda ahead=ahead: clock.now + ahead) for ahead in (0.0, 1e5, -1e5)]
+    processes = [Leases(*[lambda ahead=ahead: clock.now + ahead] * 2) for ahead in (0.0, 1e5, -1e5)]
     held, renewed, took, wrong = {}, {}, [], []
 
     def body(who):
@@ -119,7 +119,7 @@ def test_a_lease_is_taken_from_who_has_not_renewed_it_and_learns_so_when_renewin
     believing = [who for who, lease in held.items() if processes[who].renew(lease)]
     assert len(believing) <= 1
     # and nobody keeps it for ever
-    late = Leases(lambda: clock.now)
+    late = Leases(lambda: clock.now, lambda: clock.now)
     first = late.take(work)
     clock.now += LAPSE_SECONDS
     assert first or late.take(work)

@@ -23,7 +23,7 @@ def work(tmp_path):
 
 
 def of(clock, ahead=0.0):
-    return Leases(lambda: clock.now + ahead)
+    return Leases(lambda: clock.now + ahead, lambda: clock.now + ahead)
 
 
 def names(folder):

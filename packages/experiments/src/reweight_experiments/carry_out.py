@@ -19,6 +19,8 @@ from reweight_experiments.leases import Leases
 
 POLL_SECONDS = 0.2
 
+_TAKEN_OVER = "its lease could not be renewed for a while, or another process has taken it over meanwhile"
+
 
 class Watcher:
     """Is told how the runs get on; this one says nothing, and its subclasses show it."""
@@ -99,10 +101,11 @@ def _make(claims: Claims, slots: Sequence[Mapping[str, str]], watcher: Watcher) 
     started: dict[Job, tuple[PlannedRun, Mapping[str, str]]] = {}
     ended: list[Ended] = []
     idle_since = None
-    with Processes(min(len(slots), len(claims.open))) as processes:
+    with claims.renewed(), Processes(min(len(slots), len(claims.open))) as processes:
         while claims.open:
             while free and (run := claims.next()) is not None:
-                job = Job(run.name, (), run.folder.with_name(f"{run.folder.name}.log"), free[0])
+                log = run.folder.with_name(f"{run.folder.name}.log")
+                job = Job(run.name, (), log, free[0], run.config.processes)
                 try:
                     job = attrs.evolve(job, command=python_command(arguments_for(run)))
                 except AtWorkError:
@@ -125,21 +128,20 @@ def _make(claims: Claims, slots: Sequence[Mapping[str, str]], watcher: Watcher) 
             elif claims.others_are_alive(idle_since):
                 return
             time.sleep(POLL_SECONDS)
-            for one in processes.ended():
-                run, slot = started.pop(one.job)
-                free.append(slot)
-                claims.end(run, None if one.error is None else f"{one.error} (see {one.job.log})")
-                ended.append(one)
+            # before anything else: this machine may have slept
             for name in claims.lost():
                 (job,) = (job for job in started if job.name == name)
                 free.append(started.pop(job)[1])
-                processes.stop([job])
+                processes.kill(job)
                 claims.let_go(name)
-                warnings.warn(
-                    f"{name}: is stopped here, because its lease could not be renewed for a while, or another process "
-                    "has taken it over meanwhile",
-                    stacklevel=2,
-                )
+                warnings.warn(f"{name}: is stopped here, because {_TAKEN_OVER}", stacklevel=2)
+            for one in processes.ended():
+                run, slot = started.pop(one.job)
+                free.append(slot)
+                if claims.end(run, None if one.error is None else f"{one.error} (see {one.job.log})"):
+                    ended.append(one)
+                else:
+                    warnings.warn(f"{run.name}: does not count here, because {_TAKEN_OVER}", stacklevel=2)
             watcher.watch(ended, processes.running, claims.ended_elsewhere)
 
 

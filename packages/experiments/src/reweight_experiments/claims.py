@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -15,7 +16,16 @@ import attrs
 from reweight_core import UserError, write_json
 from reweight_experiments.cells import PlannedRun
 from reweight_experiments.folder import is_finished
-from reweight_experiments.leases import LAPSE_SECONDS, RENEW_SECONDS, Lease, Leases, is_taken, look_again
+from reweight_experiments.leases import (
+    LAPSE_SECONDS,
+    RENEW_SECONDS,
+    Lease,
+    Leases,
+    is_taken,
+    look_again,
+    repeated,
+    with_sleep,
+)
 
 
 @attrs.frozen
@@ -38,18 +48,27 @@ class Claims:
 
     Args:
         runs: those to be made.
-        clock: tells the seconds since any moment; never goes back.
+        clock: as for `Leases`.
+        own_clock: as for `Leases`.
     """
 
-    def __init__(self, runs: Sequence[PlannedRun], clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._leases = clock, Leases(clock)
+    def __init__(
+        self,
+        runs: Sequence[PlannedRun],
+        clock: Callable[[], float] = time.monotonic,
+        own_clock: Callable[[], float] = with_sleep,
+    ) -> None:
+        self._clock, self._leases = clock, Leases(clock, own_clock)
         self._runs = {run.name: run for run in runs}
         self._open = dict(self._runs)
         self._held: dict[str, Lease] = {}
+        self._lost: set[str] = set()
+        # one thread at a time renews a lease or gives it back
+        self._lock = threading.Lock()
+        self._problem: BaseException | None = None
         self._errors: dict[str, str] = {}
         self._postponed: dict[str, float] = {}
         self._old_failures = {run.name: _failure(run) for run in runs}
-        self._renewed = clock()
         # when it was last seen that none is free, and asked whether others are alive
         self._nothing_free_at = self._asked = -RENEW_SECONDS
         self.ended_elsewhere = 0
@@ -86,8 +105,17 @@ class Claims:
         self._nothing_free_at = self._clock()
         return None
 
-    def end(self, run: PlannedRun, error: str | None) -> None:
-        """Note that a run that this process holds has ended, and why if it failed."""
+    def end(self, run: PlannedRun, error: str | None) -> bool:
+        """Note that a run that this process holds has ended, and why if it failed.
+
+        Returns:
+            Whether it was held to the last; another process may have taken it over while this machine slept, and that
+            one then tells what becomes of it.
+        """
+        self._renew(run.name)
+        if run.name in self._lost:
+            self.let_go(run.name)
+            return False
         del self._open[run.name]
         if error is not None:
             self._errors[run.name] = error
@@ -97,21 +125,51 @@ class Claims:
                 warnings.warn(f"{_failure_file(run)}: cannot be written ({problem})", stacklevel=2)
         self.let_go(run.name)
         self._nothing_free_at = -RENEW_SECONDS
+        return True
 
     def postpone(self, run: PlannedRun) -> None:
         """Leave a run that this process holds to others, and look at it again when their leases might have lapsed."""
         self._postponed[run.name] = self._clock()
         self.let_go(run.name)
 
+    @contextmanager
+    def renewed(self) -> Iterator[None]:
+        """Renew what is held in a thread until the end."""
+
+        def renew() -> None:
+            try:
+                self.renew()
+            except BaseException as problem:
+                # told by `lost`: nothing is renewed from now on
+                self._problem = problem
+                raise
+
+        with repeated(renew):
+            yield
+
+    def renew(self) -> None:
+        """Renew what is held."""
+        for name in list(self._held):
+            self._renew(name)
+
     def lost(self) -> list[str]:
-        """Renew what is held, if it is time; return the names of runs that this process holds no more.
+        """Return the names of runs that this process holds no more.
 
         What makes them is to be stopped, and then they are to be let go (`let_go`).
         """
-        if not self._held or self._clock() - self._renewed < RENEW_SECONDS:
-            return []
-        self._renewed = self._clock()
-        return [name for name, lease in self._held.items() if not self._leases.renew(lease)]
+        if self._problem is not None:
+            raise self._problem
+        for name, lease in self._held.items():
+            if self._leases.own_clock() - lease.renewed >= 2 * RENEW_SECONDS:
+                # the machine slept, or the thread waits for a file
+                self._renew(name)
+        return list(self._lost)
+
+    def _renew(self, name: str) -> None:
+        with self._lock:
+            # one that is lost stays so, whatever becomes of the file
+            if name in self._held and name not in self._lost and not self._leases.renew(self._held[name]):
+                self._lost.add(name)
 
     def others_are_alive(self, since: float) -> bool:
         """Whether all open runs are held by others that have shown themselves after a moment of the clock.
@@ -145,7 +203,9 @@ class Claims:
 
     def let_go(self, name: str) -> None:
         """Give back the lease of a run."""
-        self._leases.give_back(self._held.pop(name))
+        with self._lock:
+            self._lost.discard(name)
+            self._leases.give_back(self._held.pop(name))
 
     def _is_over(self, run: PlannedRun) -> bool:
         """Whether another process has ended a run."""

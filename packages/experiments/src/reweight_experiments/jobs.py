@@ -27,12 +27,14 @@ class Job:
         command: program and arguments.
         log: the file for its output, whose folder exists.
         environment: variables that it has beside those of this process.
+        processes: how many processes it starts, which share its part of the processors.
     """
 
     name: str
     command: tuple[str, ...]
     log: Path
     environment: Mapping[str, str] = attrs.field(factory=dict)
+    processes: int = 1
 
 
 @attrs.frozen
@@ -62,11 +64,11 @@ class Processes:
     Use it as a context manager: in the end, after an interrupt above all, it stops those that run.
 
     Args:
-        at_once: how many there will be at a time. Each gets its share of the processors' threads.
+        at_once: how many jobs there will be at a time. Each process gets its share of the processors' threads.
     """
 
     def __init__(self, at_once: int) -> None:
-        self._environment = _environment(at_once)
+        self._at_once = at_once
         self._running: dict[Job, tuple[subprocess.Popen[bytes], float]] = {}
         self._never_began: list[Ended] = []
 
@@ -83,7 +85,7 @@ class Processes:
 
     def start(self, job: Job) -> None:
         """Begin a job."""
-        environment = {**self._environment, **job.environment}
+        environment = {**_environment(self._at_once * job.processes), **job.environment}
         try:
             with open(job.log, "wb") as log:
                 process = subprocess.Popen(
@@ -114,6 +116,12 @@ class Processes:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+    def kill(self, job: Job) -> None:
+        """Kill a job, which is not to write anything more; it does not count as ended."""
+        process = self._running.pop(job)[0]
+        process.kill()
+        process.wait()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -23,6 +24,11 @@ LAPSE_SECONDS = 60.0
 """Seconds after which a lease that nobody has renewed is another's to take."""
 
 
+def with_sleep() -> float:
+    """Return the seconds since any moment, those too in which the machine slept, where the system counts them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
+
+
 @attrs.define(eq=False)
 class Lease:
     """A lease that this process holds.
@@ -32,7 +38,7 @@ class Lease:
         generation: how often the lease was taken since it was last given back, from 1.
         holder: who holds it, for people; no other lease has the same.
         renewals: how often it was renewed.
-        renewed: when it was renewed, by the clock of `Leases`.
+        renewed: when it was renewed, by `Leases.own_clock`.
     """
 
     work: Path
@@ -59,11 +65,15 @@ class Leases:
     Nobody compares clocks: a lease has lapsed for whoever has seen it unchanged for `LAPSE_SECONDS`.
 
     Args:
-        clock: tells the seconds since any moment; never goes back.
+        clock: tells the seconds since any moment; never goes back. Others' leases are watched by it, so that a machine
+            that slept sees again whether they are renewed.
+        own_clock: likewise for the leases held here, with the time in which the machine slept.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, own_clock: Callable[[], float] = with_sleep
+    ) -> None:
+        self._clock, self.own_clock = clock, own_clock
         # what each file of another held, and when that was first seen
         self._seen: dict[Path, tuple[str, float]] = {}
 
@@ -79,7 +89,7 @@ class Leases:
             if newest and not self._has_lapsed(before):
                 return None
             holder = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex}"
-            lease = Lease(work, newest + 1, holder, self._clock())
+            lease = Lease(work, newest + 1, holder, self.own_clock())
             with open(lease.file, "x", encoding="utf-8"):
                 pass
             try:
@@ -115,8 +125,8 @@ class Leases:
             return False
         except OSError:
             # the network may come back in time
-            return self._clock() - lease.renewed < LAPSE_SECONDS
-        lease.renewed = self._clock()
+            return self.own_clock() - lease.renewed < LAPSE_SECONDS
+        lease.renewed = self.own_clock()
         return held
 
     def give_back(self, lease: Lease) -> None:
@@ -143,19 +153,10 @@ class Leases:
         """Wait for the lease of some work, and hold it until the end."""
         while (lease := self.take(work)) is None:
             time.sleep(min(1.0, RENEW_SECONDS))
-        over = threading.Event()
-
-        def renew() -> None:
-            while not over.wait(RENEW_SECONDS):
-                self.renew(lease)
-
-        renewing = threading.Thread(target=renew, daemon=True)
-        renewing.start()
         try:
-            yield
+            with repeated(lambda: self.renew(lease)):
+                yield
         finally:
-            over.set()
-            renewing.join()
             self.give_back(lease)
 
     def _has_lapsed(self, file: Path) -> bool:
@@ -171,6 +172,24 @@ class Leases:
         if file not in self._seen or self._seen[file][0] != text:
             self._seen[file] = text, self._clock()
         return self._seen[file][1]
+
+
+@contextmanager
+def repeated(renew: Callable[[], object]) -> Iterator[None]:
+    """Call what renews leases every `RENEW_SECONDS`, in a thread, whatever this process does or waits for meanwhile."""
+    over = threading.Event()
+
+    def renewing() -> None:
+        while not over.wait(RENEW_SECONDS):
+            renew()
+
+    thread = threading.Thread(target=renewing, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def is_taken(work: Path) -> bool:

@@ -32,6 +32,16 @@ class _Commands(click.Group):
                 f"{flag} is no option here; say what to do first: reweight COMMAND {flag}", ctx
             ) from None
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; where several processes are interrupted, the first alone says so."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            if is_first():
+                raise
+            # click itself would write an empty line
+            raise click.Abort from interrupt
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*COMMANDS, *(name for name in registry.names("command") if name not in COMMANDS)]
 

@@ -37,7 +37,7 @@ class Health:
         self._step.fill_(step)
 
     def note(self, **quantities: Tensor | None) -> Tensor:
-        """Count a step and look at its quantities; return whether one is not finite, a tensor without dimensions.
+        """Count a step and look at its quantities; return which are finite, bool by `QUANTITIES`.
 
         Args:
             quantities: by the names of `QUANTITIES`; None for one that the step has not.
@@ -50,7 +50,7 @@ class Health:
             ]
         )
         self._first_bad.copy_(torch.where(good | (self._first_bad >= 0), self._first_bad, self._step))
-        return ~good.all()
+        return good
 
     def forget(self) -> None:
         """Forget what was not finite, in place."""

@@ -127,6 +127,7 @@ def state_tensors(optimizer: torch.optim.Optimizer, names: Sequence[str]) -> dic
     return tensors
 
 
+@torch.no_grad()
 def load_state_tensors(optimizer: torch.optim.Optimizer, names: Sequence[str], tensors: Mapping[str, Tensor]) -> None:
     """Restore what `state_tensors` returned, into the tensors that exist already where they do."""
     for name, parameter in zip(names, _parameters(optimizer), strict=True):
@@ -136,6 +137,9 @@ def load_state_tensors(optimizer: torch.optim.Optimizer, names: Sequence[str], t
         for quantity, value in saved.items():
             if quantity in state:
                 state[quantity].copy_(value)
+            elif value.shape == parameter.shape:
+                # in the parameter's order of memory, which fused steps go through as it lies there
+                state[quantity] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
             else:
                 state[quantity] = value.to(parameter.device, copy=True)
         for quantity, value in state.items():

@@ -90,9 +90,9 @@ class Passes:
         self._meta_features: tuple[Inputs, Tensor] | None = None
 
     @property
-    def draws(self) -> bool:
-        """Whether the last real pass drew random numbers."""
-        return self._tape.drew
+    def draws(self) -> list[int]:
+        """The first dimension of each random draw of the last real pass, 0 of a single number."""
+        return self._tape.lengths
 
     def begin(self, inputs: Inputs, remembers: bool = False, shares: Sequence[Share] = ()) -> None:
         """Begin a step on the inputs of n examples, whose real pass has not run yet.

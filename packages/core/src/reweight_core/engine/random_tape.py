@@ -20,6 +20,10 @@ NOT_THE_SAME = (
     "the model does not compute the same twice for the same inputs, as the passes of a step have to: it draws from a "
     "generator of its own, or keeps something from pass to pass that is no buffer"
 )
+NOT_BY_EXAMPLE = (
+    "the model draws random numbers that are not its examples' own, one after the other, which several processes "
+    "cannot share: train it in one process"
+)
 
 # Functional dropout -> whether it drops whole channels, and then the dimensions of an input that has no batch
 _DROPOUT: dict[Callable[..., Any], tuple[bool, int | None]] = {
@@ -77,9 +81,9 @@ class RandomTape:
         self._draws: list[Tensor] = []
 
     @property
-    def drew(self) -> bool:
-        """Whether anything is recorded."""
-        return bool(self._draws)
+    def lengths(self) -> list[int]:
+        """The first dimension of each recorded draw, 0 of a single number."""
+        return [len(drawn) if drawn.dim() else 0 for drawn in self._draws]
 
     @contextmanager
     def record(self, shares: Sequence[Share] = ()) -> Iterator[None]:
@@ -140,10 +144,7 @@ class _Part:
         """
         own = sum(share.own for share in self._shares)
         if not shape or not own or shape[0] % own:
-            raise UserError(
-                "the model draws random numbers that are not its examples' own, one after the other, which several "
-                "processes cannot share: train it in one process"
-            )
+            raise UserError(NOT_BY_EXAMPLE)
         return (shape[0] // own * sum(share.n for share in self._shares), *shape[1:])
 
     def of(self, drawn: Tensor, shape: Sequence[int]) -> Tensor:

@@ -154,9 +154,9 @@ class TrainingStep(Weighing):
         if self._skipping is None:
             self.note(step, own)
         else:
-            not_finite = self.note(step, own, _norms(self.passes.parameters.values()))
+            finite = self.note(step, own, _norms(self.passes.parameters.values()))
             # whichever process it was
-            skipped = step.total(not_finite.to(torch.float32)) > 0
+            skipped = step.total((~finite).any().to(torch.float32)) > 0
             self._skipping.take_back(skipped)
             self.sums.skipped_steps.add_(skipped)
         # step and look-ahead know each other: apart, they and all their tensors are freed now and not some time later

@@ -162,7 +162,7 @@ class Weighing(ABC):
                 gradient.copy_(manipulated[name])
 
     def note(self, step: Step, own: Tensor, parameters: Tensor | None = None) -> Tensor:
-        """Add a weighed step to what is known of the epoch and of its examples; return whether it is not finite.
+        """Add a weighed step to what is known of the epoch and of its examples; return what of it is finite.
 
         Args:
             step: the step.
@@ -170,7 +170,7 @@ class Weighing(ABC):
             parameters: what is not finite where a parameter is not, after the update; None not to look at them.
         """
         assert step.weights is not None and step.D_prime is not None, "the step was weighed"
-        not_finite = self.health.note(
+        finite = self.health.note(
             losses=step.losses,
             weights=step.weights,
             gradient=step.D_prime,
@@ -181,4 +181,4 @@ class Weighing(ABC):
         self.sums.add(step, step.weights)
         if step.source != "meta":
             self.samples.record(step, recorded)
-        return not_finite
+        return finite

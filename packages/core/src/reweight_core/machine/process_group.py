@@ -1,16 +1,18 @@
-"""Joining the processes of a run: torch.distributed's process group, as torchrun describes it."""
+"""Joining the processes of a run: torch.distributed's process group, as torchrun or the launcher describes it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from reweight_core.errors import LostProcessError, UserError, reason
-from reweight_core.machine.launched import Launched
+from reweight_core.machine.launched import LAUNCHER, MEETING, Launched
 from reweight_core.machine.together import ALONE, Together
 
 LIMIT = timedelta(hours=2)
@@ -50,13 +52,35 @@ def joined(processes: int, device: str, sync_batchnorm: bool = False) -> Iterato
             )
         torch.cuda.set_device(launched.local_rank)
     try:
-        dist.init_process_group("nccl" if on_gpus else "gloo", timeout=LIMIT)
+        dist.init_process_group(
+            "nccl" if on_gpus else "gloo",
+            store=_meeting(launched),
+            rank=launched.rank,
+            world_size=processes,
+            timeout=LIMIT,
+        )
     except RuntimeError as error:
         raise LostProcessError(f"the processes of the run did not find each other ({reason(error)[:80]})") from error
     try:
         yield Together(launched.rank, processes, sync_batchnorm=sync_batchnorm)
     finally:
         dist.destroy_process_group()
+
+
+def _meeting(launched: Launched) -> Any:
+    """Return where the processes meet that this program started; None where torchrun has told torch so."""
+    if LAUNCHER not in os.environ:
+        return None
+    listening = os.environ.get(MEETING)
+    return dist.TCPStore(  # type: ignore[attr-defined]  # torch does not say that it exports it
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        launched.world_size,
+        is_master=launched.rank == 0,
+        timeout=LIMIT,
+        wait_for_workers=False,
+        master_listen_fd=None if listening is None else int(listening),
+    )
 
 
 def _check(processes: int, started: int) -> None:

@@ -40,9 +40,17 @@ from reweight_core.plugins.hooks import MethodHooks
 from reweight_core.training.best import BestNetwork
 from reweight_core.training.context import Contexts, autocast_of, build_hooks, settings_of
 from reweight_core.training.networks import build_network, seeded
-from reweight_core.training.preflight import rehearsed_lookahead
+from reweight_core.training.preflight import rehearse_shares, rehearsed_lookahead
 from reweight_core.training.schedules import Schedule, schedules
-from reweight_core.training.stages import length_in_epochs, refuse_stages, source_size, usual_order, usual_sizes
+from reweight_core.training.stages import (
+    check_sharing,
+    epoch_length,
+    length_in_epochs,
+    refuse_stages,
+    source_size,
+    usual_order,
+    usual_sizes,
+)
 from reweight_core.training.training_set import training_set
 
 
@@ -190,6 +198,8 @@ def build_parts(
         config.lookahead,
         draws="repeated" if hooks.implementers("manipulate_update") else "kept",
     )
+    if together.size > 1:
+        rehearse_shares(model, images, train.batch(torch.arange(3, device=device), None).inputs)
     stages = hooks.plan_stages(stage)
     per_example = [f"--with {name}" for name, component in components.items() if component.per_example]
     per_example += [f"--loss {config.loss}"] * loss.per_example
@@ -197,6 +207,9 @@ def build_parts(
     of_stages = [
         usual_sizes(stage, source_size(stage, train, meta), config.batch_size, together.size) for stage in stages
     ]
+    if together.size > 1:
+        lengths = [epoch_length(stage, source_size(stage, train, meta)) for stage in stages]
+        check_sharing(stages, lengths, of_stages, together.size)
     both = None
     if any(stage.source == "both" for stage in stages):
         assert isinstance(meta, Examples), "a stage on what there is not is refused"

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from reweight_core.errors import InterruptedRun, LostProcessError, UserError, means_full_memory, reason
 
 
@@ -29,8 +31,9 @@ def told_to_the_user(folder: Path | None = None) -> Iterator[None]:
         raise
     except BrokenPipeError:
         raise
-    except OSError as error:
-        if folder is None:
+    except (OSError, SafetensorError) as error:
+        # safetensors has no class of its own for what the system says
+        if folder is None or (isinstance(error, SafetensorError) and "I/O error" not in str(error)):
             raise
         raise UserError(f"{folder}: {error}; what was written before is kept") from error
     except InterruptedRun:

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from reweight_core.data.inputs import Inputs, length_of
 from reweight_core.engine.lookahead import FD_LENGTH, STRATEGIES, Choice, LookAheadRequest, Strategy
 from reweight_core.engine.passes import Passes
-from reweight_core.engine.random_tape import NOT_THE_SAME
+from reweight_core.engine.random_tape import NOT_BY_EXAMPLE, NOT_THE_SAME
 from reweight_core.engine.virtual_step import VirtualSGD
 from reweight_core.errors import UserError, reason
 
@@ -132,6 +132,31 @@ def rehearse_meta_batch(model: nn.Module, inputs: Inputs, autocast: torch.dtype 
         raise UserError(
             f"meta=: the model takes the training examples, but not these, which must be of their kind: {reason(error)}"
         ) from error
+
+
+def rehearse_shares(model: nn.Module, inputs: Inputs, more: Inputs) -> None:
+    """Run two forward passes as one of several processes does, which draws for the examples of all.
+
+    Args:
+        model: the network, in train mode; it stays as it is.
+        inputs: those of a few examples, as training gives them.
+        more: those of another number.
+
+    Raises:
+        UserError: if what it draws does not grow with the number of examples: a weight's mask, or a first dimension
+            that is another than the examples'.
+    """
+    device = next(p for p in model.parameters() if p.requires_grad).device
+    passes = Passes(model, torch.Generator(device))
+    by_example = []
+    for batch in (inputs, more):
+        with _left_alone(model, device), torch.no_grad():
+            passes.begin(batch)
+            passes.forward()
+        n = length_of(batch)
+        by_example.append([divmod(length, n) for length in passes.draws])
+    if by_example[0] != by_example[1] or any(times == 0 or rest for times, rest in by_example[0]):
+        raise UserError(NOT_BY_EXAMPLE)
 
 
 def _refuse_unrepeatable(passes: Passes, inputs: Inputs, logits: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Collection, Sequence
 from typing import get_args
 
@@ -120,7 +121,50 @@ def usual_sizes(stage: Stage, size: int, batch_size: int, processes: int = 1) ->
         batch_size: n.
         processes: how many processes share each batch.
     """
-    return batch_sizes(size if stage.ids is None else len(stage.ids), batch_size, processes)
+    return batch_sizes(epoch_length(stage, size), batch_size, processes)
+
+
+def epoch_length(stage: Stage, size: int) -> int:
+    """Return the number of examples in an epoch of a stage in the default order, whose source has `size`."""
+    return size if stage.ids is None else len(stage.ids)
+
+
+def check_sharing(
+    stages: Sequence[Stage], lengths: Sequence[int], sizes: Sequence[Sequence[int]], processes: int
+) -> None:
+    """Refuse stages whose examples are too few for several processes; warn once of examples that they leave out.
+
+    Args:
+        stages: the stages.
+        lengths: the numbers of examples in an epoch of each, in the default order.
+        sizes: the sizes of the batches of such an epoch.
+        processes: how many processes share each batch.
+
+    Raises:
+        UserError: if an epoch has no batch.
+    """
+    left_out = {}
+    for stage, length, of_stage in zip(stages, lengths, sizes, strict=True):
+        if stage.source != "meta":
+            refuse_empty_epoch(stage.name, length, of_stage, processes)
+            left_out[length - sum(of_stage)] = length
+    most = max(left_out, default=0)
+    # one is left out by one process, too
+    if most > 1:
+        warnings.warn(
+            f"--processes {processes}: each epoch leaves out {most} of {left_out[most]} examples, others every time, "
+            "which in a last batch were fewer than two a process; one process would train on them",
+            stacklevel=3,
+        )
+
+
+def refuse_empty_epoch(stage: str, length: int, sizes: Sequence[int], processes: int) -> None:
+    """Raise `UserError` if an epoch of a stage, of so many examples, has no batch because processes share them."""
+    if not sizes:
+        raise UserError(
+            f"--processes {processes}: stage '{stage}' has {length} examples in an epoch, and each process needs two "
+            "of every batch; give fewer"
+        )
 
 
 def length_in_epochs(stage: Stage, steps_per_epoch: int) -> float:

@@ -21,7 +21,7 @@ from reweight_core.runs.checkpoint import Checkpoint, Final, Manifest, Position,
 from reweight_core.runs.new_examples import reader_of
 from reweight_core.training.build import Parts
 from reweight_core.training.patience import is_in_vain, patient_stage
-from reweight_core.training.stages import source_size, usual_order
+from reweight_core.training.stages import refuse_empty_epoch, source_size, usual_order
 
 
 @attrs.frozen(eq=False)
@@ -144,6 +144,7 @@ class TrainingState:
             sizes = list(parts.batch_sizes[self.position.stage])
         else:
             order, sizes = chosen, batch_sizes(len(chosen), config.batch_size, parts.together.size)
+            refuse_empty_epoch(stage.name, len(chosen), sizes, parts.together.size)
         left = len(sizes)
         if stage.steps is not None:
             left = min(left, stage.steps - self.position.steps)
