@@ -153,6 +153,8 @@ def _summary(file: Path) -> dict[str, Any] | None:
         isinstance(h, dict) and isinstance(h.get("problem"), str) for h in health
     ):
         raise UserError(f"{file}: health is no list of problems")
+    if type(summary.get("epochs")) is not int:
+        raise UserError(f"{file}: does not say how many epochs there were")
     return summary
 
 

@@ -143,7 +143,7 @@ def print_report(screen: Console, report: Report) -> None:
     for place, title in enumerate(report.columns):
         if title in report.unbroken:
             words, texts = title.split(), [row[place] for row in report.rows]
-            width = max(map(cell_len, [*words, *texts]))
+            width = max(map(cell_len, [*words, *texts]), default=1)
             table.add_column("\n".join(textwrap.wrap(title, width)), no_wrap=True, min_width=width)
         else:
             table.add_column(title, overflow="fold", min_width=3)
