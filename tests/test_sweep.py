@@ -93,7 +93,8 @@ def test_runs_side_by_side_give_the_same_numbers_and_survive_a_failing_one(rewei
     assert made["test_accuracy"] == json.loads(alone.out)["test_accuracy"]
 
 
-def test_an_interrupt_keeps_finished_runs(tmp_path):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_the_runs_and_keeps_finished_ones(number, status, tmp_path):
     command = [sys.executable, "-m", "reweight_core", "sweep", "--methods", "erm", "--seeds", "2", "--out", "s"]
     done = subprocess.Popen(
         [*command, "--epochs", "100000"],
@@ -108,10 +109,11 @@ def test_an_interrupt_keeps_finished_runs(tmp_path):
     deadline = time.monotonic() + 60
     while last_metrics(metrics) is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    done.send_signal(signal.SIGINT)
-    _, err = done.communicate(timeout=30)
-    assert done.returncode == 130
+    done.send_signal(number)
+    _, err = done.communicate(timeout=60)
+    assert done.returncode == status
     assert err.strip() == "interrupted; finished runs are kept in s; the same command goes on from there"
+    assert list(metrics.glob("checkpoints/step-*"))
     lines = (metrics / "metrics.jsonl").read_bytes()
     time.sleep(0.3)
     assert (metrics / "metrics.jsonl").read_bytes() == lines, "the run goes on"

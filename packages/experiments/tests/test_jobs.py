@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from reweight_core import InterruptedRun
 from reweight_experiments import jobs
 from reweight_experiments.jobs import Job, Processes, python_command, stopped_by_signals
 
@@ -84,7 +85,7 @@ def interrupt():
 
 @pytest.mark.parametrize(
     ("stop", "raised"),
-    [(interrupt, KeyboardInterrupt), (lambda: os.kill(os.getpid(), signal.SIGTERM), SystemExit)],
+    [(interrupt, KeyboardInterrupt), (lambda: os.kill(os.getpid(), signal.SIGTERM), InterruptedRun)],
 )
 def test_an_interrupt_or_a_signal_stops_what_runs(job, tmp_path, stop, raised):
     code = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"

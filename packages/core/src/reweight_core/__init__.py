@@ -14,7 +14,7 @@ from reweight_core.config.weighting_options import WeightingOptions
 from reweight_core.data.fitting import fitting_defaults
 from reweight_core.engine.stage import Stage
 from reweight_core.engine.state import part_of, prefixed
-from reweight_core.errors import DivergedError, UserError, nearest, reason
+from reweight_core.errors import DivergedError, InterruptedRun, UserError, nearest, reason
 from reweight_core.files import cache_folder, locked, refuse_outputs, write_json, write_text, written_whole
 from reweight_core.plugins import registry
 from reweight_core.plugins.hookspecs import hookimpl
@@ -158,6 +158,7 @@ __all__ = [
     "Features",
     "FinishedRun",
     "ImageFiles",
+    "InterruptedRun",
     "LossPlugin",
     "MappedArray",
     "MethodPlugin",

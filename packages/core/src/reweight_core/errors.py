@@ -25,16 +25,21 @@ class LostProcessError(UserError):
 
 
 class InterruptedRun(KeyboardInterrupt):
-    """A run was asked to end by a signal; it is saved.
+    """What runs was asked by a signal to end; what there was to save is saved.
+
+    Args:
+        signal: its number.
+        notes: what whoever sent it is told.
 
     Attributes:
         status: the exit status of a program that ends by it.
     """
 
-    def __init__(self, signal: int, note: str):
-        super().__init__(note)
+    def __init__(self, signal: int, *notes: str):
+        super().__init__(*notes)
         self.status = 128 + signal
-        self.add_note(note)
+        for note in notes:
+            self.add_note(note)
 
 
 class PluginError(UserError):

@@ -15,7 +15,10 @@ from typing import NoReturn
 import attrs
 
 import reweight_experiments.tied
-from reweight_core import usable_cpus
+from reweight_core import InterruptedRun, usable_cpus
+
+STOP_SECONDS = 60.0
+"""How long a process may take to end when it is asked to: it finishes a step and saves its run."""
 
 
 @attrs.frozen(eq=False)
@@ -112,7 +115,7 @@ class Processes:
             process.terminate()
         for process in processes:
             try:
-                process.wait(timeout=10)
+                process.wait(timeout=STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -129,7 +132,7 @@ def stopped_by_signals() -> Iterator[None]:
     """Let the signals of batch systems and closed terminals end this program so that its processes end too."""
 
     def leave(number: int, frame: object) -> NoReturn:
-        sys.exit(128 + number)
+        raise InterruptedRun(number)
 
     caught = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.signal(number, leave) for number in caught}
