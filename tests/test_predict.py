@@ -216,7 +216,8 @@ def test_a_grey_network_takes_colour_images(tmp_path):
     colour = np.zeros((8, 8, 3), np.uint8)
     colour[..., 1] = 200
     Image.fromarray(colour).save(tmp_path / "green.png")
-    read = reweight_core.load(run_of_digits.folder).read(tmp_path / "green.png")
+    with pytest.warns(UserWarning, match="it sees those in colour as grey"):
+        read = reweight_core.load(run_of_digits.folder).read(tmp_path / "green.png")
     assert read.shape == (1, 8, 8)
     assert (read[0].numpy() == np.asarray(Image.open(tmp_path / "green.png").convert("L"))).all()
 

@@ -169,3 +169,31 @@ class TestExports:
         write_export("label-studio", tmp_path / "x.json", an_audit(), files)
         with pytest.raises(UserError, match="differ in their endings alone"):
             write_export("fiftyone", tmp_path / "x.json", an_audit(), files)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("given", [0, 1, 2, 1, 0, 3]),
+        ("given", [0, 1, 2, 1, 0, -1]),
+        ("true", [0, 1, 2, 1, 0, -2]),
+        ("suggested", ["cat"] * N),
+        ("suggested", [0.5] * N),
+        ("ids", [None] * N),
+        ("ids", [[1]] * N),
+        ("probability", [2.0] * N),
+        ("probability", [float("nan")] * N),
+        ("planted", [0] * N),
+        ("weights", ["x"] * N),
+        ("names", [1] * N),
+        ("classes", [1, 2, 3]),
+        ("signals", []),
+        ("run", 3),
+    ],
+)
+def test_an_audit_of_other_values_is_refused(name, values, tmp_path):
+    write_audit(tmp_path / "audit.json", an_audit())
+    content = json.loads((tmp_path / "audit.json").read_text())
+    (tmp_path / "audit.json").write_text(json.dumps(content | {name: values}))
+    with pytest.raises(UserError, match="not an audit that can be read"):
+        read_audit(tmp_path)

@@ -85,3 +85,18 @@ def test_what_is_no_text_is_refused(tmp_path):
         read_table(tmp_path / "table.csv")
     with pytest.raises(UserError, match="cannot be read as CSV"):
         read_table(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("first_line", "message"),
+    [
+        ("a;b;c", "has no column 'b': its columns are separated by semicolons, and must be by commas"),
+        ("a\tb\tc", "has no column 'b': its columns are separated by tabs, and must be by commas"),
+        ("a,B", "has no column 'b': rename 'B'"),
+        ("a,c,d,e,f,g", "has no column 'b', which is needed; it has a, c, d, e, f, ..."),
+    ],
+)
+def test_a_column_that_is_not_there_is_told_with_what_is(first_line, message, tmp_path):
+    row = first_line.translate({ord(letter): "1" for letter in "abcdefgB"})
+    found = table(tmp_path, f"{first_line}\n{row}\n")
+    assert str(found.lacks("b", ", which is needed")).endswith(message)

@@ -1,14 +1,17 @@
 """Files are written whole or not at all."""
 
+import errno
 import json
 import os
+import resource
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from reweight_core import written_whole
+from reweight_core import UserError, refuse_outputs, written_whole
 from reweight_core.files import write_json, write_text
 
 
@@ -84,3 +87,35 @@ def test_text_is_written_as_it_is_and_json_can_be_read_back(tmp_path):
     assert (tmp_path / "a").read_bytes() == "é\r\n\n".encode()
     write_json(tmp_path / "b", {"x": [1, None, "ü"]})
     assert json.loads((tmp_path / "b").read_text(encoding="utf-8")) == {"x": [1, None, "ü"]}
+
+
+def test_what_is_no_regular_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "pipe", tmp_path / "folder", Path(""), Path("/")):
+        with pytest.raises(OSError):
+            write_text(path, "x")
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]
+
+
+def test_a_full_disk_under_safetensors_is_an_error_of_the_system(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(OSError) as told, written_whole(tmp_path / "x.safetensors") as partial:
+            save_file({"x": np.zeros(1000)}, partial)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert told.value.errno == errno.EFBIG
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_are_checked_before_work_begins(tmp_path):
+    refuse_outputs({"--csv": tmp_path / "a", "--html": tmp_path / "b", "--json": None})
+    (tmp_path / "file").touch()
+    for wrong in (tmp_path, tmp_path / "none" / "a", tmp_path / "file" / "a", tmp_path / ("x" * 300), Path("")):
+        with pytest.raises(UserError, match="--csv"):
+            refuse_outputs({"--csv": wrong})
+    with pytest.raises(UserError, match=r"--html .*a: is the file of --csv too"):
+        refuse_outputs({"--csv": tmp_path / "a", "--html": tmp_path / "a"})

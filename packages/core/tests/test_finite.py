@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from reweight_core.engine.finite import Health
+from reweight_core.engine.finite import QUANTITIES, Health
 from reweight_core.errors import UserError
 from reweight_core.testing import Recorder
 
@@ -67,3 +67,14 @@ def test_noting_reads_nothing_back(health):
         note(health, weights=torch.tensor([torch.nan]))
     with pytest.raises(UserError, match="weights"):
         health.check()
+
+
+@pytest.mark.parametrize("name", QUANTITIES)
+def test_whoever_gave_it_is_asked_for_by_a_hook(health, name):
+    def implementers(hook):
+        assert hook
+        return f"plugin of {hook}"
+
+    note(health, **{name: torch.tensor(torch.nan)})
+    with pytest.raises(UserError, match=f"step 1: the {name.replace('_', ' ')} became"):
+        health.check(implementers)

@@ -282,3 +282,9 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path):
     make_folder(tmp_path)
     os.mkfifo(tmp_path / "train/cat/pipe.png")
     assert len(read(tmp_path).train) == 4
+
+
+def test_a_class_folder_that_leads_to_itself_is_refused(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "cat").symlink_to("cat")
+    assert "train/cat: cannot be opened" in refusal(tmp_path)

@@ -111,3 +111,12 @@ class TestFeaturesOfParquet(DataSuite):
         write(tmp_path / "train.parquet", VALUES, label=TRUE)
         write(tmp_path / "test.parquet", VALUES, label=TRUE)
         return {"data_root": tmp_path}
+
+
+def test_damage_behind_the_header_is_told(tmp_path):
+    write(tmp_path / "train.parquet", VALUES, label=TRUE)
+    content = bytearray((tmp_path / "train.parquet").read_bytes())
+    # the first pages; names and sizes are at the end
+    content[4:400] = bytes(396)
+    (tmp_path / "train.parquet").write_bytes(content)
+    assert "train.parquet: cannot be read as Parquet" in refusal(tmp_path)

@@ -246,6 +246,7 @@ def test_more_than_four_runs_have_a_row_each_without_figures_that_say_the_same(t
         (BARE | {"summary.json": "[]"}, r"summary\.json: holds no JSON object"),
         (BARE | {"summary.json": '{"test_accuracy": "0.5"}'}, r"summary\.json: test_accuracy is '0.5', not a number"),
         (BARE | {"summary.json": '{"health": ["chance"]}'}, r"summary\.json: health is no list of problems"),
+        (BARE | {"summary.json": "{}"}, r"summary\.json: does not say how many epochs there were"),
     ],
 )
 def test_what_is_no_run_is_told(tmp_path, content, message):

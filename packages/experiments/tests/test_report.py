@@ -1,6 +1,7 @@
 import csv
 import json
 import statistics
+import warnings
 from types import SimpleNamespace
 
 import attrs
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from reweight_core import UserError
 from reweight_experiments.cells import Cell
 from reweight_experiments.claims import Outcome
-from reweight_experiments.report import Report, Results, RunResult, Spread, collect, environments, keep
+from reweight_experiments.report import Report, Results, RunResult, Spread, collect, environments, keep, logged_warnings
 from reweight_experiments.sweep import sweep_report
 
 accuracies = st.floats(0, 1)
@@ -159,3 +160,20 @@ def test_runs_of_other_versions_or_machines_are_told_apart(cells, tmp_path):
 def test_a_report_is_markdown():
     report = Report(["head"], ["a", "b"], [["1", "2"]], ["foot"], [])
     assert report.markdown() == "head\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n\nfoot\n"
+
+
+def test_warnings_in_the_logs_of_runs_are_in_the_table(cells, tmp_path):
+    for seed in (0, 1):
+        (tmp_path / "a" / f"seed-{seed}.log").write_text("Warning: too short\nepoch 1\nWarning: too short\n")
+    assert logged_warnings(cells) == ["warned: a/seed-0, a/seed-1: too short"]
+    keep(tmp_path, sweep_report(cells), cells, {})
+    assert "warned: a/seed-0, a/seed-1: too short" in (tmp_path / "results.md").read_text()
+
+
+def test_cells_that_a_new_table_lacks_are_told(cells, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        keep(tmp_path, sweep_report(cells), cells, {})
+        keep(tmp_path, sweep_report(cells), cells, {})
+    with pytest.warns(UserWarning, match="the new table has no b, which the one before had"):
+        keep(tmp_path, sweep_report(cells[:1]), cells[:1], {})

@@ -8,11 +8,11 @@ import attrs
 import numpy as np
 
 from reweight_audit.audited_run import AuditedRun
-from reweight_audit.corrected_data import write_corrected
+from reweight_audit.corrected_data import refuse_taken, write_corrected
 from reweight_audit.corrections import Corrections, corrections
 from reweight_audit.files import read_audit, write_corrections, write_weights
 from reweight_audit.records import Audit
-from reweight_core import UserError
+from reweight_core import UserError, refuse_outputs
 
 DROP = 0.5
 """Probability of a wrong label from which on an example is left out where nothing else is asked for."""
@@ -53,6 +53,9 @@ def apply(
     Raises:
         UserError: if the audit, its run or the decisions cannot be read, or the folder is taken.
     """
+    refuse_outputs({"--weights": None if weights is None else Path(weights)})
+    if out is not None:
+        refuse_taken(Path(out))
     found = read_audit(Path(audit))
     if relabel is None and drop is None and decisions is None:
         drop = DROP

@@ -110,7 +110,7 @@ class AuditedRun:
         """
         try:
             found: dict[str, Any] = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{self.folder}: summary.json cannot be read ({error})") from error
         return found
 
@@ -123,7 +123,7 @@ class AuditedRun:
 def _fingerprint(folder: Path) -> str:
     try:
         found: str = json.loads((folder / "config.json").read_text(encoding="utf-8"))["data"]["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{folder}: config.json says nothing of the run's data ({error})") from error
     return found
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from reweight_core import UserError, json_option, nearest, quiet_option, run_argument
+from reweight_core import UserError, json_option, nearest, quiet_option, refuse_outputs, run_argument
 
 
 @click.command(name="audit")
@@ -50,6 +50,8 @@ def command(
     \b
     reweight audit runs/erm-digits-1 --html report.html
     """
+    refuse_outputs({"--csv": csv_file, "--html": html_file, "--label-studio": label_studio, "--fiftyone": fiftyone})
+
     from reweight_audit.audited_run import AuditedRun
     from reweight_audit.auditing import audit_of
     from reweight_audit.exports import write_export

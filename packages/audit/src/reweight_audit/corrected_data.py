@@ -40,8 +40,7 @@ def write_corrected(run: AuditedRun, labels: np.ndarray, out: Path) -> str:
     Raises:
         UserError: if the folder is taken or cannot be written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out {out}: exists and is not empty; give a new folder")
+    refuse_taken(out)
     parts = _parts(run, labels)
     out = out.absolute()
     try:
@@ -71,6 +70,16 @@ def write_corrected(run: AuditedRun, labels: np.ndarray, out: Path) -> str:
     is_table = is_table or run.data.dataset.features is not None
     kind = "csv" if is_table else "features" if is_rows else "folder"
     return f"--data {kind} --data-root {shlex.quote(str(out))}"
+
+
+def refuse_taken(out: Path) -> None:
+    """Raise `UserError` if a folder cannot be a new one."""
+    try:
+        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    except OSError as error:
+        raise UserError(f"--out {out}: {error.strerror}") from error
+    if taken:
+        raise UserError(f"--out {out}: exists and is not empty; give a new folder")
 
 
 def _umask() -> int:

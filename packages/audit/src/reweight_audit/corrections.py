@@ -83,7 +83,7 @@ def read_decisions(path: Path, audit: Audit) -> Mapping[int, int]:
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']} is not {FORMAT}")
         fingerprint, made = content["fingerprint"], list(content["decisions"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"--decisions {path}: no file of decisions ({error}); export it from the report") from error
     if fingerprint != audit.fingerprint:
         raise UserError(f"--decisions {path}: the decisions are of another audit than that of {audit.run}")

@@ -79,11 +79,42 @@ def read_audit(path: Path) -> Audit:
             wrong_of_all=Share(**content["wrong_of_all"]),
             **columns,
         )
-        if len({len(audit.names), *map(len, columns.values()), *(len(s.values) for s in audit.signals)}) > 1:
-            raise ValueError("lists of examples differ in length")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _check(audit)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{file}: not an audit that can be read ({error}); run reweight audit again") from error
     return audit
+
+
+def _check(audit: Audit) -> None:
+    """Raise `ValueError` if what was read cannot be an audit."""
+    lengths = {
+        len(audit.names),
+        *(len(getattr(audit, name)) for name in COLUMNS),
+        *(len(s.values) for s in audit.signals),
+    }
+    if len(lengths) > 1 or not audit.signals:
+        raise ValueError("lists of examples differ in length")
+    kinds = {
+        "ids": "i",
+        "given": "i",
+        "suggested": "i",
+        "true": "i",
+        "planted": "b",
+        "probability": "f",
+        "weights": "f",
+    }
+    for name, kind in kinds.items():
+        column = getattr(audit, name)
+        if column.ndim != 1 or column.dtype.kind != kind:
+            raise ValueError(f"{name} is no list of such values")
+    for name, lowest in (("given", 0), ("suggested", 0), ("true", -1)):
+        column = getattr(audit, name)
+        if column.min() < lowest or column.max() >= len(audit.classes):
+            raise ValueError(f"{name} has what is no class")
+    if not ((audit.probability >= 0) & (audit.probability <= 1)).all():
+        raise ValueError("probability is outside 0..1")
+    if not all(isinstance(name, str) for name in (audit.run, audit.fingerprint, *audit.names, *audit.classes)):
+        raise ValueError("a name is no text")
 
 
 def write_csv(path: Path, audit: Audit) -> None:
@@ -136,12 +167,19 @@ def write_corrections(path: Path, audit: Audit, done: Corrections) -> None:
         path: the file.
         audit: what was found.
         done: what became of the examples.
+
+    Raises:
+        UserError: if the file cannot be written.
     """
     touched = np.flatnonzero(~audit.planted & (done.decided | (done.labels != audit.given))).tolist()
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        lines = csv.writer(file)
-        lines.writerow(["name", "id", "given_label", "corrected_label", "probability_wrong", "by"])
-        for i in touched:
-            after = "" if done.labels[i] == DROPPED else audit.classes[done.labels[i]]
-            line = [audit.names[i], audit.ids[i], audit.classes[audit.given[i]], after, f"{audit.probability[i]:.4f}"]
-            lines.writerow([*line, "person" if done.decided[i] else "threshold"])
+    try:
+        with written_whole(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+            lines = csv.writer(file)
+            lines.writerow(["name", "id", "given_label", "corrected_label", "probability_wrong", "by"])
+            for i in touched:
+                after = "" if done.labels[i] == DROPPED else audit.classes[done.labels[i]]
+                line = [audit.names[i], audit.ids[i], audit.classes[audit.given[i]], after]
+                line += [f"{audit.probability[i]:.4f}", "person" if done.decided[i] else "threshold"]
+                lines.writerow(line)
+    except OSError as error:
+        raise UserError(f"{path}: {error}; the corrected data beside it are whole") from error

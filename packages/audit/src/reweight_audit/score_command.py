@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from reweight_core import json_option, run_argument
+from reweight_core import json_option, refuse_outputs, run_argument
 
 
 @click.command(name="score")
@@ -25,6 +25,8 @@ def command(run: Path, new: Path, worst: int, csv_file: Path | None, as_json: bo
     \b
     reweight score runs/gdw-folder-1 new_photos
     """
+    refuse_outputs({"--csv": csv_file})
+
     from reweight_audit.files import values_of, write_csv
     from reweight_audit.scoring import score
     from reweight_audit.screen import show

@@ -76,12 +76,12 @@ def _listed(path: Path, takes_features: bool) -> tuple[list[Path], list[tuple[st
         return [path], []
     table = read_table(path)
     if "label" not in table.columns:
-        raise UserError(f"{path}: has no column 'label', and labels are what is judged")
+        raise table.lacks("label", ", and labels are what is judged")
     labels = [(row["label"], table.where(index)) for index, row in enumerate(table.rows)]
     if takes_features:
         return [path], labels
     if "file" not in table.columns:
-        raise UserError(f"{path}: has no column 'file', and the run was trained on images")
+        raise table.lacks("file", ", and the run was trained on images")
     return [path.parent / row["file"] for row in table.rows], labels
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from reweight_audit.records import Audit, Share
@@ -69,9 +68,9 @@ def _examples(audit: Audit, worst: int, of_class: str | None) -> Table:
     for i in chosen[:worst]:
         values = (f"{audit.probability[i]:.2f}", f"{audit.signals[0].values[i]:.3g}")
         table.add_row(
-            escape(_on_a_line(audit.names[i])),
-            escape(audit.classes[audit.given[i]]),
-            escape(audit.classes[audit.suggested[i]]),
+            _on_a_line(audit.names[i]),
+            audit.classes[audit.given[i]],
+            audit.classes[audit.suggested[i]],
             *values,
         )
     return table
@@ -92,10 +91,10 @@ def _classes(audit: Audit) -> Table:
     shown = sorted(range(len(audit.classes)), key=lambda c: -audit.wrong[c].value)[:MOST_CLASSES]
     for c in shown:
         others = np.where(np.arange(len(audit.classes)) == c, 0, audit.matrix[:, c])
-        mostly = f"{escape(audit.classes[int(others.argmax())])} ({others.max():.0f})" if others.max() >= 1 else ""
+        mostly = f"{audit.classes[int(others.argmax())]} ({others.max():.0f})" if others.max() >= 1 else ""
         share = audit.wrong[c]
         interval = "-" if audit.calibrated is None else f"{share.low:.1%} to {share.high:.1%}"
-        table.add_row(escape(audit.classes[c]), str(counts[c]), f"{share.value:.1%}", interval, mostly)
+        table.add_row(audit.classes[c], str(counts[c]), f"{share.value:.1%}", interval, mostly)
     return table
 
 

@@ -15,7 +15,7 @@ from reweight_core.data.fitting import fitting_defaults
 from reweight_core.engine.stage import Stage
 from reweight_core.engine.state import part_of, prefixed
 from reweight_core.errors import DivergedError, InterruptedRun, UserError, nearest, reason
-from reweight_core.files import cache_folder, locked, write_json, write_text, written_whole
+from reweight_core.files import cache_folder, locked, refuse_outputs, write_json, write_text, written_whole
 from reweight_core.plugins import registry
 from reweight_core.plugins.hookspecs import hookimpl
 from reweight_core.plugins.imported import imported
@@ -230,6 +230,7 @@ __all__ = [
     "read_values",
     "reason",
     "refuse_misfits",
+    "refuse_outputs",
     "refuse_unusable",
     "registry",
     "resolve_device",

@@ -5,6 +5,9 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+LONGEST_WORD, SHOWN = 500, 100
+"""Characters of a word from which on a message shows its ends alone, and of each end."""
+
 
 class UserError(Exception):
     """Something the user gave cannot work; the message says what, where and what to do, in one line.
@@ -46,6 +49,12 @@ class PluginError(UserError):
 def reason(error: BaseException) -> str:
     """Return the type and the first line of an exception."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def on_one_line(text: str) -> str:
+    """Return a message as one line that a terminal can show: whatever a name in it holds, and however long it is."""
+    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in " ".join(text.splitlines()))
+    return re.sub(rf"\S{{{LONGEST_WORD},}}", lambda found: f"{found[0][:SHOWN]}...{found[0][-SHOWN:]}", line)
 
 
 def in_python(text: str) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from reweight_core.errors import UserError
 
@@ -23,6 +27,11 @@ def written_whole(path: Path, *, shared: bool = False) -> Iterator[Path]:
         path: the file to write.
         shared: whether several processes may write it at the same time: each then has a temporary path of its own.
     """
+    if not path.name or path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        # a device would be a file ever after
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
     partial = path.with_name(f"{path.name}.partial")
     # of a process that was killed
     partial.unlink(missing_ok=True)
@@ -46,12 +55,43 @@ def written_whole(path: Path, *, shared: bool = False) -> Iterator[Path]:
 def usual_permissions(path: Path) -> Iterator[None]:
     """Give a file that is written in the block the permissions that it has now, or those that new files get.
 
-    The libraries of safetensors make files that nobody but their owner can read.
+    The library of safetensors makes files that nobody but their owner can read; and what it says of a full disk is
+    raised as `OSError` here, like what Python says.
     """
     path.touch()
     permissions = path.stat().st_mode
-    yield
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
     path.chmod(permissions)
+
+
+def refuse_outputs(files: Mapping[str, Path | None]) -> None:
+    """Refuse files that cannot be written, or of which one would be written over another, before work begins.
+
+    Args:
+        files: by the option that asks for them; None for none.
+
+    Raises:
+        UserError: if one is a folder, or lies in none that exists, or two are the same.
+    """
+    seen: dict[Path, str] = {}
+    for flag, file in files.items():
+        if file is None:
+            continue
+        try:
+            fits = not file.is_dir() and file.absolute().parent.is_dir()
+        except OSError as error:
+            raise UserError(f"{flag} {file}: {error.strerror}") from error
+        if not fits:
+            raise UserError(f"{flag} {file}: must be a file in a folder that exists")
+        before = seen.setdefault(file.absolute(), flag)
+        if before != flag:
+            raise UserError(f"{flag} {file}: is the file of {before} too; give another")
 
 
 def cache_folder() -> Path:

@@ -169,7 +169,7 @@ def read_rows(path: Path, where: str, each: str) -> np.ndarray:
             if len(row) != len(rows[0]):
                 raise ValueError(f"row {number} has another length than row 1 ({len(row)}, not {len(rows[0])})")
         return np.array(rows, dtype=np.float64)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{where}: {error}; it must be text, a line of numbers for each {each}") from None
 
 

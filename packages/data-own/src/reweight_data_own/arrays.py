@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import attrs
@@ -27,7 +30,10 @@ _TYPES = {
 _LOCAL_HEADER, _NAME_LENGTH, _EXTRA_LENGTH = 30, 26, 28
 """Of a file in a zip archive: bytes before its name, and where its header has the lengths of name and extra field."""
 
-_DAMAGES = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, SafetensorError)
+_DAMAGES = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, OverflowError, SyntaxError, TokenError, SafetensorError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, NotImplementedError, RuntimeError),
+)
 """What reading a damaged file raises."""
 
 

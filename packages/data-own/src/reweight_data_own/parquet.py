@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +39,13 @@ class ParquetTable:
             UserError: if pyarrow is not installed, or the file cannot be read or has no rows.
         """
         try:
-            import pyarrow as pa
             import pyarrow.parquet as pq
         except ImportError as error:
             raise UserError(
                 f"{path}: Parquet is read by pyarrow: pip install 'reweight-data-own[parquet]' ({error})"
             ) from error
-        try:
+        with _told_of(path):
             table = cls(path, pq.ParquetFile(path, memory_map=True))
-        except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{path}: cannot be read as Parquet ({error})") from error
         if not len(table):
             raise UserError(f"{path}: has no rows")
         return table
@@ -65,8 +63,11 @@ class ParquetTable:
     @property
     def index(self) -> list[str]:
         """Names of the columns that pandas keeps the labels of its rows in."""
-        index = json.loads((self.file.schema_arrow.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
-        return [name for name in index if isinstance(name, str)]
+        try:
+            content = json.loads((self.file.schema_arrow.metadata or {}).get(b"pandas", b"{}"))
+            return [name for name in content.get("index_columns", []) if isinstance(name, str)]
+        except (ValueError, AttributeError, TypeError) as error:
+            raise UserError(f"{self.path}: what pandas noted in it cannot be read ({error})") from error
 
     def vector(self, name: str) -> np.ndarray:
         """Return a column of whole numbers or texts, (N,).
@@ -74,7 +75,8 @@ class ParquetTable:
         Raises:
             UserError: if a value is missing.
         """
-        column = self.file.read(columns=[name]).column(name)
+        with _told_of(self.path):
+            column = self.file.read(columns=[name]).column(name)
         if column.null_count:
             raise UserError(f"{self.path}, row {column.is_null().to_numpy().argmax()}: {name} is missing")
         values = column.to_numpy()
@@ -86,7 +88,10 @@ class ParquetTable:
         Raises:
             UserError: if a column holds something else, or a value is missing, or they are too many for the memory.
         """
-        parts = list(self._batch(next(self.file.iter_batches(1, columns=list(names))), names, 0))
+        first = next(self._batches(1, names), None)
+        if first is None:
+            raise UserError(f"{self.path}: cannot be read as Parquet (it has fewer rows than it says)")
+        parts = list(self._batch(first, names, 0))
         dtype, width = np.result_type(*(part.dtype for part in parts)), sum(part.shape[1] for part in parts)
         if len(self) * width * dtype.itemsize > total_memory() / 2:
             raise UserError(
@@ -94,13 +99,17 @@ class ParquetTable:
                 "them as .npy, which is mapped (or as narrower numbers)"
             )
         found, start = np.empty((len(self), width), dtype), 0
-        for batch in self.file.iter_batches(ROWS, columns=list(names)):
+        for batch in self._batches(ROWS, names):
             parts = list(self._batch(batch, names, start))
             if sum(part.shape[1] for part in parts) != width:
                 raise UserError(f"{self.path}, from row {start} on: embeddings do not all have {width} numbers")
             np.concatenate(parts, axis=1, out=found[start : start + len(batch)])
             start += len(batch)
         return found
+
+    def _batches(self, rows: int, names: Sequence[str]) -> Iterator[Any]:
+        with _told_of(self.path):
+            yield from self.file.iter_batches(rows, columns=list(names))
 
     def _batch(self, batch: Any, names: Sequence[str], start: int) -> Any:
         """Give the numbers of each column of a batch, (n, numbers)."""
@@ -120,6 +129,17 @@ class ParquetTable:
             if len(numbers) % len(column) or (values is not column and not _are_equally_long(column)):
                 raise UserError(f"{where} has embeddings of several lengths")
             yield numbers.reshape(len(column), -1)
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Tell what pyarrow says of a damaged file."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())})") from error
 
 
 def _are_equally_long(column: Any) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reweight_core import UserError
+from reweight_core import UserError, refuse_outputs, written_whole
 from reweight_experiments.report import Spread
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ def check_file(file: Path) -> None:
     """Raise `UserError` if a plot cannot be drawn into a file: its name, its folder, or matplotlib is missing."""
     if file.suffix.lower() not in ENDINGS:
         raise UserError(f"--plot {file}: must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
-    if file.is_dir() or not file.absolute().parent.is_dir():
-        raise UserError(f"--plot {file}: must be a file in a folder that exists")
+    refuse_outputs({"--plot": file})
     try:
         # imported only to learn, before anything is read, whether it is there and works
         import matplotlib  # noqa: F401
@@ -72,8 +72,11 @@ def plot(subjects: Sequence[Subject], file: Path) -> None:
         panel.spines[["top", "right"]].set_visible(False)
     handles, names = drawing.axes[0].get_legend_handles_labels()
     drawing.legend(handles, names, loc="outside lower center", frameon=False)
+    content = io.BytesIO()
+    drawing.savefig(content, format=file.suffix.lower()[1:], dpi=150)
     try:
-        drawing.savefig(file, dpi=150)
+        with written_whole(file) as partial:
+            partial.write_bytes(content.getvalue())
     except OSError as error:
         raise UserError(f"--plot {file}: {error}") from error
 

@@ -107,7 +107,7 @@ class KeptRun:
 def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: cannot be read ({error})") from error
 
 
@@ -115,7 +115,7 @@ def _object(where: Path | str, text: str) -> dict[str, Any]:
     """Return the JSON object of a text."""
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: no JSON ({error})") from error
     if not isinstance(content, dict):
         raise UserError(f"{where}: holds no JSON object")
@@ -153,6 +153,8 @@ def _summary(file: Path) -> dict[str, Any] | None:
         isinstance(h, dict) and isinstance(h.get("problem"), str) for h in health
     ):
         raise UserError(f"{file}: health is no list of problems")
+    if type(summary.get("epochs")) is not int:
+        raise UserError(f"{file}: does not say how many epochs there were")
     return summary
 
 
@@ -241,7 +243,7 @@ def _planned(sweep: Path) -> dict[Path, str | None]:
             for cell in content["cells"]
             for run in cell["runs"]
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 

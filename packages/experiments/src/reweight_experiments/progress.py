@@ -21,7 +21,7 @@ from reweight_experiments.carry_out import Watcher
 from reweight_experiments.cells import PlannedRun
 from reweight_experiments.folder import read_json
 from reweight_experiments.jobs import Ended, Job
-from reweight_experiments.report import Report, Results, failures, warnings_of
+from reweight_experiments.report import Report, Results, failures, logged_warnings, warnings_of
 
 
 class SweepProgress(Watcher):
@@ -123,7 +123,7 @@ def show(results: Results, quiet: bool = False, as_json: bool = False) -> None:
         click.echo((results.folder / "results.json").read_text(encoding="utf-8"), nl=False)
         return
     if quiet:
-        for line in [*failures(results.errors), *warnings_of(results.cells)]:
+        for line in [*failures(results.errors), *warnings_of(results.cells), *logged_warnings(results.cells)]:
             click.echo(line, err=True)
         runs = sum(len(cell.runs) for cell in results.cells)
         finished = sum(cell.finished for cell in results.cells)
@@ -143,7 +143,7 @@ def print_report(screen: Console, report: Report) -> None:
     for place, title in enumerate(report.columns):
         if title in report.unbroken:
             words, texts = title.split(), [row[place] for row in report.rows]
-            width = max(map(cell_len, [*words, *texts]))
+            width = max(map(cell_len, [*words, *texts]), default=1)
             table.add_column("\n".join(textwrap.wrap(title, width)), no_wrap=True, min_width=width)
         else:
             table.add_column(title, overflow="fold", min_width=3)

@@ -133,7 +133,7 @@ def read_table(record: TablePlugin) -> PublishedTable:
         if len(set(names)) < len(names):
             raise ValueError("two cells have the same name")
         return PublishedTable(record=record, cells=cells, **content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"table '{record.name}' in {record.path}: {reason(error)}") from error
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ from reweight_experiments.folder import read_json
 
 FIGURES = ("test_accuracy", "test_accuracy_mean5", "test_balanced_accuracy", "noise_auroc", "seconds")
 """Figures of summary.json that are summed up."""
+
+_WARNING = "Warning: "
+"""What a warning in the log of a run begins with."""
 
 
 @attrs.frozen
@@ -222,13 +227,14 @@ def keep(out: Path, report: Report, cells: Sequence[CellResult], about: Mapping[
     """
     made_with = environments(cells)
     remarks = [*failures(errors_of(cells)), *unfinished_elsewhere(elsewhere_of(cells)), *warnings_of(cells)]
-    remarks += [*report.remarks, *map(_describe, made_with)]
+    remarks += [*logged_warnings(cells), *report.remarks, *map(_describe, made_with)]
     report = attrs.evolve(report, remarks=remarks)
     rows = [cell.csv_row() for cell in cells]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    _warn_of_lost_cells(out, {cell.cell.name for cell in cells})
     try:
         write_text(out / "results.md", report.markdown())
         write_text(out / "results.csv", text.getvalue())
@@ -289,3 +295,33 @@ def warnings_of(cells: Sequence[CellResult]) -> list[str]:
         for problem in one.health:
             by_problem.setdefault(problem, []).append(one.run.name)
     return [f"{problem}: {', '.join(names)} (health in summary.json)" for problem, names in by_problem.items()]
+
+
+def logged_warnings(cells: Sequence[CellResult]) -> list[str]:
+    """Return a line for each warning that finished runs wrote to their logs."""
+    by_text: dict[str, list[str]] = {}
+    for one in (one for cell in cells for one in cell.runs if one.finished):
+        try:
+            log = one.run.folder.with_name(f"{one.run.folder.name}.log").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            # of a run that was made in another way
+            continue
+        for line in dict.fromkeys(log.splitlines()):
+            if line.startswith(_WARNING):
+                by_text.setdefault(line.removeprefix(_WARNING), []).append(one.run.name)
+    return [f"warned: {', '.join(names)}: {text}" for text, names in by_text.items()]
+
+
+def _warn_of_lost_cells(out: Path, cells: Collection[str]) -> None:
+    """Say which cells of the table that is there are not in the new one."""
+    try:
+        kept = json.loads((out / "results.json").read_text(encoding="utf-8"))
+        lost = [cell["name"] for cell in kept["cells"] if cell["name"] not in cells]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return
+    if lost:
+        warnings.warn(
+            f"{out}: the new table has no {', '.join(lost)}, which the one before had; their runs stay, and reweight "
+            f"compare {out} shows all",
+            stacklevel=3,
+        )

@@ -85,10 +85,18 @@ class Folders:
         if not self._made_with.exists():
             write_json(self._made_with, made_with)
             return
-        kept = json.loads(self._made_with.read_text(encoding="utf-8"))
-        # with other candidates, what others are there does not matter
-        common = kept["versions"].keys() & versions.keys()
-        kept["versions"], made_with["versions"] = ({n: d["versions"][n] for n in common} for d in (kept, made_with))
+        try:
+            kept = json.loads(self._made_with.read_text(encoding="utf-8"))
+            # with other candidates, what others are there does not matter
+            common = kept["versions"].keys() & versions.keys()
+            kept = {
+                "options": dict(kept["options"]),
+                "data": kept["data"],
+                "versions": {name: kept["versions"][name] for name in common},
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(f"{self._made_with}: cannot be read ({error}); delete the folder {self.trials}") from error
+        made_with["versions"] = {name: versions[name] for name in common}
         for part, what in (("options", "option --{}"), ("versions", "version of {}")):
             names = sorted(kept[part].keys() | made_with[part].keys())
             changed = [name for name in names if kept[part].get(name) != made_with[part].get(name)]
@@ -110,8 +118,11 @@ class Folders:
             if self.out.exists():
                 shutil.rmtree(self.out)
             return train(config, observers, data)
-        began = json.loads((self.out / "config.json").read_text(encoding="utf-8"))["options"]
-        if _decisive(began) != _as_json(_decisive(as_values(config))):
+        try:
+            began = _decisive(json.loads((self.out / "config.json").read_text(encoding="utf-8"))["options"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(f"--out {self.out}: config.json cannot be read ({error}); delete the folder") from error
+        if began != _as_json(_decisive(as_values(config))):
             raise UserError(
                 f"--out {self.out}: holds an unfinished run of another way to train; delete it, or give another folder"
             )

@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from reweight_core import (
@@ -76,7 +77,7 @@ class Trials:
             ) from error
 
     def one(self, trial: Trial) -> Outcome:
-        """Make a trial, or recall it."""
+        """Make a trial, or recall it if it is kept whole."""
         return self._recalled(trial) or self._made(trial)
 
     def _file(self, trial: Trial) -> Path:
@@ -87,10 +88,30 @@ class Trials:
         file = self._file(trial)
         if not file.exists():
             return None
-        # the arrays were written first
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        arrays = load_file(file.with_suffix(".safetensors"))
-        return Outcome(arrays["positions"], arrays["logits"], kept["seconds"], kept["wrong"], kept["problem"])
+        try:
+            # the arrays were written first
+            kept = json.loads(file.read_text(encoding="utf-8"))
+            arrays = load_file(file.with_suffix(".safetensors"))
+            outcome = Outcome(
+                arrays["positions"], arrays["logits"], float(kept["seconds"]), kept["wrong"], kept["problem"]
+            )
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError):
+            return None
+        fits = np.array_equal(outcome.positions, self._positions(trial))
+        return outcome if fits and outcome.logits.shape == (len(outcome.positions), self._classes) else None
+
+    def _positions(self, trial: Trial) -> np.ndarray:
+        """Return which of the examples that are judged on are left out of a trial."""
+        seed: int = configure(**self.given).seed
+        return np.flatnonzero(in_fold(self._judged_on.labels, trial.fold, seed))
+
+    @property
+    def _judged_on(self) -> Split:
+        return self.data.train if self.data.meta is None else self.data.meta
+
+    @property
+    def _classes(self) -> int:
+        return len(self.data.dataset.classes)
 
     def _made(self, trial: Trial) -> Outcome:
         file = self._file(trial)
@@ -98,11 +119,9 @@ class Trials:
         if folder.exists():
             shutil.rmtree(folder)
         started = time.perf_counter()
-        judged_on = self.data.train if self.data.meta is None else self.data.meta
-        seed: int = configure(**self.given).seed
-        positions = np.flatnonzero(in_fold(judged_on.labels, trial.fold, seed))
+        positions = self._positions(trial)
         wrong, problem, lasts = None, None, True
-        logits = np.full((len(positions), len(self.data.dataset.classes)), np.nan, np.float32)
+        logits = np.full((len(positions), self._classes), np.nan, np.float32)
         more = {"out": folder, "val_fold": "{}/{}".format(*trial.fold), "checkpoint_every": "never", "observe": ()}
         with warnings.catch_warnings():
             # short trainings warn of what is meant for long ones
@@ -118,7 +137,7 @@ class Trials:
                 # another cause than the training itself may be gone in the next call
                 problem, lasts = str(error), isinstance(error, DivergedError)
             else:
-                logits = self._logits(finished, judged_on.take(positions), config)
+                logits = self._logits(finished, self._judged_on.take(positions), config)
                 wrong = _wrong(finished, data) if trial.way.candidate == TELLS_WRONG_LABELS else None
         seconds = time.perf_counter() - started
         if lasts:

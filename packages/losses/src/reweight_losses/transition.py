@@ -58,7 +58,7 @@ def read_matrix(path: Path, num_classes: int, where: str) -> Tensor:
         else:
             rows = [line.replace(",", " ").split() for line in text.splitlines() if line.strip()]
         T = np.array(rows, dtype=np.float64)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{where}: {error}; it must hold a row of numbers for each class") from None
     if T.shape != (num_classes, num_classes):
         raise UserError(f"{where}: has shape {T.shape}, but the data have {num_classes} classes")

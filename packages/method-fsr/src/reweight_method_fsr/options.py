@@ -23,7 +23,7 @@ class FSRConfig:
     probe_size: int | None = option(
         None,
         "Examples q of the dictionary in each step's probe batch. Default: 200, at most half of the dictionary.",
-        check=gt(0),
+        check=and_(gt(0), le(100_000)),
     )
     warmup_epochs: int = option(20, "Epochs E with equal weights, while the dictionary is still poor.", check=ge(0))
     score_momentum: float = option(

@@ -6,11 +6,12 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reweight_core import hookimpl, write_text
+from reweight_core import UserError, hookimpl, write_text
 
 FILE = "metrics.csv"
 
@@ -46,16 +47,25 @@ class MetricsCSV:
             self._columns += new
             self._write_all()
             return
-        with open(self._path, "a", encoding="utf-8", newline="") as file:
+        with _told_of(self._path), open(self._path, "a", encoding="utf-8", newline="") as file:
             file.write(_text([self._cells(row)]))
 
     def _write_all(self) -> None:
         head = [self._columns] if self._columns else []
-        write_text(self._path, _text([*head, *map(self._cells, self._rows)]))
+        with _told_of(self._path):
+            write_text(self._path, _text([*head, *map(self._cells, self._rows)]))
 
     def _cells(self, row: Mapping[str, Any]) -> list[Any]:
         values = (row.get(name) for name in self._columns)
         return [None if isinstance(value, float) and not math.isfinite(value) else value for value in values]
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"--observe csv: {path}: {error.strerror}") from error
 
 
 def _text(rows: Sequence[Sequence[Any]]) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reweight_core import RunConfig, UserError, known_options
+from reweight_core import RunConfig, UserError, known_options, reason
 
 CURVES = ("train_loss", "train_accuracy", "val_accuracy", "test_accuracy")
 
@@ -22,18 +23,34 @@ RESULTS = {
 
 
 def run_content(run: Path) -> dict[str, Any]:
-    """Return what is shown of a run, as JSON values."""
-    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    epochs = [json.loads(line) for line in lines]
-    return {
-        "stages": [epoch.get("stage") for epoch in epochs],
-        "curves": {name: [epoch.get(name) for epoch in epochs] for name in CURVES},
-        "results": [[title, summary[name]] for name, title in RESULTS.items() if summary.get(name) is not None],
-        "warnings": [entry["message"] for entry in summary.get("health", [])],
-        "options": _options(config["options"]),
-    }
+    """Return what is shown of a run, as JSON values.
+
+    Raises:
+        UserError: if one of its files is missing or damaged.
+    """
+    try:
+        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        epochs = [json.loads(line) for line in lines]
+        return {
+            "stages": [str(epoch["stage"]) for epoch in epochs],
+            "curves": {name: [_number(epoch.get(name)) for epoch in epochs] for name in CURVES},
+            "results": [
+                [title, _number(summary[name])] for name, title in RESULTS.items() if summary.get(name) is not None
+            ],
+            "warnings": [str(entry["message"]) for entry in summary.get("health", [])],
+            "options": _options(config["options"]),
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"--html: config.json, summary.json or metrics.jsonl of {run} cannot be read ({reason(error)})"
+        ) from error
+
+
+def _number(value: Any) -> float | None:
+    """Return a number; None for none, and for one that JSON lacks."""
+    return None if value is None or not math.isfinite(value) else value
 
 
 def _options(values: Mapping[str, Any]) -> list[dict[str, Any]]:

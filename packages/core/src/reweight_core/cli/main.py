@@ -12,7 +12,8 @@ import click
 
 from reweight_core.cli.commands import COMMANDS
 from reweight_core.cli.launch import end_with_launcher, note_failure
-from reweight_core.errors import DivergedError, UserError, nearest, reason
+from reweight_core.cli.output import told_output
+from reweight_core.errors import DivergedError, UserError, nearest, on_one_line, reason
 from reweight_core.machine.launched import Launched, is_first
 from reweight_core.plugins import registry
 from reweight_core.plugins.records import CommandPlugin
@@ -83,7 +84,7 @@ def cli(context: click.Context) -> None:
 def main(args: list[str] | None = None) -> None:
     """Run the program; whatever the user can mend is one line on standard error and exit status 2, a lost run 1."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), told_output():
             warnings.showwarning = _show_warning
             # what libraries announce to their programmers is of no use to whoever runs this program
             for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
@@ -92,6 +93,7 @@ def main(args: list[str] | None = None) -> None:
                 # what they warn of, process 0 does too
                 warnings.simplefilter("ignore")
             arguments = sys.argv[1:] if args is None else args
+            _refuse_other_bytes(arguments)
             end_with_launcher()
             launched = Launched.here()
             if launched is not None and launched.world_size > 1 and arguments[:1] not in (["train"], ["resume"]):
@@ -111,8 +113,7 @@ def main(args: list[str] | None = None) -> None:
             click.echo("; ".join(["interrupted", *getattr(cause, "__notes__", [])]), err=True)
         sys.exit(getattr(cause, "status", 130))
     except BrokenPipeError:
-        # whoever read our output has gone; Python would complain again when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # whoever read our output has gone
         sys.exit(1)
     except MemoryError as error:
         _fail(f"memory is full: give a smaller image or batch size ({error})", error)
@@ -122,8 +123,16 @@ def main(args: list[str] | None = None) -> None:
         _fail(str(error), error)
 
 
+def _refuse_other_bytes(arguments: list[str]) -> None:
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"the argument {os.fsencode(argument)!r} is not UTF-8") from None
+
+
 def _fail(message: str, error: BaseException, status: int = 2) -> NoReturn:
-    line = " ".join(message.splitlines())
+    line = on_one_line(message)
     if not note_failure(line, status, error) and is_first():
         click.echo(f"Error: {line}", err=True)
     # the status of a run of several processes is theirs
@@ -131,4 +140,4 @@ def _fail(message: str, error: BaseException, status: int = 2) -> NoReturn:
 
 
 def _show_warning(message: Any, category: Any, filename: Any, lineno: Any, file: Any = None, line: Any = None) -> None:
-    click.echo(f"Warning: {message}", err=True)
+    click.echo(f"Warning: {on_one_line(str(message))}", err=True)

@@ -13,6 +13,7 @@ from reweight_core.cli.console import console
 from reweight_core.cli.output_options import json_option
 from reweight_core.cli.run_argument import network_option, run_argument
 from reweight_core.errors import UserError
+from reweight_core.files import refuse_outputs
 
 if TYPE_CHECKING:
     from reweight_core.runs.checkpoint import Kept
@@ -35,8 +36,7 @@ def command(
     If RUN was trained on a table of features, PATHS are CSV files with the same columns; if the plugin of its dataset
     reads new examples itself, they are whatever that takes.
     """
-    if csv_file is not None and (csv_file.is_dir() or not csv_file.absolute().parent.is_dir()):
-        raise UserError(f"--csv {csv_file}: must be a file in a folder that exists")
+    refuse_outputs({"--csv": csv_file})
     if csv_file is not None and csv_file.resolve() in [path.resolve() for path in paths]:
         raise UserError(f"--csv {csv_file}: is one of the files to predict for; give another name")
 

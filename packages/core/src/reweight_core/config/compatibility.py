@@ -91,7 +91,7 @@ def refuse_misfits(
             "--virtual-step optimizer cannot follow --max-grad-norm: clipping a norm mixes all gradients; "
             "use --virtual-step plain"
         )
-    if config.virtual_step == "optimizer" and config.optimizer != "sgd":
+    if plugin.looks_ahead != "no" and config.virtual_step == "optimizer" and config.optimizer != "sgd":
         warnings.warn(
             f"--virtual-step optimizer: the first steps of {config.optimizer} follow little but the gradient's "
             "sign, so their look-aheads say little",

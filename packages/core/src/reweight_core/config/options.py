@@ -19,6 +19,9 @@ _DECLARED = "reweight.option"
 RESERVED = ("config", "help", "json", "quiet", "resume", "version")
 """Options that commands have beside those of runs."""
 
+LARGEST = 3.4e38
+"""Number that an option may be; larger ones are infinite in single precision."""
+
 
 @attrs.frozen
 class _Declared:
@@ -230,8 +233,12 @@ def convert(item: Option, value: Any) -> Any:
         converted = item.type(value)
     except (TypeError, ValueError, OverflowError):
         raise UserError(f"{item.flag} {value!r}: must be {item.type.__name__}") from None
+    if item.type is int and not -(2**63) <= converted < 2**63:
+        raise UserError(f"{item.flag} {value!r}: must have less than 64 bits")
     if item.type is float and not math.isfinite(converted):
         raise UserError(f"{item.flag} {value!r}: must be a finite number")
+    if item.type is float and abs(converted) > LARGEST:
+        raise UserError(f"{item.flag} {value!r}: must be a number of single precision, at most {LARGEST:g}")
     return converted
 
 

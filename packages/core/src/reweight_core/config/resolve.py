@@ -285,7 +285,7 @@ def read_file(path: Path, config_class: type, given: Mapping[str, Any]) -> dict[
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError(f"--config {path}: {error}") from None
     sections = {name: value for name, value in content.items() if isinstance(value, dict)}
     values = {name.replace("-", "_"): value for name, value in content.items() if name not in sections}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import attrs
-from attrs.validators import ge, gt
+from attrs.validators import and_, ge, gt, le
 
 from reweight_core.config.options import option
 from reweight_core.plugins.records import Context
@@ -24,7 +24,7 @@ class WeightingOptions:
         check=gt(0),
     )
     weight_l2: float = option(1e-4, "Weight decay of the weighting network.", check=ge(0))
-    weight_hidden: int = option(100, "Hidden units of the weighting network.", check=gt(0))
+    weight_hidden: int = option(100, "Hidden units of the weighting network.", check=and_(gt(0), le(100_000)))
 
     def build(self, context: Context) -> WeightingNetwork:
         """Make the weighting network of a run."""

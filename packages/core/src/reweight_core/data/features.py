@@ -12,6 +12,9 @@ import numpy as np
 
 from reweight_core.errors import UserError
 
+SHOWN = 5
+"""Columns that an error lists."""
+
 LARGEST = 1e150
 """Feature whose square can still be added up in double precision."""
 
@@ -36,6 +39,23 @@ class Table:
         """Say where a row is, for messages."""
         return f"{self.path}, line {self.lines[row]}"
 
+    def lacks(self, column: str, why: str = "") -> UserError:
+        """Return the error for a column that is not there.
+
+        Args:
+            column: its name.
+            why: why it is needed, to follow the name.
+        """
+        (first, *more), beginning = self.columns, f"{self.path}: has no column '{column}'"
+        for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+            if not more and separator in first:
+                return UserError(f"{beginning}: its columns are separated by {name}, and must be by commas")
+        alike = next((name for name in self.columns if name.lower() == column.lower()), None)
+        if alike is not None:
+            return UserError(f"{beginning}: rename '{alike}'")
+        shown = ", ".join(self.columns[:SHOWN]) + (", ..." if len(self.columns) > SHOWN else "")
+        return UserError(f"{beginning}{why}; it has {shown}")
+
 
 def read_table(path: Path) -> Table:
     """Read a file of UTF-8; blanks around names and values do not count.
@@ -52,8 +72,12 @@ def read_table(path: Path) -> Table:
             for row in reader:
                 rows.append({key: value.strip() if isinstance(value, str) else value for key, value in row.items()})
                 lines.append(reader.line_num)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as CSV ({error})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: cannot be read as CSV ({error}); save it in UTF-8") from error
+    except csv.Error as error:
+        raise UserError(f"{path}: cannot be read as CSV ({error}); is a quote left open?") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as CSV ({error.strerror})") from error
     table = Table(path, columns, rows, lines)
     if len(set(columns)) < len(columns):
         raise UserError(f"{path}: two columns have one name ({', '.join(columns)})")
@@ -116,7 +140,7 @@ def read_values(table: Table, names: Sequence[str]) -> np.ndarray:
     """
     for name in names:
         if name not in table.columns:
-            raise UserError(f"{table.path}: has no column '{name}', which is a feature of the training set")
+            raise table.lacks(name, ", which is a feature of the training set")
     return np.array([[_number(row[name], name, table.where(i)) for name in names] for i, row in enumerate(table.rows)])
 
 

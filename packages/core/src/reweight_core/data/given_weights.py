@@ -26,7 +26,7 @@ def read_weights(path: Path, data: PreparedData) -> np.ndarray:
     table = read_table(path)
     for column in ("id", "weight"):
         if column not in table.columns:
-            raise UserError(f"--weights {path}: has no column '{column}' (columns id and weight are needed)")
+            raise UserError(f"--weights {table.lacks(column, ' (columns id and weight are needed)')}")
     given: dict[int, float] = {}
     for index, row in enumerate(table.rows):
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -136,7 +137,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     """List the images that are named, and those in the folders that are named, by name.
 
     Raises:
-        UserError: if a path does not exist, or a folder holds no image.
+        UserError: if a path does not exist or is not UTF-8, or a folder holds no image.
     """
     found: list[Path] = []
     for path in paths:
@@ -149,4 +150,18 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
             found.append(path)
         else:
             raise UserError(f"{path}: no such file or folder")
+    for path in found:
+        refuse_other_bytes(path)
     return found
+
+
+def refuse_other_bytes(path: Path) -> None:
+    """Refuse a file or folder whose name is not UTF-8, which can be neither printed nor written to a table.
+
+    Raises:
+        UserError: if it is not.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{os.fsencode(path)!r}: the name is not UTF-8; rename it") from None

@@ -72,7 +72,7 @@ class Health:
         if found:
             step, name = min(found, key=lambda item: item[0])
             hook = _GIVEN_BY.get(name, "")
-            giver = implementers(hook)
+            giver = implementers(hook) if hook else ""
             whose = f" ({giver}: {hook})" if giver else ""
             to_do = ["lower --lr"] if step > 1 else [] if giver else ["look at the data and the initial weights"]
             to_do += ["report it to the plugin's author"] if giver else []

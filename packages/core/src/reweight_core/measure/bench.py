@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +23,7 @@ from reweight_core.data.prepare import PreparedData
 from reweight_core.engine.cuda_graphs import CudaGraphs, RecordingError
 from reweight_core.engine.passes import Pass, ignore_pass
 from reweight_core.errors import UserError
-from reweight_core.machine.device import memory_format, resolve_device
+from reweight_core.machine.device import memory_format, resolve_device, total_memory
 from reweight_core.machine.meters import elapsed, fresh_process, high_water_mark
 from reweight_core.machine.precision import products
 from reweight_core.models.build import build_model
@@ -97,6 +98,7 @@ def run(setting: Setting, subjects: list[Subject], repetitions: int) -> list[dic
         graph; None without such a subject), ``floor`` (arithmetic of the passes over that of plain training; None where
         it is not known) and ``peak_bytes``; ``error`` in place of the last five where a step cannot be recorded.
     """
+    _refuse_huge_batches(setting)
     device = resolve_device(setting.device)
     with products(setting.precision):
         built = {subject: parts_of(setting, subject) for subject in subjects if subject.method != PLAIN}
@@ -118,6 +120,18 @@ def run(setting: Setting, subjects: list[Subject], repetitions: int) -> list[dic
                 row["peak_bytes"] = peak_bytes(setting, subject)
             rows.append(row)
     return rows
+
+
+def _refuse_huge_batches(setting: Setting) -> None:
+    memory, largest = total_memory(), max(setting.batch_size, setting.meta_batch_size)
+    # random numbers are drawn as int64 before they become pixels
+    needed = largest * math.prod(setting.shape) * np.int64().nbytes
+    if needed > memory / 2:
+        raise UserError(
+            f"--image {'x'.join(map(str, setting.shape))}: the images of a batch of {largest} would take "
+            f"{needed / 2**30:.0f} of {memory / 2**30:.0f} GiB of memory; give smaller ones, or a smaller --batch-size "
+            "and --meta-batch-size"
+        )
 
 
 def _medians(

@@ -88,6 +88,14 @@ class Environment:
     device: str
     threads: int
 
+    def check(self) -> None:
+        """Raise `ValueError` if what was read cannot be one."""
+        if type(self.threads) is not int or not 0 < self.threads < 2**31 or not isinstance(self.device, str):
+            raise ValueError("device or threads cannot be read")
+        for names in (self.plugins, self.versions):
+            if not isinstance(names, dict) or not all(isinstance(version, str) for version in names.values()):
+                raise ValueError("versions cannot be read")
+
     def differences(self, other: Environment) -> dict[str, list[str]]:
         """Say in words what is different in another environment, by field; fields that are the same are left out."""
         found = {}
@@ -192,8 +200,11 @@ def read_config(folder: Path) -> RunRecord:
             raise ValueError(f"format {content['format']} is not {FORMAT}")
         values = dict(content["options"])
         environment = Environment(**{name: content[name] for name in ("plugins", "versions", "device", "threads")})
+        environment.check()
         named = content["precision"], content["run"], content["data"]["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if content["precision"] not in ("fp32", "tf32", "bf16") or not all(isinstance(name, str) for name in named):
+            raise ValueError("precision, run or fingerprint cannot be read")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{folder}: not the folder of a run (config.json: {error})") from None
     try:
         # every value is in the file: what the preset was called then must not matter now

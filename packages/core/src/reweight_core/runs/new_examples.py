@@ -81,7 +81,7 @@ def _options_of(run: Path, data: str) -> Any:
         values = json.loads((run / "config.json").read_text(encoding="utf-8"))["options"]
         declared = [item.name for item in options_of(owner)]
         return fill(owner, {name: values[name] for name in declared if name in values})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"its options cannot be read (config.json: {error})") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,11 @@ class Classifier(nn.Module):
         if self.takes_features:
             raise self._refusal_of_image(path)
         channels, height, width = self.input_shape
-        pixels, _ = decode(path, (height, width))
+        pixels, is_grey = decode(path, (height, width))
         if channels == 1:
+            if not is_grey:
+                # one text for all images, so that it is told once
+                warnings.warn("the network was trained on grey images: it sees those in colour as grey", stacklevel=2)
             # the weights of ITU-R 601, as Pillow turns colour into grey
             pixels = np.rint(pixels @ [0.299, 0.587, 0.114])[:, :, None].astype(np.uint8)
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

@@ -16,6 +16,9 @@ from reweight_data_noisy.readers.image_files import open_images
 COLUMNS = ("file", "label", "true_label", "id")
 """Columns with a meaning; where there is no ``file``, all others are numeric features."""
 
+MOST_DIGITS = 18
+"""Of labels that are numbers; longer ones are names."""
+
 
 def load(config: CsvOptions) -> Dataset:
     """Load ROOT/train.csv, and ROOT/test.csv and ROOT/meta.csv if there.
@@ -67,26 +70,13 @@ def load(config: CsvOptions) -> Dataset:
 def _read_labelled(path: Path) -> Table:
     table = read_table(path)
     if "label" not in table.columns:
-        raise UserError(f"{path}: has no column 'label'{_what_there_is(table.columns)}")
+        raise table.lacks("label", " (a first line with names is needed, file,label for images)")
     return table
-
-
-def _what_there_is(columns: Sequence[str]) -> str:
-    """Say, for messages, what the first line holds instead."""
-    (first, *more) = columns
-    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-        if not more and separator in first:
-            return f": its columns are separated by {name}, and must be by commas"
-    named = next((name for name in columns if name.lower() == "label"), None)
-    if named is not None:
-        return f": rename '{named}'"
-    shown = ", ".join(columns[:5]) + (", ..." if len(columns) > 5 else "")
-    return f" (a first line with names is needed, file,label for images); it has {shown}"
 
 
 def _class_names(train: Table) -> list[str]:
     found = {row["label"] for row in train.rows} | {row["true_label"] for row in train.rows if "true_label" in row}
-    if not all(name.isdecimal() for name in found):
+    if not all(name.isdecimal() and len(name) <= MOST_DIGITS for name in found):
         return sorted(found)
     names = sorted(found, key=lambda name: (int(name), name))
     for one, other in pairwise(names):
@@ -142,7 +132,7 @@ def _images(root: Path, tables: dict[str, Table], config: CsvOptions) -> dict[st
     names = []
     for table in tables.values():
         if "file" not in table.columns:
-            raise UserError(f"{table.path}: has no column 'file', but train.csv has")
+            raise table.lacks("file", ", but train.csv has")
         for index, row in enumerate(table.rows):
             names.append(_checked(root, row["file"], table.where(index)))
     images = open_images(root, names, config)

@@ -74,7 +74,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _class_names(part: Path) -> list[str]:
-    names = [entry.name for entry in _entries(part) if entry.is_dir()]
+    names = [entry.name for entry in _entries(part) if _is_folder(entry)]
     if not names:
         raise UserError(f"{part}: has no class folders")
     return names
@@ -88,6 +88,13 @@ def _match_classes(part: Path, classes: Sequence[str]) -> None:
     for name in classes:
         if name not in found:
             raise UserError(f"{part / name}: no such folder, but train/ has the class '{name}'")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        raise UserError(f"{entry.path}: cannot be opened ({error.strerror})") from error
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:

@@ -1,0 +1,1 @@
+"""What `fuzz.py` gives the program, and how it judges what the program does."""
