@@ -267,7 +267,7 @@ def load_latest(folder: Path, run: str | None = None) -> Checkpoint:
             checkpoint = read(path)
             if run is not None and checkpoint.manifest.run != run:
                 raise ValueError("is of another run")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
             problems.append(f"{path.name}: {_in_a_line(error)}")
         else:
             if problems:
