@@ -160,6 +160,7 @@ def subjects() -> Iterator[tuple[str, dict[str, Any]]]:
     plugins += [(f"erm with {n}", {"method": "erm", "with": [n]}) for n in registry.names("component")]
     plugins += [(n, {"method": "erm", "loss": n}) for n in registry.names("loss")]
     plugins += [(f"{n} on resnet8", {"method": n, "model": "resnet8"}) for n in ("erm", "gdw", "fsr")]
+    plugins.append(("gdw, saved at its end alone", {"method": "gdw", "checkpoint_every": "never"}))
     for name, plugin in plugins:
         known = known_options(RunConfig, {"data": "digits", **plugin})
         own = {option: value for option, value in OWN.items() if option in known}

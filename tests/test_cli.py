@@ -726,7 +726,7 @@ def test_an_interrupt_says_what_is_kept(reweight, monkeypatch):
     monkeypatch.setattr("reweight_core.training.loop.train_epoch", interrupt)
     result = reweight("train", "--out", "kept")
     assert result.status == 130
-    assert result.err.strip() == "interrupted; there is no checkpoint in kept yet: reweight resume kept begins again"
+    assert result.err.strip() == "interrupted; there is no checkpoint in kept yet"
     assert reweight("list").status == 0
 
 

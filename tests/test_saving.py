@@ -2,8 +2,10 @@
 
 import json
 import os
+import pickle
 import shutil
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -12,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from reweight_core import UserError, configure, hookimpl, resume, train
+from reweight_core import InterruptedRun, UserError, configure, hookimpl, resume, train
 from reweight_core.files import write_json
 from reweight_core.runs import checkpoint
 from reweight_core.runs.checkpoint import load_latest
+from reweight_core.training.resume import train_or_resume
 
 STEPS_AN_EPOCH = 5
 
@@ -99,6 +102,35 @@ def test_a_signal_ends_the_run_saved_and_it_goes_on(number, status, whole, tmp_p
     assert all(torch.equal(tensor, model_of(whole)[name]) for name, tensor in model_of(tmp_path / "run").items())
 
 
+@pytest.mark.parametrize("step", [2 * STEPS_AN_EPOCH, 3])
+def test_a_signal_that_a_run_cannot_heed_is_for_what_comes_next(step, tmp_path):
+    every = "5min" if step == 2 * STEPS_AN_EPOCH else "never"
+    with pytest.raises(KeyboardInterrupt) as ended:
+        train(options(tmp_path / "run", checkpoint_every=every), observers=[At(step, sends(signal.SIGINT))])
+    assert not hasattr(ended.value, "status")
+    assert (tmp_path / "run" / "summary.json").exists() == (every == "5min")
+
+
+def test_a_process_that_was_forked_ends_when_it_is_asked_to(tmp_path):
+    children = []
+
+    def fork():
+        child = os.fork()
+        if not child:
+            while True:
+                time.sleep(1)
+        children.append(child)
+
+    train(options(tmp_path / "run"), observers=[At(1, fork), At(7, lambda: os.kill(children[0], signal.SIGTERM))])
+    _, status = os.waitpid(children[0], 0)
+    assert os.WTERMSIG(status) == signal.SIGTERM
+
+
+def test_an_interrupted_run_can_be_told_to_another_process():
+    told = pickle.loads(pickle.dumps(InterruptedRun(signal.SIGTERM, "saved")))
+    assert (told.status, told.__notes__) == (143, ["saved"])
+
+
 def test_a_second_interrupt_ends_it_at_once_and_loses_nothing_that_was_saved(tmp_path):
     with pytest.raises(KeyboardInterrupt) as ended:
         train(
@@ -145,6 +177,34 @@ def test_the_same_line_begins_goes_on_and_leaves_alone(whole, reweight, tmp_path
     assert f"the run in {run} has other options (--lr 0.1, there 0.05)" in other.err
 
 
+def test_options_that_change_no_result_may_differ(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(options(tmp_path / "run"), observers=[At(4, sends(signal.SIGTERM))])
+    train_or_resume(options(tmp_path / "run", checkpoint_every="1steps", keep=4, observe=["csv"]))
+    assert steps_kept(tmp_path / "run") == [7, 8, 9, 10]
+    assert (tmp_path / "run" / "metrics.csv").exists()
+
+
+def test_a_run_that_begins_again_keeps_nothing_of_its_first_begin(whole, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(options(tmp_path / "run", checkpoint_every="never"), observers=[At(7, sends(signal.SIGINT))])
+    assert (tmp_path / "run" / "metrics.jsonl").exists()
+
+    class Failing:
+        """Cannot begin."""
+
+        @hookimpl
+        def begin_run(self, folder, config, epochs_done):
+            raise UserError("the service is down")
+
+    with pytest.raises(UserError, match="is down"):
+        resume(tmp_path / "run", observers=[Failing()])
+    resume(tmp_path / "run")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
+    assert all(torch.equal(tensor, model_of(whole)[name]) for name, tensor in model_of(tmp_path / "run").items())
+
+
 def test_a_folder_to_go_on_in_is_needed_and_must_be_a_runs(reweight, tmp_path):
     assert "give --out as well" in reweight("train", "--resume", "auto").err
     (tmp_path / "photos").mkdir()
@@ -152,6 +212,9 @@ def test_a_folder_to_go_on_in_is_needed_and_must_be_a_runs(reweight, tmp_path):
     refused = reweight("train", "--resume", "auto", "--out", tmp_path / "photos")
     assert refused.status == 2 and "exists and is not empty" in refused.err
     assert (tmp_path / "photos" / "cat.jpg").exists()
+    (tmp_path / "file").write_text("")
+    refused = reweight("train", "--resume", "auto", "--out", tmp_path / "file")
+    assert refused.status == 2 and "exists and is not empty" in refused.err
 
 
 def test_a_finished_run_can_be_trained_longer(tmp_path):
@@ -167,6 +230,18 @@ def test_a_finished_run_can_be_trained_longer(tmp_path):
     config = json.loads((run / "config.json").read_text())
     assert config["options"]["epochs"] == 3
     assert config["changes"] == [{"after_step": 2 * STEPS_AN_EPOCH, "changed": ["epochs: 2, now 3"]}]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_epochs_that_would_not_be_trained_are_refused(tmp_path):
+    tuned = train(options(tmp_path / "tuned", **{"with": ["fine-tune"]})).folder
+    with pytest.raises(UserError, match="its epochs are over: the run is in stage 'fine-tune', which follows them"):
+        resume(tuned, more_epochs=1, allow_changes=True)
+    patient = train(options(tmp_path / "patient", epochs=9, patience=1, val_size=50, lr=1e-30)).folder
+    with pytest.raises(UserError, match="--patience ended the run, and would again"):
+        resume(patient, more_epochs=1, allow_changes=True)
+    for run in (tuned, patient):
+        assert (run / "summary.json").exists() and "changes" not in (run / "config.json").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +286,16 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_from(interrupted, whole, tmp
     with pytest.warns(UserWarning, match=r"step-00000010: is of another run\); step-00000006 is used"):
         resume(run)
     assert all(torch.equal(tensor, model_of(whole)[name]) for name, tensor in model_of(run).items())
+
+
+def test_damaged_and_unfinished_checkpoints_do_not_stay(interrupted, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(interrupted, run)
+    (run / "checkpoints" / "step-00000006" / "model.safetensors").unlink()
+    (run / "checkpoints" / ".step-00000008.partial").mkdir()
+    with pytest.warns(UserWarning, match="step-00000003 is used"), pytest.raises(KeyboardInterrupt):
+        resume(run, observers=[At(4, sends(signal.SIGTERM))])
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step-00000003", "step-00000004"]
 
 
 def test_nothing_outside_a_checkpoint_is_opened(interrupted, tmp_path):

@@ -41,6 +41,9 @@ class InterruptedRun(KeyboardInterrupt):
         for note in notes:
             self.add_note(note)
 
+    def __reduce__(self) -> tuple[type, tuple[int | str, ...]]:
+        return InterruptedRun, (self.status - 128, *getattr(self, "__notes__", ()))
+
 
 class PluginError(UserError):
     """A plugin failed, or gave something that cannot be used; the message names its kind, its name and what it did."""

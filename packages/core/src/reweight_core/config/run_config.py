@@ -283,8 +283,8 @@ class RunConfig(DataConfig):
     )
     checkpoint_every: str = option(
         "5min",
-        "Between two checkpoints: 200steps, 5min, 1epochs, or never; every stage ends with one. An interrupted run "
-        "goes on from the newest.",
+        "Between two checkpoints: 200steps, 5min, 1epochs, or never; every stage ends with one, and, unless it is "
+        "never, a run that is interrupted.",
         check=is_interval,
         group="output",
         changes_result=False,

@@ -23,6 +23,7 @@ class Skipping:
     def __init__(self, carried: Callable[[], Mapping[str, Tensor]]):
         self._carried = carried
         self._held: Mapping[str, Tensor] | None = None
+        self._copies: frozenset[str] = frozenset()
         self._before: dict[str, Tensor] = {}
 
     def look(self) -> None:
@@ -31,15 +32,20 @@ class Skipping:
         Raises:
             PluginError: if some of it is a copy, to which nothing could be put back.
         """
-        if self._held is None:
+        if not self._copies:
             again = self._carried()
-            for name, tensor in self._carried().items():
-                # the states of generators are bytes, and always copies
-                if tensor.data_ptr() != again[name].data_ptr() and tensor.dtype != torch.uint8:
+            copies = {n: t for n, t in self._carried().items() if t.data_ptr() != again[n].data_ptr()}
+            for name, tensor in copies.items():
+                # the states of generators are bytes
+                if tensor.dtype != torch.uint8:
                     raise PluginError(
                         f"--on-nonfinite skip: state_dict() gives a copy of '{name}', to which nothing can be put back"
                     )
-        self._held = self._carried()
+            self._copies = frozenset({"", *copies})
+        self._held = self._in_place()
+
+    def _in_place(self) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in self._carried().items() if name not in self._copies}
 
     def remember(self) -> None:
         """Keep everything as it is, before a step."""
@@ -53,7 +59,7 @@ class Skipping:
             wrong: whether it was, a tensor without dimensions.
         """
         recording = wrong.is_cuda and torch.cuda.is_current_stream_capturing()
-        now = self._held if recording else self._carried()
+        now = self._held if recording else self._in_place()
         assert now is not None, "looked before"
         for name, tensor in now.items():
             before = self._before.get(name)

@@ -148,9 +148,13 @@ class Together:
 
     def of_process(self, rank: int, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return one process's tensors, bit for bit, in all, which have some of the same names, shapes and types."""
-        mine = {n: t.detach() if self.rank == rank else torch.zeros_like(t) for n, t in tensors.items()}
-        found = self.totals({n: t.reshape(-1).contiguous().view(torch.uint8) for n, t in mine.items()})
-        return {n: found[n].view(t.dtype).view(t.shape) for n, t in tensors.items()}
+        found = {}
+        for name, tensor in tensors.items():
+            mine = tensor.detach() if self.rank == rank else torch.zeros_like(tensor)
+            # one by one: together they would need as much memory again, and a view must begin at a whole number
+            total = self.total(mine.reshape(-1).contiguous().view(torch.uint8))
+            found[name] = total.view(tensor.dtype).view(tensor.shape)
+        return found
 
     def begin_sum(self, tensor: Tensor) -> Callable[[], object]:
         """Begin to put the sum of all processes into each one's tensor, in place; what is returned waits for it."""

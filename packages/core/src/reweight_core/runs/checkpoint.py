@@ -218,7 +218,9 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     """
     final = folder / f"step-{checkpoint.manifest.step:08d}"
     partial = folder / f".{final.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    for begun in folder.glob(".step-*.partial"):
+        # by a process that was killed
+        shutil.rmtree(begun, ignore_errors=True)
     partial.mkdir(parents=True)
     files = {}
     for part, tensors in checkpoint.parts().items():
@@ -241,6 +243,13 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     for old in _complete(folder)[:-keep]:
         shutil.rmtree(old)
     return final
+
+
+def remove_after(folder: Path, step: int) -> None:
+    """Remove the checkpoints of later steps than this: a run that goes on from it takes them again."""
+    for path in _complete(folder):
+        if int(path.name.removeprefix(".").removeprefix("step-").removesuffix(".replaced")) > step:
+            shutil.rmtree(path)
 
 
 def exists(folder: Path) -> bool:

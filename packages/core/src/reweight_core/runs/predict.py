@@ -152,7 +152,8 @@ def load(run: Path | str, device: str = "auto", network: Kept = "final") -> Clas
     built = build_model(manifest.model, manifest.input_shape, len(manifest.classes), manifest.head)
     weights = checkpoint.best if manifest.is_best(network) else checkpoint.model
     if weights is None:
-        raise UserError(f"{folder}: --network best: there is none, because the run had no validation set")
+        why = "the run had no validation set" if manifest.history else "no epoch is finished yet"
+        raise UserError(f"{folder}: --network best: there is none, because {why}")
     try:
         if network == "final" and manifest.final is not None and checkpoint.final is not None:
             weights, built = checkpoint.final, build_final(manifest.final, built)

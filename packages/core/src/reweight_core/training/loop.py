@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import time
 import uuid
 import warnings
@@ -103,8 +104,15 @@ def loaded(config: RunConfig, together: Together) -> PreparedData:
     return data
 
 
-def train_parts(parts: Parts, held_out: HeldOut, run: Path) -> FinishedRun:
-    """Train in all stages and write the run to its folder, which must exist and be empty."""
+def train_parts(parts: Parts, held_out: HeldOut, run: Path, begun: bool = False) -> FinishedRun:
+    """Train in all stages and write the run to its folder, which must exist.
+
+    Args:
+        parts: what is trained.
+        held_out: what it is tested on.
+        run: the folder.
+        begun: whether there was a run in it before; it is not removed then if training cannot begin.
+    """
     state = TrainingState(parts)
     size = begin(parts)
     precision = parts.config.precision
@@ -116,10 +124,12 @@ def train_parts(parts: Parts, held_out: HeldOut, run: Path) -> FinishedRun:
     identity = parts.together.same(uuid.uuid4().hex)
     if parts.together.is_first:
         folder.write_config(run, parts.config, parts.data, parts.device, chosen | {"run": identity})
-    return train_to_the_end(state, held_out, run, identity)
+    return train_to_the_end(state, held_out, run, identity, begun)
 
 
-def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path, identity: str) -> FinishedRun:
+def train_to_the_end(
+    state: TrainingState, held_out: HeldOut, run: Path, identity: str, begun: bool = True
+) -> FinishedRun:
     """Train what is left of a run, after the steps that its state has seen, and write it to its folder.
 
     Args:
@@ -127,12 +137,14 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path, identit
         held_out: what it is tested on.
         run: its folder.
         identity: what tells it from all others.
+        begun: whether there was a run in the folder before.
     """
-    listeners, begun = state.parts.hooks.listeners, state.steps_done > 0
+    listeners = state.parts.hooks.listeners
     try:
         listeners.begin_run(folder=run, config=as_values(state.parts.config), epochs_done=state.epochs_done)
         begun = True
-        with interruption() as asked:
+        # a run that is never saved ends at once
+        with interruption(heeded=state.parts.config.checkpoint_every != "never") as asked:
             saving = Saving(state, run, identity, held_out.test_digest, asked)
             finished = _train_what_is_left(state, held_out, run, saving)
         listeners.finish_run(summary=finished.summary)
@@ -148,6 +160,9 @@ def train_to_the_end(state: TrainingState, held_out: HeldOut, run: Path, identit
         raise
     for problem in listeners.end_run(error=None):
         warnings.warn(f"{problem}; the run is finished all the same", stacklevel=2)
+    if asked.signal is not None:
+        # it came too late for this run, and means whatever would come next
+        signal.raise_signal(asked.signal)
     return finished
 
 

@@ -40,10 +40,12 @@ def told_to_the_user(folder: Path | None = None) -> Iterator[None]:
         # it says itself what is kept
         raise
     except KeyboardInterrupt as interrupt:
-        if folder is not None and (folder / "checkpoints").exists():
+        if folder is not None and (folder / "summary.json").exists():
+            interrupt.add_note(f"the run in {folder} is finished")
+        elif folder is not None and (folder / "checkpoints").exists():
             interrupt.add_note(f"reweight resume {folder} goes on from the last checkpoint")
         elif folder is not None:
-            interrupt.add_note(f"there is no checkpoint in {folder} yet: reweight resume {folder} begins again")
+            interrupt.add_note(f"there is no checkpoint in {folder} yet")
         raise
 
 

@@ -28,6 +28,7 @@ from reweight_core.training.changes import changes, refuse
 from reweight_core.training.held_out import HeldOut
 from reweight_core.training.loop import FinishedRun, loaded, train_parts, train_to_the_end, train_together
 from reweight_core.training.machine_errors import told_to_the_user
+from reweight_core.training.patience import patient_stage
 from reweight_core.training.state import TrainingState
 
 
@@ -92,7 +93,7 @@ def train_or_resume(config: RunConfig, observers: Sequence[object] = ()) -> Fini
             summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
             return FinishedRun(out, summary, load(out, config.device).network)
         record = folder.read_config(out)
-        return _resumed(out, attrs.evolve(record.config, out=out), record, observers, together, allow_changes=False)
+        return _resumed(out, config, record, observers, together, allow_changes=False)
 
 
 def _is_begun(config: RunConfig, out: Path) -> bool:
@@ -102,8 +103,10 @@ def _is_begun(config: RunConfig, out: Path) -> bool:
         UserError: if it has another, or something else.
     """
     if not (out / "config.json").exists():
-        # of a process that was killed while it wrote it
-        (out / "config.json.partial").unlink(missing_ok=True)
+        unfinished = out / "config.json.partial"
+        if out.is_dir() and [*out.iterdir()] == [unfinished]:
+            # of a process that was killed while it wrote it
+            unfinished.unlink()
         folder.refuse_taken(out)
         return False
     known = known_options(RunConfig, as_values(config))
@@ -135,8 +138,8 @@ def _resumed(
         kept = checkpoint.load_latest(path / "checkpoints", record.identity)
         with _threads(record.environment.threads):
             state, held_out = _restored(path, config, kept, observers, together)
-            if state.is_over and "epochs" in found:
-                raise UserError(f"{path}: --patience ended the run, and would again")
+            if "epochs" in found:
+                _refuse_more_epochs(path, state)
             with told_to_the_user(path):
                 if together.is_first:
                     # a run that goes on is not finished
@@ -144,6 +147,8 @@ def _resumed(
                     if changed:
                         folder.note_changes(path, config, resolve_device(config.device), kept.manifest.step, changed)
                     folder.write_metrics(path, state.history)
+                    # a damaged one would push a whole one out
+                    checkpoint.remove_after(path / "checkpoints", kept.manifest.step)
                 return train_to_the_end(state, held_out, path, record.identity)
 
 
@@ -173,6 +178,15 @@ def resumed_config(
     return config
 
 
+def _refuse_more_epochs(run: Path, state: TrainingState) -> None:
+    """Raise `UserError` where more epochs would not be trained."""
+    stages, position = state.parts.stages, state.position
+    if position.stage > patient_stage(stages):
+        raise UserError(f"{run}: its epochs are over: the run is in stage '{state.stage.name}', which follows them")
+    if state.is_over:
+        raise UserError(f"{run}: --patience ended the run, and would again")
+
+
 def _processes(number: int) -> str:
     return "one process" if number == 1 else f"{number} processes"
 
@@ -188,7 +202,9 @@ def _begin_again(
         parts = build_parts(config, data, observers, listeners=listeners, together=together)
         held_out = HeldOut.of(config, data, parts.device)
     with told_to_the_user(run):
-        return train_parts(parts, held_out, run)
+        if together.is_first:
+            folder.write_metrics(run, [])
+        return train_parts(parts, held_out, run, begun=True)
 
 
 def _restored(

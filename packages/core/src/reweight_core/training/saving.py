@@ -6,6 +6,7 @@ import time
 import warnings
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from reweight_core.config.interval import interval
@@ -57,7 +58,7 @@ class Saving:
         state, together, every = self._state, self._state.parts.together, self._interval
         of_epochs = every is not None and every.unit == "epoch" and state.epochs_done % every.number == 0
         due = self._is_due() or of_epochs
-        ends, due = together.same((self._asked.signal, due))
+        due, ends = together.same(due), self._signal_of_any()
         ends = None if state.is_over else ends
         if must or due or ends is not None:
             self.save()
@@ -125,13 +126,20 @@ class Saving:
         if state.steps_done < self._look_again:
             # all count steps alike
             return None, self._is_due() if self._interval is not None and self._interval.unit == "step" else False
+        taken = state.steps_done - self._looked_step
+        ends, due = self._signal_of_any(), self._is_due()
         now = time.monotonic()
-        pace = (now - self._looked_at) / max(1, state.steps_done - self._looked_step)
-        steps = max(1, round(LOOK_EVERY / max(pace, 1e-4)))
+        # a GPU that is behind makes steps look short
+        steps = min(round(LOOK_EVERY * taken / max(now - self._looked_at, 1e-4)), 2 * taken)
         self._looked_at, self._looked_step = now, state.steps_done
-        ends, due, steps = together.same((self._asked.signal, self._is_due(), steps))
+        due, steps = together.same((due, max(1, steps)))
         self._look_again = state.steps_done + steps
         return ends, due
+
+    def _signal_of_any(self) -> int | None:
+        """Return the signal that came to any process, the same in all; None if there was none."""
+        device = self._state.parts.device
+        return int(self._state.parts.together.greatest(torch.tensor(self._asked.signal or 0, device=device))) or None
 
     def _is_due(self) -> bool:
         every = self._interval

@@ -264,7 +264,7 @@ class TrainingState:
         # the checkpoint's own file has the kept network, which may be another than the trained one
         state = self._beside_the_network() if kept is self.parts.model else self.state_dict()
         if order is not None:
-            state["epoch.order"] = torch.from_numpy(order)
+            state["epoch.order"] = torch.from_numpy(np.ascontiguousarray(order))
         best = self.parts.best.weights
         return Checkpoint(kept.state_dict(), state, manifest, best, final and final[0].state_dict(), processes)
 
