@@ -83,13 +83,17 @@ class Cell:
 @click.option("--out", type=Path, required=True, help="Folder of the results; finished runs are kept.")
 @click.option("--seeds", default="1,2,3,4,5", show_default=True, help="Seeds, separated by commas.")
 @click.option("--noises", default=",".join(NOISES), show_default=True, help="Noises, separated by commas.")
+@click.option("--only", multiple=True, metavar="SAVING", help="One of the savings; again for another. Default: all.")
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Option of every run.")
 @click.option("--jobs", default=1, show_default=True, help="Runs at a time, each on one thread.")
 @click.option("--plot", type=Path, metavar="FILE", help="Draw the picture (.svg, .png, .pdf).")
-def main(out: Path, seeds: str, noises: str, options: tuple[str, ...], jobs: int, plot: Path | None) -> None:
+def main(
+    out: Path, seeds: str, noises: str, only: tuple[str, ...], options: tuple[str, ...], jobs: int, plot: Path | None
+) -> None:
     """Run what is missing, and print the table as Markdown."""
     shared = {"data": "digits", "lookahead": "jvp"} | dict(text.split("=", 1) for text in options)
-    subjects = [(PLAIN, "plain"), *((method, saving) for method, of in SAVINGS.items() for saving in of)]
+    savings = {method: [saving for saving in of if not only or saving in only] for method, of in SAVINGS.items()}
+    subjects = [(PLAIN, "plain"), *((method, saving) for method, of in savings.items() for saving in of)]
     cells = [Cell(*of, noise, int(seed)) for seed in seeds.split(",") for noise in noises.split(",") for of in subjects]
     out.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as processes:
@@ -158,7 +162,7 @@ def _draw(points: Mapping[tuple[str, str], Point], file: Path) -> None:
     for row, noise in zip(panels, noises, strict=True):
         plain, _ = _mean(points[(PLAIN, "plain")].accuracies[noise])
         for panel, method in zip(row, SAVINGS, strict=True):
-            of = {saving: points[(method, saving)] for saving in SAVINGS[method]}
+            of = {saving: point for (whose, saving), point in points.items() if whose == method}
             means = {saving: _mean(point.accuracies[noise]) for saving, point in of.items()}
             front, best = [], -1.0
             for saving in sorted(of, key=lambda name: (of[name].price, -means[name][0])):

@@ -11,6 +11,7 @@ plugin = MethodPlugin(
     needs_meta_set=True,
     looks_ahead="network",
     reuses_weights=True,
+    presets={"fast": {"lookahead": "head"}},
     one_label=True,
     several_processes=True,
 )

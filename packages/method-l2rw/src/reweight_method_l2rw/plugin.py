@@ -10,7 +10,7 @@ l2rw = MethodPlugin(
     config=L2RWConfig,
     needs_meta_set=True,
     looks_ahead="network",
-    presets={"paper": {"max_weight": 0.0}},
+    presets={"paper": {"max_weight": 0.0}, "fast": {"lookahead": "head"}},
     several_processes=True,
 )
 random = MethodPlugin(

@@ -129,7 +129,10 @@ class RunConfig(DataConfig):
         group="method",
     )
     preset: str | None = option(
-        None, "Setting of the method's paper: other defaults, which options override.", group="method"
+        None,
+        "Other defaults of the method, which options override: a setting of its paper, or fast, where a cheaper step "
+        "gives the same accuracy.",
+        group="method",
     )
     model: str = option(
         "resnet32",
