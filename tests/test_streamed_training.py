@@ -9,10 +9,13 @@ from PIL import Image
 from reweight_core import Dataset, ImageFiles, Split, UserError, configure, hookimpl, registry
 from reweight_core.config.load_data import plan_of
 from reweight_core.data.prepare import prepare
+from reweight_core.runs.checkpoint import read
 from reweight_core.testing import train_in
 from reweight_core.testing.method_suite import assert_replays_like_eager, assert_same_state
 from reweight_core.training.build import build_parts
+from reweight_core.training.loop import train_epoch
 from reweight_core.training.machine_errors import told_to_the_user
+from reweight_core.training.state import TrainingState
 
 SIZE = 8
 
@@ -47,6 +50,21 @@ def parts(dataset, method, **options):
     }
     config = configure(method=method, **{**given, **options})
     return build_parts(config, prepare(dataset, plan_of(config)))
+
+
+@pytest.mark.parametrize("augment", ["crop-flip", "resized-crop"])
+def test_a_run_on_files_goes_on_within_an_epoch(datasets, tmp_path, augment):
+    options = {"augment": augment, "checkpoint_every": "2steps", "keep": 9, "workers": 1}
+    whole, resumed = (parts(datasets[0], "gdw", **options) for _ in range(2))
+    train_in(tmp_path / "whole", whole)
+    # of the second epoch, whose crops are others
+    saved = [read(folder) for folder in sorted((tmp_path / "whole" / "checkpoints").iterdir())]
+    (within,) = [kept for kept in saved if kept.manifest.epoch == 1 and kept.manifest.within]
+    state = TrainingState(resumed)
+    state.restore(within)
+    resumed.model.train()
+    train_epoch(state, state.next_epoch())
+    assert_same_state(whole, resumed)
 
 
 @pytest.mark.parametrize("method", ["gdw", "fsr"])
