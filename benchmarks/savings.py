@@ -150,8 +150,13 @@ def _print(points: Mapping[tuple[str, str], Point]) -> None:
     click.echo(f"| method | saving | x plain | {' | '.join(noises)} |")
     click.echo("| --- " * (3 + len(noises)) + "|")
     for (method, saving), point in points.items():
-        cells = [f"{mean:.3f} ± {sd:.3f}" for mean, sd in (_mean(point.accuracies[noise]) for noise in noises)]
+        cells = [_cell(point.accuracies[noise]) for noise in noises]
         click.echo(f"| {method} | {saving} | {point.price:.2f} | {' | '.join(cells)} |")
+
+
+def _cell(accuracies: Sequence[float]) -> str:
+    mean, deviation = _mean(accuracies)
+    return f"{mean:.3f}" if len(accuracies) == 1 else f"{mean:.3f} ± {deviation:.3f}"
 
 
 def _draw(points: Mapping[tuple[str, str], Point], file: Path) -> None:
