@@ -14,7 +14,11 @@ def run(tmp_path):
 
     def write(**changes):
         columns = {
+            "id": np.arange(5),
             "observed": np.array([0, 2, 0, 2, 0]),
+            "true": np.array([0, 2, 2, 2, 0]),
+            "mean_loss": np.ones(5, np.float32),
+            "mean_margin": np.zeros(5, np.float32),
             "last_weight": np.array([3, 0.5, 1, 0.5, 99], np.float32),
             "mean_weight": np.array([1, 2, 2, 4, 99], np.float32),
             "visits": np.array([1, 4, 2, 4, 0]),

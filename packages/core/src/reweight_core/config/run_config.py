@@ -130,8 +130,8 @@ class RunConfig(DataConfig):
     )
     preset: str | None = option(
         None,
-        "Other defaults of the method, which options override: a setting of its paper, or fast, where a cheaper step "
-        "gives the same accuracy.",
+        "Other defaults of the method, which options override: a setting of its paper, or fast, whose look-ahead is "
+        "cheaper.",
         group="method",
     )
     model: str = option(
