@@ -108,6 +108,7 @@ class Killer:
         appended, written = folder.append_metrics, folder.write_samples
         folder.append_metrics, folder.write_samples = append, samples
         checkpoint.save_file, checkpoint.write_json = save_file, write_json
+        # for this process alone, which trains one run and ends
         Path.rename, shutil.rmtree = renamed, rmtree  # type: ignore[method-assign, assignment]
 
 

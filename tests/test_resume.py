@@ -225,25 +225,6 @@ def test_the_time_of_a_resumed_run_is_that_of_all_its_parts(tmp_path, monkeypatc
     assert 1000 < resume(tmp_path / "run").summary["seconds"] < 1100
 
 
-def test_what_goes_wrong_in_a_resumed_run_is_told_by_its_step_counted_from_the_beginning(interrupted):
-    class Spoiling:
-        """Makes the weights of one step infinite."""
-
-        done = None
-
-        @hookimpl
-        def observe_step(self, done, total):
-            self.done = done
-
-        @hookimpl(wrapper=True)
-        def generate_weights(self, step):
-            weights = yield
-            return torch.inf * weights if self.done == 3 * STEPS_AN_EPOCH + 1 else weights
-
-    with pytest.raises(UserError, match=r"^step 17: the weights became infinite"):
-        resume(interrupted, observers=[Spoiling()])
-
-
 def test_initial_weights_are_not_needed_again(tmp_path):
     first = train(configure(**RUNS["erm"] | {"epochs": 1}, out=tmp_path / "first"))
     weights = tmp_path / "weights.safetensors"

@@ -336,6 +336,12 @@ def test_what_is_not_finite_stops_the_run_and_names_what_is_kept(tmp_path):
     assert steps_kept(tmp_path / "second") == [3]
 
 
+def test_the_step_of_a_resumed_run_is_counted_from_the_beginning(interrupted, tmp_path):
+    shutil.copytree(interrupted, tmp_path / "run")
+    with pytest.raises(UserError, match=r"^step 9: the weights became infinite"):
+        resume(tmp_path / "run", observers=[Spoils(9)])
+
+
 @pytest.mark.parametrize("step", [1, 3, 8])
 @pytest.mark.parametrize("method", ["erm", "mwnet", "gdw"])
 def test_a_skipped_step_changes_nothing(method, step, tmp_path):

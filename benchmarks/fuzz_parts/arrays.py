@@ -80,13 +80,15 @@ def write(draw: Draw, folder: Path, part: str, suffix: str) -> None:
             content = _npy(x)
         elif suffix == ".npz":
             write_npz = draw(st.sampled_from((np.savez, np.savez_compressed)))
+            # the stubs know of a keyword that is no array
             write_npz(file, **({"x": x} if beside else {"x": x, "label": y}))  # type: ignore[arg-type]
             content = file.getvalue()
         elif suffix == ".safetensors":
             content = save({"x": np.ascontiguousarray(x)} | ({} if beside else {"label": np.ascontiguousarray(y)}))
         else:
             content = _parquet(x, None if beside else y)
-    except Exception:  # what cannot be written in this format; another may
+    except Exception:
+        # numpy, safetensors and pyarrow each refuse some types in their own way; .npy takes them all
         content = _npy(x)
     if draw(st.integers(0, 4)) == 0:
         content = damaged(draw, content)

@@ -189,6 +189,7 @@ def run(command: Command) -> Ended:
     if isinstance(status, str):
         status = 1
     err.flush()
+    # the buffer is the BytesIO that the stream was made of, which its type does not say
     return judged(status, err.buffer.getvalue().decode())  # type: ignore[attr-defined]
 
 

@@ -34,7 +34,10 @@ _DAMAGES = (
     *(OSError, EOFError, ValueError, KeyError, TypeError, OverflowError, SyntaxError, TokenError, SafetensorError),
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, NotImplementedError, RuntimeError),
 )
-"""What reading a damaged file raises."""
+"""What reading a damaged file raises.
+
+`NotImplementedError` is zipfile's for a compression that it has not, `RuntimeError` its for an encrypted member.
+"""
 
 
 @attrs.frozen

@@ -23,7 +23,7 @@ class Skipping:
     def __init__(self, carried: Callable[[], Mapping[str, Tensor]]):
         self._carried = carried
         self._held: Mapping[str, Tensor] | None = None
-        self._copies: frozenset[str] = frozenset()
+        self._copies: frozenset[str] | None = None
         self._before: dict[str, Tensor] = {}
 
     def look(self) -> None:
@@ -32,7 +32,7 @@ class Skipping:
         Raises:
             PluginError: if some of it is a copy, to which nothing could be put back.
         """
-        if not self._copies:
+        if self._copies is None:
             again = self._carried()
             copies = {n: t for n, t in self._carried().items() if t.data_ptr() != again[n].data_ptr()}
             for name, tensor in copies.items():
@@ -41,10 +41,11 @@ class Skipping:
                     raise PluginError(
                         f"--on-nonfinite skip: state_dict() gives a copy of '{name}', to which nothing can be put back"
                     )
-            self._copies = frozenset({"", *copies})
+            self._copies = frozenset(copies)
         self._held = self._in_place()
 
     def _in_place(self) -> dict[str, Tensor]:
+        assert self._copies is not None, "looked before"
         return {name: tensor for name, tensor in self._carried().items() if name not in self._copies}
 
     def remember(self) -> None:
